@@ -1,0 +1,59 @@
+"""The exception tree. Every error a user can cause is one line: what, where, why, and the fix.
+
+CtscribeError            exit code 2: something the user can put right
+├── ConfigError          a key, flag or environment variable is unknown or out of range
+├── DataError            a table or its rows: wrong columns, encoding, unmatched keys, leaks
+│   └── ImageError       an image is missing, unreadable, or holds no plausible chest
+├── CheckpointError      weights that are absent, corrupt, or from another configuration
+├── GateError            stage 1 did not reach the thresholds that stage 2 needs
+└── GenerationError      the language model wrote nothing
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class CtscribeError(Exception):
+    """One line naming case, file, reason and fix; `exit_code` is what the command returns."""
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        fix: str,
+        case: str | None = None,
+        file: str | Path | None = None,
+    ) -> None:
+        self.reason, self.fix, self.case = reason, fix, case
+        self.file = None if file is None else str(file)
+        where = [f"case {case}"] if case else []
+        where += [str(file)] if file is not None else []
+        message = f"{', '.join(where)}: {reason}" if where else reason
+        super().__init__(" ".join(f"{message}. Fix: {fix}".split()))
+
+
+class ConfigError(CtscribeError):
+    """A setting is unknown, missing or out of range."""
+
+
+class DataError(CtscribeError):
+    """A table cannot be used as it is."""
+
+
+class ImageError(DataError):
+    """An image is missing, unreadable, or not a chest CT."""
+
+
+class CheckpointError(CtscribeError):
+    """Weights are absent, corrupt, or belong to another configuration."""
+
+
+class GateError(CtscribeError):
+    """Stage 1 stayed below the thresholds that make stage 2 worth its time."""
+
+
+class GenerationError(CtscribeError):
+    """The language model generated no text."""

@@ -1,0 +1,55 @@
+"""What a report can say: sections, findings, and the words both languages use for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Language = Literal["zh", "en"]
+FindingName = Literal["nodule", "consolidation", "emphysema", "effusion", "pneumothorax"]
+Side = Literal["right", "left"]
+Lobe = Literal["RUL", "RML", "RLL", "LUL", "LLL"]
+Density = Literal["solid", "part-solid", "ground-glass", "calcified"]
+Amount = Literal["small", "moderate", "large"]
+
+FINDINGS: tuple[FindingName, ...] = get_args(FindingName)
+SIDES: tuple[Side, ...] = get_args(Side)
+LOBES: tuple[Lobe, ...] = get_args(Lobe)
+DENSITIES: tuple[Density, ...] = get_args(Density)
+AMOUNTS: tuple[Amount, ...] = get_args(Amount)
+# Nodules, consolidation and emphysema lie in a lobe; effusion and pneumothorax in a pleural space.
+LOBAR: tuple[FindingName, ...] = ("nodule", "consolidation", "emphysema")
+PLEURAL: tuple[FindingName, ...] = ("effusion", "pneumothorax")
+
+
+def side_of(lobe: Lobe) -> Side:
+    """The side a lobe is on."""
+    return "right" if lobe.startswith("R") else "left"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One positive finding: as truth, as the labeller read it, or as a head predicted it."""
+
+    name: FindingName
+    side: Side | None = None
+    lobe: Lobe | None = None
+    size_mm: float | None = None  # longest diameter; nodules (and consolidation where stated)
+    density: Density | None = None  # nodules
+    amount: Amount | None = None  # effusion, pneumothorax
+
+    @property
+    def place(self) -> str | None:
+        """Where it is, as strictly as this finding allows: the lobe, or the side if pleural."""
+        return self.lobe if self.name in LOBAR else self.side
+
+
+@dataclass(frozen=True)
+class Report:
+    """The four sections of a report; `findings` 所见 and `impression` 结论 are always there."""
+
+    findings: str
+    impression: str
+    recommendation: str = ""  # 建议
+    pathology: str = ""  # 病理倾向, pathology tendency
+    language: Language = "zh"
