@@ -1,0 +1,264 @@
+"""The commands. Each reads one settings class of `config.py` and calls one function.
+
+Flags are made from the settings class, so no default or sentence stands here a second time. What
+computes is imported inside a command: `ctscribe --help` must not wait for PyTorch.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import io
+import os
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+
+import typer
+
+import ctscribe
+from ctscribe.config import (
+    AlignConfig,
+    CaptionConfig,
+    DemoConfig,
+    EvaluateConfig,
+    ModelConfig,
+    Part,
+    ReportConfig,
+    SplitConfig,
+)
+from ctscribe.errors import CtscribeError
+from ctscribe.resolve import read_settings, resolve
+from ctscribe.settings import Config, Option, flag, options
+
+C = TypeVar("C", bound=Config)
+
+_COMMON: dict[str, Any] = {
+    "no_args_is_help": True,
+    "rich_markup_mode": None,  # rich cuts long flags off in a narrow window
+    "add_completion": False,
+    "pretty_exceptions_enable": False,  # an unexpected error shows its whole traceback
+}
+app = typer.Typer(
+    help="Chest CT in, radiology report out, with proof that the model looked. "
+    "Not for clinical use: every report is a draft for a radiologist.",
+    context_settings={
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+    **_COMMON,
+)
+train = typer.Typer(help="Train the model: first align, then caption.", **_COMMON)
+app.add_typer(train, name="train")
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line; never returns. Exit code 0 only when what was asked for was done.
+
+    What the user can put right is one line on stderr and exit code 2.
+    """
+    prepare_process()
+    try:
+        app(args=None if argv is None else list(argv), prog_name="ctscribe")
+    except CtscribeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def shim(*words: str) -> NoReturn:
+    """What the scripts of old are: `words` and the script's own arguments as one command line."""
+    main([*words, *sys.argv[1:]])
+
+
+def prepare_process() -> None:
+    """What must be so before PyTorch is imported, and before anything is printed."""
+    if os.name == "nt":
+        # Conda's MKL and PyTorch each bring an OpenMP; without this the second one aborts.
+        os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "TRUE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A console that lacks a character shows its code; training must not die of it.
+            stream.reconfigure(errors="backslashreplace")
+
+
+def command(
+    group: typer.Typer, name: str, cls: type[C], *, argument: str | None = None
+) -> Callable[[Callable[[C], None]], Callable[[C], None]]:
+    """Make `run(settings)` a command whose flags are the settings of `cls`.
+
+    `argument` is the setting that may be given without its flag as well.
+    """
+
+    def decorate(run: Callable[[C], None]) -> Callable[[C], None]:
+        @functools.wraps(run)
+        def call(**given: str | bool | None) -> None:
+            file = given.pop("config")
+            positional = given.pop("_argument", None)
+            if argument is not None and positional is not None:
+                if given[argument] is not None:
+                    raise typer.BadParameter(f"{argument} is given twice: drop {flag(argument)}")
+                given[argument] = positional
+            settings = read_settings(None if file is None else Path(str(file)))
+            run(resolve(cls, given, settings, os.environ))
+
+        settings_of = dict(options(cls))
+        if "model" in typing.get_type_hints(cls):
+            settings_of |= options(ModelConfig)
+        flags = [option for option in settings_of.values() if not option.setting.file_only]
+        parameters = [_parameter(option) for option in flags]
+        help_of_config = "YAML file of settings; left out, config/paths.yaml if that is there."
+        about = typer.Option("--config", help=help_of_config, metavar="PATH", show_default=False)
+        parameters.append(_keyword("config", Annotated[str | None, about]))
+        if argument is not None:
+            about_argument = typer.Argument(
+                metavar=argument.upper(),
+                help=options(cls)[argument].setting.help,
+                show_default=False,
+            )
+            parameters.append(_keyword("_argument", Annotated[str | None, about_argument]))
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in parameters}
+        group.command(name)(call)
+        return run
+
+    return decorate
+
+
+def _keyword(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+    )
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    """A flag. It arrives as text, or None: `settings.convert` reads it like YAML's values."""
+    about = option.setting
+    notes = [] if option.default is None else [f"default {_shown(option.default)}"]
+    notes += [about.range] if about.range else []
+    notes += [f"env {about.env}"] if about.env else []
+    notes += [f"{about.low_vram} with LOW_VRAM=1"] if about.low_vram is not None else []
+    is_bool = option.kind is bool
+    spelled = flag(option.name)
+    made = typer.Option(
+        f"{spelled}/--no-{spelled[2:]}" if is_bool else spelled,
+        help=about.help + (f" ({'; '.join(notes)})" if notes else ""),
+        metavar=None if is_bool else _metavar(option.kind),
+        show_default=False,
+    )
+    return _keyword(option.name, Annotated[(bool if is_bool else str) | None, made])
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, tuple):
+        return ",".join(str(number) for number in default)
+    return str(default)
+
+
+def _metavar(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return "|".join(str(choice) for choice in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        return "N,N,..."
+    return {int: "N", float: "X", Path: "PATH"}.get(kind, "TEXT")
+
+
+@command(app, "demo", DemoConfig)
+def demo(config: DemoConfig) -> None:
+    """Make phantoms, train on them, write reports, score them, write a page.
+
+    Up to 10 minutes on 2 cores and 6 GB; the page is outputs/demo/index.html.
+    """
+    from ctscribe.evaluation.demo import run_demo
+
+    run_demo(config)
+
+
+@command(train, "align", AlignConfig)
+def train_align(config: AlignConfig) -> None:
+    """Stage 1: teach the bridge to see, then ask the gate whether it does.
+
+    Trains on the labels that a rule labeller finds in each report and on the report's text. The
+    gate prints effective rank, label AUROC and retrieval against chance; below a threshold the
+    command ends with exit code 2, and so does stage 2.
+    """
+    from ctscribe.training.align import run_align
+
+    run_align(config)
+
+
+@command(train, "caption", CaptionConfig)
+def train_caption(config: CaptionConfig) -> None:
+    """Stage 2: teach it to write, with the language model frozen.
+
+    Goes on from vision_bridge_vlm_final.pt in the output folder if that is there, else from stage
+    1; --from-scratch always starts from stage 1. The loss covers the answer alone.
+    """
+    from ctscribe.training.caption import run_caption
+
+    run_caption(config)
+
+
+@command(app, "report", ReportConfig, argument="image")
+def report(config: ReportConfig) -> None:
+    """Write the report of one chest CT, on the terminal and as a page.
+
+    An image without a plausible chest is refused. An empty generation is an error.
+    """
+    from ctscribe.generation.report import run_report
+
+    run_report(config)
+
+
+@command(app, "evaluate", EvaluateConfig)
+def evaluate(config: EvaluateConfig) -> None:
+    """Write reports for held-out rows and score them beside controls that do not look."""
+    from ctscribe.evaluation.run import run_evaluate
+
+    run_evaluate(config)
+
+
+@app.command("info")
+def info() -> None:
+    """Say which versions, GPU, settings file and bundled parts this installation has."""
+    import platform
+
+    import torch
+    import transformers
+
+    from ctscribe.config import bundled
+
+    settings = read_settings()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none that PyTorch can use"
+    parts = [(part, bundled(part)) for part in typing.get_args(Part)]
+    rows = [
+        ("ctscribe", ctscribe.__version__),
+        ("Python", f"{platform.python_version()} on {platform.platform()}"),
+        ("PyTorch", f"{torch.__version__}, CUDA {torch.version.cuda or 'not in this build'}"),
+        ("transformers", transformers.__version__),
+        ("GPU", gpu),
+        ("settings", str(settings.file or "no config/paths.yaml in this folder: defaults")),
+        *((f"bundled {part}", str(at) if at.is_dir() else f"missing: {at}") for part, at in parts),
+    ]
+    for name, value in rows:
+        print(f"{name:16} {value}")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ctscribe {ctscribe.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options_of_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    """Chest CT in, radiology report out, with proof that the model looked."""

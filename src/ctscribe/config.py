@@ -1,0 +1,435 @@
+"""Every setting of every command, with its default, in one place.
+
+Each command reads one frozen dataclass, each field one setting. `resolve.py` fills them from
+flags, environment and YAML file; `settings.py` says what a setting is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ctscribe.errors import ConfigError
+from ctscribe.settings import Config, flag, setting
+
+Language = Literal["zh", "en"]
+Device = Literal["auto", "cpu", "cuda"]
+Part = Literal["encoder", "llm"]
+
+# Names of what the commands write; scripts and launchers of old rely on the stage-2 ones.
+ALIGN_CHECKPOINT = "vision_bridge_final.pt"
+FINAL_CHECKPOINT = "vision_bridge_vlm_final.pt"
+STAGE2_CONFIG = "stage2_config.json"
+STAGE2_LOG = "stage2_train_log.csv"
+
+
+@dataclass(frozen=True)
+class Paths(Config):
+    """Where things are: the top level of config/paths.yaml, beside the keys of `ModelConfig`."""
+
+    caption_csv_train: Path | None = setting(None, "CSV of the training rows.")
+    caption_csv_val: Path | None = setting(
+        None, "CSV of the validation rows; empty sets patients of the training CSV aside."
+    )
+    caption_prompt_json: Path | None = setting(
+        None, "JSON list of questions to ask where a row has none; empty uses the built-in ones."
+    )
+    nnunet_raw: Path | None = setting(None, "nnU-Net's nnUNet_raw folder.")
+    nnunet_preprocessed: Path | None = setting(None, "nnU-Net's nnUNet_preprocessed folder.")
+    nnunet_results: Path | None = setting(None, "nnU-Net's nnUNet_results folder.")
+    nnunet_data: Path | None = setting(None, "Folder of the images that nnU-Net was trained on.")
+    nnunet_encoder_checkpoint: Path | None = setting(
+        None, "Folder of the pretrained encoder; empty uses the bundled one (phantoms only)."
+    )
+    mamba_hf_model: Path | None = setting(
+        None, "Local folder of the language model; empty uses the bundled one (phantoms only)."
+    )
+
+
+@dataclass(frozen=True)
+class ModelConfig(Config):
+    """The parts of the model and how they are joined."""
+
+    section = "model"
+
+    encoder: Path | None = setting(
+        None,
+        "Folder of the pretrained encoder; left out, the bundled one (phantoms only).",
+        key="nnunet_encoder_checkpoint",
+    )
+    mamba_model: Path | None = setting(
+        None,
+        "Local folder of the language model; left out, the bundled one (phantoms only).",
+        key="mamba_hf_model",
+        env="MAMBA_MODEL",
+    )
+    max_visual_tokens: int = setting(
+        96, "Most visual tokens that the language model reads.", low=1, high=4096, low_vram=64
+    )
+    spatial_dims: Literal[2, 3] = setting(3, "3 reads the volume, 2 one chosen slice.")
+    spacing_zyx_mm: tuple[float, ...] | None = setting(
+        None,
+        "Voxel size (z,y,x) in mm; left out, what the encoder was trained on.",
+        low=0.1,
+        high=20,
+    )
+    window_hu: tuple[float, ...] | None = setting(
+        None,
+        "HU window (low,high); left out, what the encoder was trained on.",
+        low=-2000,
+        high=4000,
+    )
+    bridge: Literal["vim", "transformer", "mlp"] = setting(
+        "vim", "What turns image features into visual tokens; all but vim are for ablation."
+    )
+    bridge_width: int = setting(192, "Width of the bridge.", low=16, high=4096)
+    bridge_layers: int = setting(2, "Blocks of the bridge.", low=1, high=48)
+    pooling: Literal["region", "grid"] = setting(
+        "region", "Pool features by lobe and lesion, or by a regular grid."
+    )
+    use_pooling: bool = setting(True, "Pool the feature map before the bridge.", file_only=True)
+    pool_size: tuple[int, ...] | None = setting(
+        None,
+        "Cells of the grid, each axis; left out, global_pool_size or global_pool_size_3d.",
+        low=1,
+        high=64,
+    )
+    global_pool_size: tuple[int, ...] = setting(
+        (8, 8), "Cells (y,x) of the grid in 2D.", low=1, high=64, file_only=True
+    )
+    global_pool_size_3d: tuple[int, ...] = setting(
+        (4, 4, 4), "Cells (z,y,x) of the grid in 3D.", low=1, high=64, file_only=True
+    )
+    encoder_output_stage: int | None = setting(
+        None,
+        "Encoder stage whose features are read; empty is the encoder's own.",
+        low=0,
+        high=12,
+        file_only=True,
+    )
+    encoder_target_spatial: tuple[int, ...] | None = setting(
+        None,
+        "Size of the feature map before pooling; empty leaves it as it comes.",
+        low=1,
+        high=256,
+        file_only=True,
+    )
+    ablation_mode: Literal["full", "global_only", "local_only"] = setting(
+        "full",
+        "Streams to use; this version has the global one alone, so full is global_only.",
+        file_only=True,
+    )
+    roi_side: float | None = setting(
+        None,
+        "Side in mm of the local stream's region of interest.",
+        low=1,
+        high=500,
+        file_only=True,
+    )
+    local_crop_size: tuple[int, ...] = setting(
+        (64, 64), "Voxels (y,x) of the local stream's crop in 2D.", low=1, high=1024, file_only=True
+    )
+    local_crop_size_3d: tuple[int, ...] = setting(
+        (32, 64, 64),
+        "Voxels (z,y,x) of the local stream's crop in 3D.",
+        low=1,
+        high=1024,
+        file_only=True,
+    )
+    use_cmi: bool = setting(
+        False, "Let the question select visual tokens (not in this version).", file_only=True
+    )
+    cmi_compress_to: int | None = setting(
+        None, "Visual tokens that the CMI leaves.", low=1, high=4096, file_only=True
+    )
+    cmi_d_state: int = setting(16, "State size of the CMI's scan.", low=1, high=256, file_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Accepting what has no effect would be a lie about the model that was trained.
+        absent = {
+            "use_cmi": self.use_cmi and "the CMI",
+            "ablation_mode": self.ablation_mode == "local_only" and "the local stream",
+            "use_pooling": not self.use_pooling and "a bridge without pooling",
+            "encoder_output_stage": self.encoder_output_stage is not None and "taps by stage",
+            "encoder_target_spatial": self.encoder_target_spatial is not None
+            and "resizing of maps",
+        }
+        for name, what in absent.items():
+            if what:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}: this version does not have {what} yet",
+                    fix=f"leave {name} at its default",
+                )
+        for name, length in (("pool_size", self.spatial_dims), ("spacing_zyx_mm", 3)):
+            value = getattr(self, name)
+            if value is not None and len(value) != length:
+                raise ConfigError(
+                    f"{flag(name)} has {len(value)} numbers",
+                    fix=f"give {length}, separated by commas",
+                )
+        if self.window_hu is not None and (
+            len(self.window_hu) != 2 or self.window_hu[0] >= self.window_hu[1]
+        ):
+            raise ConfigError(
+                f"--window-hu is {self.window_hu}", fix="give low,high, such as -1000,400"
+            )
+
+    @property
+    def grid_size(self) -> tuple[int, ...]:
+        """Cells of grid pooling, in the model's dimensions."""
+        whole = self.global_pool_size_3d if self.spatial_dims == 3 else self.global_pool_size
+        return self.pool_size or whole
+
+
+@dataclass(frozen=True)
+class AlignConfig(Config):
+    """`ctscribe train align` and `train.py`: stage 1, which teaches the bridge to see."""
+
+    section = "align"
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    csv_train: Path | None = setting(None, "CSV of the training rows.", key="caption_csv_train")
+    csv_val: Path | None = setting(
+        None,
+        "CSV of the validation rows; left out, patients of the training CSV are set aside.",
+        key="caption_csv_val",
+    )
+    val_ratio: float = setting(
+        0.1, "Share of patients set aside where there is no validation CSV.", low=0.01, high=0.5
+    )
+    output_dir: Path = setting(Path("outputs"), "Folder for the checkpoint, the log and the gate.")
+    cache_dir: Path | None = setting(
+        None, "Folder for prepared images; left out, output_dir/cache."
+    )
+    epochs: int = setting(60, "Passes over the training rows.", low=1, high=10_000)
+    batch_size: int = setting(16, "Studies a step.", low=1, high=1024)
+    lr: float = setting(1e-3, "Peak learning rate.", low=1e-8, high=1.0)
+    weight_decay: float = setting(0.02, "Weight decay of AdamW.", low=0, high=1)
+    seed: int = setting(0, "Seed of weights, order and dropout.", low=0, high=2**31 - 1)
+    device: Device = setting("auto", "Where to train; auto takes the GPU if there is one.")
+    num_workers: int = setting(0, "Processes that prepare images; 0 uses this one.", low=0, high=64)
+    gate_min_rank: float = setting(
+        8.0, "Effective rank of the visual tokens that stage 2 needs.", low=0, high=4096
+    )
+    gate_min_auroc: float = setting(
+        0.75, "Mean AUROC of the report's labels that stage 2 needs.", low=0, high=1
+    )
+    gate_min_retrieval: float = setting(
+        3.0,
+        "Retrieval of the right report, as multiple of chance, that stage 2 needs.",
+        low=0,
+        high=1000,
+    )
+    ignore_gate: bool = setting(
+        False, "Exit 0 below the gate's thresholds too; the checkpoint still records the failure."
+    )
+
+
+@dataclass(frozen=True)
+class CaptionConfig(Config):
+    """`ctscribe train caption` and `train_vlm.py`: stage 2, which teaches it to write."""
+
+    section = "caption"
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    csv: Path | None = setting(None, "CSV of the training rows.", key="caption_csv_train")
+    csv_val: Path | None = setting(
+        None,
+        "CSV of the validation rows; left out, patients of the training CSV are set aside.",
+        key="caption_csv_val",
+    )
+    val_ratio: float = setting(
+        0.1, "Share of patients set aside where there is no validation CSV.", low=0.01, high=0.5
+    )
+    prompt_json: Path | None = setting(
+        None,
+        "JSON list of questions to ask where a row has none; left out, the built-in ones.",
+        key="caption_prompt_json",
+    )
+    output_dir: Path = setting(Path("outputs"), "Folder for checkpoint, settings and log.")
+    cache_dir: Path | None = setting(
+        None, "Folder for prepared images; left out, output_dir/cache."
+    )
+    epochs: int = setting(
+        30, "Passes over the training rows.", low=1, high=10_000, env="STAGE2_EPOCHS"
+    )
+    batch_size: int = setting(1, "Studies a forward pass.", low=1, high=1024)
+    gradient_accumulation_steps: int = setting(
+        1, "Forward passes a step of the optimiser.", low=1, high=1024
+    )
+    lr: float = setting(2e-5, "Peak learning rate.", low=1e-8, high=1.0)
+    weight_decay: float = setting(0.01, "Weight decay of AdamW.", low=0, high=1)
+    max_text_len: int = setting(
+        512,
+        "Most tokens of question and answer; the answer's end is cut.",
+        low=16,
+        high=8192,
+        low_vram=256,
+    )
+    from_scratch: bool = setting(
+        False, "Start from stage 1, not from the stage-2 checkpoint in output_dir."
+    )
+    vision_checkpoint: Path | None = setting(
+        None, "Checkpoint of stage 1; left out, vision_bridge_final.pt in output_dir."
+    )
+    lora_rank: int = setting(
+        0, "Rank of LoRA on the language model; 0 keeps it frozen.", low=0, high=256
+    )
+    llm_8bit: bool = setting(
+        False, "Load the language model in 8 bits (CUDA and bitsandbytes).", env="LLM_8BIT"
+    )
+    gradient_checkpointing: bool = setting(
+        True, "Recompute the language model's activations: slower, much less memory."
+    )
+    align_vocab: bool = setting(
+        True, "Draw visual tokens to the language model's own words for each place as well."
+    )
+    num_workers: int = setting(0, "Processes that prepare images; 0 uses this one.", low=0, high=64)
+    save_every_steps: int = setting(
+        500, "Steps between checkpoints; 0 saves at the end only.", low=0, high=10_000_000
+    )
+    log_every_steps: int = setting(10, "Steps between lines of the log.", low=1, high=10_000_000)
+    ignore_gate: bool = setting(False, "Train although stage 1 failed its gate.")
+    seed: int = setting(0, "Seed of order and dropout.", low=0, high=2**31 - 1)
+    device: Device = setting("auto", "Where to train; auto takes the GPU if there is one.")
+
+    @property
+    def final_checkpoint(self) -> Path:
+        """Where stage 2 writes, and what it goes on from without `from_scratch`."""
+        return self.output_dir / FINAL_CHECKPOINT
+
+    @property
+    def align_checkpoint(self) -> Path:
+        """The checkpoint of stage 1."""
+        return self.vision_checkpoint or self.output_dir / ALIGN_CHECKPOINT
+
+
+@dataclass(frozen=True)
+class ReportConfig(Config):
+    """`ctscribe report IMAGE` and `scripts/check_image_to_text.py`."""
+
+    section = "report"
+
+    image: Path | None = setting(None, "Chest CT: NIfTI, NRRD or MHA, in HU.")
+    checkpoint: Path = setting(Path("outputs") / FINAL_CHECKPOINT, "Checkpoint of stage 2.")
+    output: Path = setting(Path("outputs/report.html"), "The page to write.")
+    question: str | None = setting(
+        None, "What to ask; left out, the built-in question of the language."
+    )
+    language: Language | None = setting(
+        None, "Language of the built-in question; left out, the checkpoint's."
+    )
+    mask: Path | None = setting(None, "Mask on the image's grid that chooses the slice in 2D.")
+    max_visual_tokens: int | None = setting(
+        None,
+        "Visual tokens; left out, the checkpoint's; an error if it disagrees.",
+        low=1,
+        high=4096,
+    )
+    mamba_model: Path | None = setting(
+        None, "Folder of the language model; left out, the checkpoint's; an error if it is another."
+    )
+    llm_device: Device = setting("auto", "Where the language model runs; auto takes the GPU.")
+    llm_8bit: bool = setting(
+        False, "Load the language model in 8 bits (CUDA and bitsandbytes).", env="LLM_8BIT"
+    )
+    repetition_penalty: float = setting(
+        1.0, "Above 1 makes repeated tokens less likely.", low=0.5, high=2.0
+    )
+    do_sample: bool = setting(False, "Draw tokens at random instead of taking the likeliest.")
+    temperature: float = setting(
+        0.7, "Of sampling: lower is closer to the likeliest.", low=0.01, high=5
+    )
+    top_p: float = setting(0.9, "Of sampling: share of probability to draw from.", low=0.01, high=1)
+    max_new_tokens: int = setting(320, "Most tokens of a report.", low=1, high=8192)
+    seed: int = setting(0, "Seed of sampling.", low=0, high=2**31 - 1)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Config):
+    """`ctscribe evaluate`: reports for every row of a CSV, scored beside the controls."""
+
+    section = "evaluate"
+
+    checkpoint: Path = setting(Path("outputs") / FINAL_CHECKPOINT, "Checkpoint of stage 2.")
+    csv: Path | None = setting(None, "CSV of held-out rows.", key="caption_csv_val")
+    csv_train: Path | None = setting(
+        None, "CSV of the training rows, for the nearest-report controls.", key="caption_csv_train"
+    )
+    truth: Path | None = setting(
+        None, "Folder of exact truth (phantoms); left out, findings are read off the references."
+    )
+    output_dir: Path = setting(Path("outputs/evaluation"), "Folder for scores, reports and page.")
+    controls: bool = setting(
+        True, "Score blank, swapped, always-normal and nearest-report controls too."
+    )
+    n_boot: int = setting(1000, "Bootstrap samples of the 95 % intervals.", low=100, high=100_000)
+    batch_size: int = setting(16, "Reports generated together.", low=1, high=1024)
+    mamba_model: Path | None = setting(
+        None, "Folder of the language model; left out, the checkpoint's; an error if it is another."
+    )
+    max_new_tokens: int = setting(320, "Most tokens of a report.", low=1, high=8192)
+    device: Device = setting("auto", "Where to run; auto takes the GPU if there is one.")
+    num_workers: int = setting(0, "Processes that prepare images; 0 uses this one.", low=0, high=64)
+    seed: int = setting(0, "Seed of bootstrap and swaps.", low=0, high=2**31 - 1)
+
+
+@dataclass(frozen=True)
+class DemoConfig(Config):
+    """`ctscribe demo`: everything on phantoms, end to end."""
+
+    section = "demo"
+
+    output_dir: Path = setting(Path("outputs/demo"), "Folder for data, checkpoints and page.")
+    profile: Literal["demo", "small"] = setting(
+        "demo", "demo takes up to 10 minutes on 2 cores, small under 3 and proves less."
+    )
+    from_nothing: bool = setting(
+        False, "Make the encoder and the language model here too (45 minutes on 2 cores)."
+    )
+    language: Language = setting("zh", "Language of the reports.")
+    train_studies: int | None = setting(
+        None, "Studies to train on; left out, the profile's.", low=16, high=100_000
+    )
+    test_studies: int | None = setting(
+        None, "Held-out studies to score; left out, the profile's.", low=8, high=10_000
+    )
+    seed: int = setting(0, "Seed of data and training.", low=0, high=999_999)
+    device: Device = setting("auto", "Where to train; auto takes the GPU if there is one.")
+    workers: int | None = setting(
+        None, "Processes that make phantoms; left out, one a core.", low=1, high=256
+    )
+
+
+@dataclass(frozen=True)
+class SplitConfig(Config):
+    """`ctscribe split`: one CSV into training, validation and test rows, by patient."""
+
+    section = "split"
+
+    input: Path | None = setting(None, "CSV to split.")
+    output_dir: Path | None = setting(None, "Folder for the parts; left out, the CSV's own.")
+    val_ratio: float = setting(0.1, "Share of patients for validation.", low=0, high=0.9)
+    test_ratio: float = setting(0.1, "Share of patients for the test.", low=0, high=0.9)
+    seed: int = setting(0, "Seed of the split.", low=0, high=2**31 - 1)
+
+
+def bundled(part: Part) -> Path:
+    """Folder of a pretrained part that ships with the package."""
+    return Path(__file__).parent / "assets" / part
+
+
+SECTIONS: dict[str, type[Config]] = {
+    cls.section: cls
+    for cls in (
+        ModelConfig,
+        AlignConfig,
+        CaptionConfig,
+        ReportConfig,
+        EvaluateConfig,
+        DemoConfig,
+        SplitConfig,
+    )
+}

@@ -1,0 +1,143 @@
+"""The bridge: pooled image features to visual tokens in the language model's embedding space.
+
+Bidirectional Mamba blocks after Vision Mamba (Zhu et al. 2024, arXiv:2401.09417, algorithm 1): one
+input projection, a convolution and a selective scan per direction, gated, summed, projected. The
+scan is `ops.selective_scan`. Here the sequence is short (a token a slot), so one block mixes all.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ctscribe.model.pooling import Pooled
+from ctscribe.ops.causal_conv import causal_conv1d
+from ctscribe.ops.selective_scan import selective_scan
+
+POSITION_SCALE_MM = 100.0
+FREQUENCIES = 6
+
+
+@dataclass(frozen=True)
+class BridgeConfig:
+    """Everything that rebuilds a bridge."""
+
+    kind: str = "vim"  # vim, transformer or mlp: the latter two for ablation
+    input_width: int = 212  # of the pooled features
+    width: int = 192  # of the bridge
+    layers: int = 2
+    tokens: int = 20  # rows of the pooled features
+    state: int = 16  # N of the scan
+    llm_width: int = 256
+    dropout: float = 0.1
+
+
+class Bridge(nn.Module):
+    """`Pooled` to visual tokens (B, L, llm_width), and the hidden states (B, L, width) before."""
+
+    def __init__(self, config: BridgeConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.norm_in = nn.LayerNorm(config.input_width)
+        self.project_in = nn.Linear(config.input_width, width)
+        self.row = nn.Parameter(torch.randn(config.tokens, width) * 0.02)
+        self.position = nn.Linear(6 * FREQUENCIES, width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(_block(config) for _ in range(config.layers))
+        self.norm_out = nn.RMSNorm(width)
+        self.project_out = nn.Linear(width, config.llm_width)
+        # Tokens leave at the scale of the language model's own embeddings (set by `fit_scale`).
+        self.norm_llm = nn.RMSNorm(config.llm_width)
+
+    def fit_scale(self, embedding_rms: float) -> None:
+        """Start visual tokens at this root mean square, the one of what the LLM reads."""
+        nn.init.constant_(self.norm_llm.weight, embedding_rms)
+
+    def forward(self, pooled: Pooled) -> tuple[Tensor, Tensor]:
+        x_BLD = self.project_in(self.norm_in(pooled.features)) + self.row
+        x_BLD = self.dropout(x_BLD + self.position(_waves(pooled.position_mm)))
+        for block in self.blocks:
+            x_BLD = x_BLD + self.dropout(block(x_BLD))
+        hidden_BLD = self.norm_out(x_BLD)
+        return self.norm_llm(self.project_out(hidden_BLD)), hidden_BLD
+
+
+class VimBlock(nn.Module):
+    """One bidirectional Mamba block: (B, L, D) to (B, L, D)."""
+
+    def __init__(self, width: int, state: int, expand: int = 2, kernel: int = 4) -> None:
+        super().__init__()
+        inner = expand * width
+        self.norm = nn.RMSNorm(width)
+        self.in_proj = nn.Linear(width, 2 * inner, bias=False)
+        self.directions = nn.ModuleList(_Direction(inner, state, kernel) for _ in range(2))
+        self.out_proj = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        x_BLE, z_BLE = self.in_proj(self.norm(x_BLD)).chunk(2, dim=-1)
+        ahead, back = self.directions
+        y_BLE = ahead(x_BLE, z_BLE) + back(x_BLE.flip(1), z_BLE.flip(1)).flip(1)
+        return self.out_proj(y_BLE / 2)  # type: ignore[no-any-return]
+
+
+class _Direction(nn.Module):
+    """Convolution and selective scan of one direction, gated by z: (B, L, E) to (B, L, E)."""
+
+    def __init__(self, inner: int, state: int, kernel: int) -> None:
+        super().__init__()
+        self.rank, self.state = math.ceil(inner / 32), state
+        self.conv_weight = nn.Parameter(torch.randn(inner, kernel) / math.sqrt(kernel))
+        self.conv_bias = nn.Parameter(torch.zeros(inner))
+        self.x_proj = nn.Linear(inner, self.rank + 2 * state, bias=False)
+        self.dt_proj = nn.Linear(self.rank, inner, bias=False)
+        # Step sizes start log-uniform in 0.001 .. 0.1, through the inverse of softplus (Mamba).
+        dt = torch.exp(torch.rand(inner) * math.log(100) + math.log(0.001))
+        self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))
+        self.A_log = nn.Parameter(torch.arange(1, state + 1).float().log().repeat(inner, 1))
+        self.D = nn.Parameter(torch.ones(inner))
+
+    def forward(self, x_BLE: Tensor, z_BLE: Tensor) -> Tensor:
+        u_BLE = causal_conv1d(x_BLE, self.conv_weight, self.conv_bias)
+        dt, B_BLN, C_BLN = self.x_proj(u_BLE).split([self.rank, self.state, self.state], -1)
+        A_EN = -self.A_log.float().exp()
+        return selective_scan(
+            u_BLE, self.dt_proj(dt), A_EN, B_BLN, C_BLN, D=self.D, z=z_BLE, dt_bias=self.dt_bias
+        )  # type: ignore[return-value]
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm attention and MLP, for ablation: (B, L, D) to (B, L, D), without the residual."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        heads = max(1, width // 48)
+        self.layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True
+        )
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return self.layer(x_BLD) - x_BLD  # type: ignore[no-any-return]
+
+
+def _block(config: BridgeConfig) -> nn.Module:
+    if config.kind == "vim":
+        return VimBlock(config.width, config.state)
+    if config.kind == "transformer":
+        return TransformerBlock(config.width)
+    return nn.Sequential(
+        nn.RMSNorm(config.width),
+        nn.Linear(config.width, 4 * config.width),
+        nn.GELU(),
+        nn.Linear(4 * config.width, config.width),
+    )
+
+
+def _waves(position_mm: Tensor) -> Tensor:
+    """Sines and cosines of millimetres: (B, L, 3) to (B, L, 6 * FREQUENCIES)."""
+    octaves = 2.0 ** torch.arange(FREQUENCIES, device=position_mm.device)
+    angles = (position_mm / POSITION_SCALE_MM)[..., None] * octaves
+    return torch.cat([angles.sin(), angles.cos()], -1).flatten(-2)

@@ -1,0 +1,152 @@
+"""Stage-1 heads: what the bridge's hidden states say of each slot, without a language model.
+
+They train the bridge before any text is generated, and their own score stands beside the
+report's on every page: where the report is worse than the heads, the language model is at fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, smooth_l1_loss
+
+from ctscribe.reports.language import SLOTS
+from ctscribe.reports.schema import (
+    AMOUNTS,
+    DENSITIES,
+    LOBAR,
+    Finding,
+    side_of,
+)
+
+CONTRASTIVE_WIDTH = 128
+SIZE_UNIT_MM = 10.0
+
+
+@dataclass(frozen=True)
+class SlotLabels:
+    """What a report says of each slot, as tensors (n studies, S slots).
+
+    present: 0/1. density, amount: class index, -1 where unstated. size_mm: 0 where unstated.
+    """
+
+    present: Tensor
+    density: Tensor
+    amount: Tensor
+    size_mm: Tensor
+
+    def rows(self, index: Tensor) -> SlotLabels:
+        """The labels of some studies."""
+        return SlotLabels(
+            self.present[index], self.density[index], self.amount[index], self.size_mm[index]
+        )
+
+
+def slot_labels(slots: Sequence[Sequence[Finding | None]]) -> SlotLabels:
+    """Labels from `reports.language.slots_of` of each study."""
+
+    def grid(value: Any) -> list[list[float]]:
+        return [[value(f) for f in study] for study in slots]
+
+    return SlotLabels(
+        torch.tensor(grid(lambda f: float(f is not None))),
+        torch.tensor(
+            grid(lambda f: DENSITIES.index(f.density) if f and f.density else -1), dtype=torch.long
+        ),
+        torch.tensor(
+            grid(lambda f: AMOUNTS.index(f.amount) if f and f.amount else -1), dtype=torch.long
+        ),
+        torch.tensor(grid(lambda f: (f.size_mm or 0.0) if f else 0.0)),
+    )
+
+
+@dataclass(frozen=True)
+class HeadOutput:
+    """present (B, S) logits, density (B, S, 4) and amount (B, S, 3) logits, size_mm (B, S).
+
+    study (B, CONTRASTIVE_WIDTH): the whole image, unit length, to compare with report texts.
+    """
+
+    present: Tensor
+    density: Tensor
+    amount: Tensor
+    size_mm: Tensor
+    study: Tensor
+
+
+class Heads(nn.Module):
+    """Linear readings of the bridge's hidden states (B, L, width).
+
+    With region pooling row s is slot s; with a grid every slot attends over the cells.
+    """
+
+    def __init__(self, width: int, one_row_a_slot: bool) -> None:
+        super().__init__()
+        self.one_row_a_slot = one_row_a_slot
+        if not one_row_a_slot:
+            self.queries = nn.Parameter(torch.randn(len(SLOTS), width) * width**-0.5)
+        self.outputs = nn.Linear(width, 1 + len(DENSITIES) + len(AMOUNTS) + 1)
+        self.study = nn.Linear(2 * width, CONTRASTIVE_WIDTH)
+        self.scale = nn.Parameter(torch.tensor(2.3))  # of the contrastive logits, as an exponent
+        self.bias = nn.Parameter(torch.tensor(-5.0))
+
+    def forward(self, hidden_BLD: Tensor) -> HeadOutput:
+        slots_BSD = hidden_BLD[:, : len(SLOTS)]
+        if not self.one_row_a_slot:
+            attention = (self.queries @ hidden_BLD.transpose(1, 2)).softmax(-1)
+            slots_BSD = attention @ hidden_BLD
+        present, density, amount, size = self.outputs(slots_BSD).split(
+            [1, len(DENSITIES), len(AMOUNTS), 1], -1
+        )
+        study = self.study(torch.cat([hidden_BLD.mean(1), hidden_BLD.amax(1)], -1))
+        return HeadOutput(
+            present[..., 0],
+            density,
+            amount,
+            (size[..., 0] + 1.5) * SIZE_UNIT_MM,
+            nn.functional.normalize(study, dim=-1),
+        )
+
+
+def label_losses(output: HeadOutput, labels: SlotLabels) -> dict[str, Tensor]:
+    """Presence, and for what is present its density, amount and size."""
+    sized = labels.size_mm > 0
+    size = smooth_l1_loss(output.size_mm, labels.size_mm, reduction="none", beta=2.0)
+    return {
+        "present": binary_cross_entropy_with_logits(output.present, labels.present),
+        "density": _stated(output.density, labels.density),
+        "amount": _stated(output.amount, labels.amount),
+        "size": (size * sized).sum() / sized.sum().clamp_min(1) / SIZE_UNIT_MM,
+    }
+
+
+def _stated(logits: Tensor, labels: Tensor) -> Tensor:
+    total = cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-1, reduction="sum")
+    return total / (labels >= 0).sum().clamp_min(1)
+
+
+def findings_of(output: HeadOutput, threshold: float = 0.5) -> list[tuple[Finding, ...]]:
+    """The heads' own findings, to score beside the reports."""
+    studies = []
+    for b in range(len(output.present)):
+        found = []
+        for s, (name, place) in enumerate(SLOTS):
+            if float(output.present[b, s].sigmoid()) < threshold:
+                continue
+            lobar = name in LOBAR
+            found.append(
+                Finding(
+                    name,
+                    side_of(place) if lobar else place,  # type: ignore[arg-type]
+                    place if lobar else None,  # type: ignore[arg-type]
+                    round(float(output.size_mm[b, s])) if name == "nodule" else None,
+                    DENSITIES[int(output.density[b, s].argmax())] if name == "nodule" else None,
+                    None if lobar else AMOUNTS[int(output.amount[b, s].argmax())],
+                )
+            )
+        studies.append(tuple(found))
+    return studies

@@ -1,0 +1,166 @@
+"""The whole model: image, encoder, bridge, language model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ctscribe.errors import CheckpointError
+from ctscribe.model.bridge import Bridge, BridgeConfig
+from ctscribe.model.checkpoint import load_tensors, save_tensors
+from ctscribe.model.encoder import Encoder, encoder_config, load_strictly
+from ctscribe.model.heads import Heads
+from ctscribe.model.llm import LLM
+from ctscribe.model.pooling import Pooled, pool_grid, pool_regions, pooled_width
+from ctscribe.reports.schema import Language
+
+IGNORED = -100  # label of positions without loss
+
+
+@dataclass(frozen=True)
+class Vision:
+    """Encoder, bridge and stage-1 heads: all of the model that is not the language model."""
+
+    encoder: Encoder
+    bridge: Bridge
+    heads: Heads
+    pooling: str  # region or grid
+    pool_size: tuple[int, ...]
+
+    @torch.no_grad()
+    def pool(self, image: Tensor) -> Pooled:
+        """Image (B, 1, *space) to what the bridge reads. The encoder is frozen."""
+        output = self.encoder(image)
+        if self.pooling == "region":
+            return pool_regions(output, self.encoder.config)
+        return pool_grid(output, self.encoder.config, self.pool_size)
+
+    def to(self, device: str | torch.device) -> Vision:
+        """Move every part."""
+        for part in (self.encoder, self.bridge, self.heads):
+            part.to(device)
+        return self
+
+    def eval(self) -> Vision:
+        """Switch dropout off."""
+        for part in (self.encoder, self.bridge, self.heads):
+            part.eval()
+        return self
+
+
+def new_vision(
+    encoder: Encoder,
+    *,
+    llm_width: int,
+    embedding_rms: float,
+    kind: str = "vim",
+    width: int = 192,
+    layers: int = 2,
+    pooling: str = "region",
+    pool_size: tuple[int, ...] = (4, 4, 4),
+    max_visual_tokens: int = 96,
+) -> Vision:
+    """An untrained bridge and heads on a pretrained encoder."""
+    from ctscribe.reports.language import SLOTS
+
+    tokens = len(SLOTS) + 1 if pooling == "region" else int(torch.tensor(pool_size).prod())
+    if tokens > max_visual_tokens:
+        from ctscribe.errors import ConfigError
+
+        raise ConfigError(
+            f"{pooling} pooling makes {tokens} visual tokens but max_visual_tokens is "
+            f"{max_visual_tokens}",
+            fix=f"set max_visual_tokens to {tokens} or more, or pool_size smaller",
+        )
+    config = BridgeConfig(
+        kind=kind,
+        input_width=pooled_width(encoder.config, pooling),
+        width=width,
+        layers=layers,
+        tokens=tokens,
+        llm_width=llm_width,
+    )
+    bridge = Bridge(config)
+    bridge.fit_scale(embedding_rms)
+    return Vision(encoder, bridge, Heads(width, pooling == "region"), pooling, pool_size)
+
+
+class VLM(nn.Module):
+    """Visual tokens, then the question, then the answer: [visual][question][answer]."""
+
+    def __init__(self, vision: Vision, llm: LLM) -> None:
+        super().__init__()
+        self.vision, self.llm = vision, llm
+        self.bridge = vision.bridge
+
+    def prefix(self, pooled: Pooled, prompt_BL: Tensor) -> Tensor:
+        """What generation starts from: (B, visual + L, llm width)."""
+        visual_BVD, _ = self.bridge(pooled)
+        prompt_BLD = self.llm.embed(prompt_BL)
+        return torch.cat([visual_BVD.to(prompt_BLD.dtype), prompt_BLD], 1)
+
+    def forward(self, pooled: Pooled, ids_BL: Tensor, mask_BL: Tensor, labels_BL: Tensor) -> Tensor:
+        """Mean cross-entropy of the answer. ids: question, answer, padding at the right."""
+        embeds_BLD = self.prefix(pooled, ids_BL)
+        visual = embeds_BLD.shape[1] - ids_BL.shape[1]
+        mask = torch.nn.functional.pad(mask_BL, (visual, 0), value=1)
+        labels = torch.nn.functional.pad(labels_BL, (visual, 0), value=IGNORED)
+        return self.llm.forward_embeds(embeds_BLD, mask, labels)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a checkpoint says of itself: shown on every page, checked by every command."""
+
+    stage: str  # align or caption
+    llm: dict[str, Any]  # name, width, vocabulary, SHA-256 of its config
+    max_visual_tokens: int
+    max_text_len: int
+    language: Language
+    encoder_sha256: str
+    manifest_sha256: str  # of the training rows
+    trained_on: str  # phantoms, or the name of the encoder's data
+    settings: dict[str, Any]  # the full configuration of the run
+    figures: dict[str, Any]  # what the run printed at its end
+
+
+def save_vision(
+    file: Path, vision: Vision, provenance: Provenance, adapters: dict[str, Tensor] | None = None
+) -> str:
+    """Write everything but the language model (its LoRA adapters, if any, are in); SHA-256."""
+    parts = {"encoder": vision.encoder, "bridge": vision.bridge, "heads": vision.heads}
+    tensors = {f"{p}.{k}": v for p, module in parts.items() for k, v in module.state_dict().items()}
+    tensors |= {f"llm.{k}": v for k, v in (adapters or {}).items()}
+    settings = {
+        "encoder": asdict(vision.encoder.config),
+        "bridge": asdict(vision.bridge.config),
+        "pooling": {"kind": vision.pooling, "size": vision.pool_size},
+        "provenance": asdict(provenance),
+    }
+    return save_tensors(file, tensors, settings)
+
+
+def load_vision(file: Path) -> tuple[Vision, Provenance, dict[str, Tensor]]:
+    """Read what `save_vision` wrote, strictly; the third is the LoRA adapters."""
+    tensors, settings = load_tensors(file)
+    if missing := {"encoder", "bridge", "pooling", "provenance"} - set(settings):
+        raise CheckpointError(
+            f"no {', '.join(sorted(missing))} settings: not a checkpoint of stage 1 or 2",
+            file=file,
+            fix="give the file that ctscribe train wrote",
+        )
+    encoder = Encoder(encoder_config(settings["encoder"], file))
+    bridge = Bridge(BridgeConfig(**settings["bridge"]))
+    kind, size = settings["pooling"]["kind"], tuple(settings["pooling"]["size"])
+    heads = Heads(bridge.config.width, kind == "region")
+    for name, module in (("encoder", encoder), ("bridge", bridge), ("heads", heads)):
+        own = {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{name}.")}
+        load_strictly(module, own, file)
+    adapters = {k[4:]: v for k, v in tensors.items() if k.startswith("llm.")}
+    known = {f.name for f in fields(Provenance)}
+    provenance = Provenance(**{k: v for k, v in settings["provenance"].items() if k in known})
+    return Vision(encoder, bridge, heads, kind, size).eval(), provenance, adapters

@@ -1,0 +1,128 @@
+"""Where one statement ends and the next begins: sentences, clause breaks, and reach of negation."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+from ctscribe.reports.lexicon import Token
+from ctscribe.reports.schema import Language
+
+# A sentence ends at 。；or a full stop that is no decimal point and no list number.
+_END = re.compile(
+    r"[。；;!?！？\n]+|(?<!\bapprox)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bDr)(?<!\bNo)\.(?=\s|$)"
+)
+_LIST_NUMBER = re.compile(r"\s*(?:[（(]?\d{1,2}[）)]|\d{1,2}[.、．](?!\d))\s*")
+# "measuring\n14 mm": a line that goes on in lower case was wrapped.
+_WRAPPED = re.compile(r"(?<=[a-z,\d])\n(?=[a-z\d(])")
+
+_BREAK: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(r"[，,；;、及和与并伴]|另"),
+    "en": re.compile(r"[,;]|\b(?:and|or|with|plus)\b", re.IGNORECASE),
+}
+_CONNECTOR: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(r"[\s、,，/及和与以并或（）()约为呈]*$"),
+    "en": re.compile(r"[\s,/&()]*(?:(?:and|or|as well as)\s*)?(?:(?:in|of)\s+)?(?:the\s+)?$", re.I),
+}
+_COMMA = re.compile(r"[，,]|、(?=\s*\d)")
+_CONTRAST: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(r"但|而|仅|只有|可见|另见|并见|惟|除"),
+    "en": re.compile(
+        r"\b(?:but|however|except|apart\s+from|other\s+than|although|though|there\s+(?:is|are)"
+        r"|(?:and|with)\s+(?:an?|there|small|moderate|large|minimal|trace|tiny|with)\b)",
+        re.IGNORECASE,
+    ),
+}
+# What may stand between bare findings of one list: "未见结节，实变影", "no nodule, mass".
+_FILLER: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(r"[\s、及和与或等影灶征象明显确的]*$"),
+    "en": re.compile(r"(?:[\s,]|\b(?:and|or|nor|focal|pulmonary|lung|pleural)\b)*$", re.IGNORECASE),
+}
+_LIST_END = re.compile(r"\b(?:or|nor)\b", re.IGNORECASE)
+_REST: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(r"余|其[他它]|另外|另|新发|新增"),
+    "en": re.compile(
+        r"\b(?:other|otherwise|additional|new|further|remain\w*|rest|elsewhere)\b", re.IGNORECASE
+    ),
+}
+
+
+def sentences(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """(start, end) of each sentence of text[start:end], list numbers left out."""
+    body = _WRAPPED.sub(" ", text[start:end])
+    spans, begin = [], 0
+    for stop in [*_END.finditer(body), None]:
+        last = len(body) if stop is None else stop.start()
+        number = _LIST_NUMBER.match(body, begin, last)
+        if number:
+            begin = number.end()
+        if body[begin:last].strip():
+            spans.append((start + begin, start + last))
+        begin = len(body) if stop is None else stop.end()
+    return spans
+
+
+def broken(gap: str, language: Language) -> bool:
+    """Whether the text between two tokens parts them: a comma, "and", "及"."""
+    return _BREAK[language].search(gap) is not None
+
+
+def is_connector(gap: str, language: Language) -> bool:
+    """Whether the text between two tokens only lists them: "、", "及", " and the "."""
+    return _CONNECTOR[language].match(gap) is not None
+
+
+def is_rest(sentence: str, token: Token, language: Language) -> bool:
+    """Whether a denied finding is denied only elsewhere: "余肺未见结节", "no other nodule"."""
+    start = max((m.end() for m in _COMMA.finditer(sentence, 0, token.start)), default=0)
+    return _REST[language].search(sentence, start, token.start) is not None
+
+
+def denied_tokens(sentence: str, tokens: list[Token], language: Language) -> set[int]:
+    """Indices of the tokens that a negation before them, or a denial behind them, covers."""
+    denied: set[int] = set()
+    for token in tokens:
+        if token.kind == "negation":
+            reach = _reach(sentence, token, tokens, language)
+            denied |= {i for i, t in enumerate(tokens) if token.end <= t.start < reach}
+        elif token.kind == "denial":
+            reach = _reach_back(sentence, token, tokens, language)
+            denied |= {i for i, t in enumerate(tokens) if reach <= t.start < token.start}
+    return denied
+
+
+def _reach(sentence: str, negation: Token, tokens: list[Token], language: Language) -> int:
+    """Where a negation ends: its clause, and the listed clauses that follow."""
+    contrast = _CONTRAST[language].search(sentence, negation.end)
+    limit = contrast.start() if contrast else len(sentence)
+    ends = [m.start() for m in _COMMA.finditer(sentence, negation.end, limit)] + [limit]
+    reach = ends[0]
+    for begin, end in pairwise(ends):
+        listed = language == "en" and _LIST_END.search(sentence, begin, limit)
+        if not listed and not _is_bare(sentence, begin + 1, end, tokens, language):
+            break
+        reach = end
+    return reach
+
+
+def _reach_back(sentence: str, denial: Token, tokens: list[Token], language: Language) -> int:
+    """Where what a denial covers begins: its clause, and the listed clauses before."""
+    starts = [0] + [m.end() for m in _COMMA.finditer(sentence, 0, denial.start)]
+    reach = starts[-1]
+    for begin, end in zip(starts[-2::-1], starts[:0:-1], strict=True):
+        if not _is_bare(sentence, begin, end - 1, tokens, language):
+            break
+        reach = begin
+    return reach
+
+
+def _is_bare(sentence: str, start: int, end: int, tokens: list[Token], language: Language) -> bool:
+    """Whether a clause only names findings, without saying where or how large."""
+    inside = [token for token in tokens if start <= token.start < end]
+    if not inside or any(token.kind != "finding" for token in inside):
+        return False
+    rest, position = "", start
+    for token in inside:
+        rest += sentence[position : token.start] + " "
+        position = max(position, token.end)
+    return _FILLER[language].match(rest + sentence[position:end]) is not None

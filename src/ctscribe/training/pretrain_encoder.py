@@ -1,0 +1,282 @@
+"""Pretrain the demo's encoder by segmentation of fresh phantoms: the role nnU-Net plays elsewhere.
+
+Worker processes render studies and prepare them exactly as `ctscribe report` would; a pool in the
+trainer's memory keeps the newest, so that no study is seen more than a few times. Loss: regions by
+cross-entropy and Dice; lesions by CenterNet's focal loss (Zhou et al. 2019, eq. 1), normalised per
+class by its own positives, so that an 8 mm nodule weighs as much as a litre of effusion.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool3d, cross_entropy, logsigmoid, one_hot
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ctscribe.imaging.transforms import prepare
+from ctscribe.imaging.volume import Volume
+from ctscribe.model.encoder import Encoder, EncoderConfig, EncoderOutput, save_encoder
+from ctscribe.phantom.findings import LESIONS
+from ctscribe.phantom.render import render_study, sample_study
+
+GRID_ZYX = (72, 80, 112)  # every pretraining sample is cropped or padded to this
+PRETRAINING_SEEDS = 1_000_000_000  # disjoint from the demo's and the tests' studies, which are below
+
+
+@dataclass(frozen=True)
+class PretrainEncoder:
+    """Settings of one pretraining run."""
+
+    seconds: float = 480.0  # stop the optimiser after this long
+    steps: int = 12_000  # or after this many steps
+    batch_size: int = 16
+    lr: float = 2e-3
+    pool_size: int = 8_000  # studies kept for reuse
+    workers: int = 14
+    seed: int = 7
+    device: str = "cuda"
+    profile: str = "demo"
+
+
+class Sample(NamedTuple):
+    """One prepared study on GRID_ZYX: image (float16, [-1, 1]), region and lesion labels (uint8).
+
+    `lesion` holds a bit per class of LESIONS.
+    """
+
+    image: Tensor
+    region: Tensor
+    lesion: Tensor
+
+
+def make_sample(seed: int, profile: str, config: EncoderConfig) -> Sample:
+    """Render one study of the pretraining seeds and prepare it as the encoder's input."""
+    study = sample_study(PRETRAINING_SEEDS + seed, PRETRAINING_SEEDS + seed, profile)
+    rendered = render_study(study, "cpu")
+    spacing = study.spacing_zyx_mm
+    affine = np.diag([spacing[2], spacing[1], spacing[0], 1.0])
+    volume = Volume(np.rint(rendered.hu_zyx.numpy()).astype(np.int16), spacing, affine)
+    prepared = prepare(
+        volume,
+        spacing_zyx_mm=config.spacing_zyx_mm,
+        window_hu=config.window_hu,
+        margin_mm=config.margin_mm,
+        multiple=config.multiple,
+    )
+    rng = np.random.default_rng(seed)
+    corner = [
+        int(rng.integers(min(0, n - m), max(0, n - m) + 1))
+        for n, m in zip(prepared.tensor.shape[1:], GRID_ZYX, strict=True)
+    ]
+    image = _window(prepared.tensor[0], corner, -1.0).half()
+    region = _window(prepared.labels(rendered.region_zyx), corner, 0)
+    lesion = _window(prepared.labels(rendered.lesion_zyx), corner, 0)
+    return Sample(image, region, lesion)
+
+
+def _window(array: Tensor, corner: list[int], fill: float) -> Tensor:
+    """Crop or pad to GRID_ZYX from `corner`, which is negative where padding comes first."""
+    out = torch.full(GRID_ZYX, fill, dtype=array.dtype)
+    source = tuple(
+        slice(max(c, 0), min(c + m, n))
+        for c, m, n in zip(corner, GRID_ZYX, array.shape, strict=True)
+    )
+    target = tuple(
+        slice(s.start - c, s.stop - c) for s, c in zip(source, corner, strict=True)
+    )
+    out[target] = array[source]
+    return out
+
+
+class _Studies(torch.utils.data.IterableDataset[Sample]):
+    """An endless stream of fresh studies; workers take every n-th seed."""
+
+    def __init__(self, settings: PretrainEncoder, config: EncoderConfig) -> None:
+        self.settings, self.config = settings, config
+
+    def __iter__(self) -> Iterator[Sample]:
+        torch.set_num_threads(1)
+        info = torch.utils.data.get_worker_info()
+        first, step = (info.id, info.num_workers) if info else (0, 1)
+        seed = self.settings.seed * 10_000_000 + first
+        while True:
+            yield make_sample(seed, self.settings.profile, self.config)
+            seed += step
+
+
+class _Pool:
+    """The newest studies, as stacked tensors on the training device."""
+
+    def __init__(self, size: int, device: str) -> None:
+        self.image = torch.empty((size, *GRID_ZYX), dtype=torch.float16, device=device)
+        self.region = torch.empty((size, *GRID_ZYX), dtype=torch.uint8, device=device)
+        self.lesion = torch.empty((size, *GRID_ZYX), dtype=torch.uint8, device=device)
+        self.size, self.seen = size, 0
+
+    def add(self, sample: Sample) -> None:
+        at = self.seen % self.size
+        self.image[at] = sample.image
+        self.region[at] = sample.region
+        self.lesion[at] = sample.lesion
+        self.seen += 1
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        at = torch.randint(min(self.seen, self.size), (n,), generator=generator)
+        at = at.to(self.image.device)
+        return self.image[at], self.region[at], self.lesion[at]
+
+
+def targets(region: Tensor, lesion: Tensor, config: EncoderConfig) -> tuple[Tensor, Tensor]:
+    """Labels on the fine grid: region (B, Z, Y, X) by majority, lesion (B, K, Z, Y, X) in 0..1.
+
+    A coarse voxel that a lesion fills by half counts in full, so that small nodules have a target.
+    """
+    stride: Any = config.stride_at(config.output_stage)
+    regions = one_hot(region.long(), len(config.regions)).movedim(-1, 1).float()
+    bits = torch.arange(len(config.lesions), device=lesion.device)
+    lesions = ((lesion[:, None].int() >> bits[:, None, None, None]) & 1).float()
+    majority = avg_pool3d(regions, stride, stride).argmax(1)
+    return majority, (2 * avg_pool3d(lesions, stride, stride)).clamp_max(1)
+
+
+def segmentation_loss(
+    output: EncoderOutput, region: Tensor, lesion: Tensor
+) -> dict[str, Tensor]:
+    """The four terms of the loss; see the module's docstring."""
+    region_logits = output.region_logits.float()
+    probability = region_logits.softmax(1)
+    truth = one_hot(region, probability.shape[1]).movedim(-1, 1).float()
+    logits = output.lesion_logits.float()
+    p = logits.sigmoid()
+    dims = (0, 2, 3, 4)
+    positive = -(lesion * (1 - p) ** 2 * logsigmoid(logits)).sum(dims)
+    negative = -((1 - lesion) ** 4 * p**2 * logsigmoid(-logits)).sum(dims)
+    focal = (positive + negative) / lesion.sum(dims).clamp_min(10.0)
+    present = lesion.sum((2, 3, 4)) > 0
+    lesion_dice = (_dice_loss(p, lesion) * present).sum() / present.sum().clamp_min(1)
+    return {
+        "region": cross_entropy(region_logits, region),
+        "region_dice": _dice_loss(probability, truth)[:, 1:6].mean(),
+        "lesion": focal.mean(),
+        "lesion_dice": lesion_dice,
+    }
+
+
+def _dice_loss(p: Tensor, truth: Tensor) -> Tensor:
+    """1 - soft Dice, (B, K)."""
+    overlap = (p * truth).sum((2, 3, 4))
+    return 1 - (2 * overlap + 1) / (p.sum((2, 3, 4)) + truth.sum((2, 3, 4)) + 1)
+
+
+def augment(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Scanner differences: contrast, offset and noise; (B, Z, Y, X). Never mirrored."""
+    n, device = len(image), image.device
+    scale, offset, noise = torch.rand((3, n, 1, 1, 1), generator=generator).to(device)
+    image = image.float() * (0.94 + 0.12 * scale) + 0.06 * (offset - 0.5)
+    return image + torch.randn_like(image) * (0.02 * noise)
+
+
+def pretrain_encoder(
+    folder: Path,
+    settings: PretrainEncoder,
+    config: EncoderConfig | None = None,
+    log: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train, save to `folder` (float16) and return the figures on studies of later seeds."""
+    config = config or EncoderConfig()
+    assert config.lesions == LESIONS, "the phantoms' lesion bits are in this order"
+    torch.manual_seed(settings.seed)
+    device = settings.device
+    encoder = Encoder(config).to(device)
+    average = AveragedModel(encoder, multi_avg_fn=get_ema_multi_avg_fn(0.998))
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.lr, weight_decay=0.02)
+    generator = torch.Generator().manual_seed(settings.seed)
+    loader = torch.utils.data.DataLoader(
+        _Studies(settings, config),
+        batch_size=None,
+        num_workers=settings.workers,
+        prefetch_factor=8 if settings.workers else None,
+    )
+    stream = iter(loader)
+    pool = _Pool(settings.pool_size, device)
+    began = time.monotonic()
+    for _ in range(min(settings.pool_size, 24 * settings.batch_size)):
+        pool.add(next(stream))
+    log(f"{pool.seen} studies after {time.monotonic() - began:.0f} s; training starts")
+    start = time.monotonic()
+    step, share = 0, 0.0
+    running: dict[str, float] = {}
+    fresh_per_step = settings.batch_size / 4
+    while share < 1:
+        share = max((time.monotonic() - start) / settings.seconds, step / settings.steps)
+        lr = settings.lr * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * min(share, 1)))
+        for group in optimizer.param_groups:
+            group["lr"] = lr + 1e-6
+        while pool.seen < 24 * settings.batch_size + step * fresh_per_step:
+            pool.add(next(stream))
+        image, region, lesion = pool.draw(settings.batch_size, generator)
+        with torch.no_grad():
+            image = augment(image, generator)[:, None]
+            region_truth, lesion_truth = targets(region, lesion, config)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            output = encoder(image)
+        terms = segmentation_loss(output, region_truth, lesion_truth)
+        loss = torch.stack(list(terms.values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 5.0)
+        optimizer.step()
+        average.update_parameters(encoder)
+        step += 1
+        if step % 100 == 0:
+            running = {k: round(float(v), 4) for k, v in terms.items()}
+            log(f"step {step} {time.monotonic() - start:.0f} s, {pool.seen} studies: {running}")
+    trained: Encoder = average.module.eval()
+    save_encoder(trained, folder, half=True)
+    figures = evaluate_encoder(trained, settings, config, n=min(400, 4 * settings.batch_size * 8))
+    return {
+        "steps": step,
+        "studies": pool.seen,
+        "seconds": round(time.monotonic() - began, 1),
+        "parameters": sum(p.numel() for p in trained.parameters()),
+        "last_loss": running,
+        **figures,
+    }
+
+
+@torch.inference_mode()
+def evaluate_encoder(
+    encoder: Encoder, settings: PretrainEncoder, config: EncoderConfig, n: int
+) -> dict[str, float]:
+    """Dice of the regions and, per lesion class, the AUROC of its strongest voxel per study."""
+    from sklearn.metrics import roc_auc_score
+
+    held_out = PretrainEncoder(**{**settings.__dict__, "seed": settings.seed + 1})
+    loader = torch.utils.data.DataLoader(
+        _Studies(held_out, config), batch_size=8, num_workers=settings.workers
+    )
+    dice, score, truth = [], [], []
+    for i, sample in enumerate(loader):
+        if i * 8 >= n:
+            break
+        device = settings.device
+        region, lesion = targets(sample.region.to(device), sample.lesion.to(device), config)
+        output = encoder(sample.image.to(device)[:, None].float())
+        guess = one_hot(output.region_logits.argmax(1), len(config.regions)).movedim(-1, 1)
+        real = one_hot(region, len(config.regions)).movedim(-1, 1)
+        dice.append(1 - _dice_loss(guess.float(), real.float())[:, 1:6])
+        score.append(output.lesion_logits.amax((2, 3, 4)))
+        truth.append(lesion.amax((2, 3, 4)) > 0)
+    scores, truths = torch.cat(score).cpu().numpy(), torch.cat(truth).cpu().numpy()
+    figures = {"lobe_dice": float(torch.cat(dice).mean())}
+    for k, name in enumerate(config.lesions):
+        if 0 < truths[:, k].sum() < len(truths):
+            figures[f"auroc_{name}"] = float(roc_auc_score(truths[:, k], scores[:, k]))
+    return {k: round(v, 4) for k, v in figures.items()}

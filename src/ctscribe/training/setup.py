@@ -1,0 +1,121 @@
+"""What every command that trains or runs the model needs first: device, parts, a progress bar."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ctscribe.config import ModelConfig, bundled
+from ctscribe.errors import CheckpointError, ConfigError
+from ctscribe.model.checkpoint import tensors_sha256
+from ctscribe.model.encoder import Encoder, load_encoder
+from ctscribe.model.llm import LLM, load_llm
+from ctscribe.model.vlm import Vision, new_vision
+from ctscribe.training.data import Progress
+
+
+def pick_device(name: str) -> str:
+    """`auto` is the GPU if there is one; asking for a GPU that is not there is a ConfigError."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "device is cuda, but this PyTorch finds no GPU",
+            fix="install the CUDA build of PyTorch (docs/WINDOWS_CONDA_TRAIN.md), or --device cpu",
+        )
+    return name
+
+
+def open_llm(config: ModelConfig, device: str, *, in_8bit: bool = False) -> LLM:
+    """The language model of the settings: a local folder, or the bundled one."""
+    return load_llm(config.mamba_model or bundled("llm"), device=device, load_in_8bit=in_8bit)
+
+
+def open_encoder(config: ModelConfig) -> tuple[Encoder, str]:
+    """The pretrained encoder of the settings, and the SHA-256 of its weights."""
+    encoder = load_encoder(config.encoder or bundled("encoder"))
+    if encoder.config.spatial_dims != config.spatial_dims:
+        raise ConfigError(
+            f"spatial_dims is {config.spatial_dims}, but the encoder was trained in "
+            f"{encoder.config.spatial_dims} dimensions",
+            file=config.encoder or bundled("encoder"),
+            fix=f"set spatial_dims to {encoder.config.spatial_dims}, or give another encoder",
+        )
+    return encoder, encoder_sha256(encoder)
+
+
+def encoder_sha256(encoder: Encoder) -> str:
+    """Identity of an encoder's weights as loaded."""
+    return tensors_sha256({k: v.cpu() for k, v in encoder.state_dict().items()})
+
+
+def start_vision(config: ModelConfig, encoder: Encoder, llm: LLM) -> Vision:
+    """A new bridge and heads of the settings on a pretrained encoder."""
+    return new_vision(
+        encoder,
+        llm_width=llm.width,
+        embedding_rms=llm.embedding_rms,
+        kind=config.bridge,
+        width=config.bridge_width,
+        layers=config.bridge_layers,
+        pooling=config.pooling,
+        pool_size=config.grid_size,
+        max_visual_tokens=config.max_visual_tokens,
+    )
+
+
+def describe_llm(llm: LLM, folder: Path | None) -> dict[str, Any]:
+    """What identifies a language model in a checkpoint: name, width, vocabulary, config's SHA-256."""
+    path = folder or bundled("llm")
+    config = path / "config.json"
+    return {
+        "name": "bundled" if folder is None else str(folder),
+        "width": llm.width,
+        "vocabulary": int(llm.model.get_input_embeddings().weight.shape[0]),
+        "config_sha256": hashlib.sha256(config.read_bytes()).hexdigest(),
+    }
+
+
+def check_llm(recorded: dict[str, Any], llm: LLM, folder: Path | None, checkpoint: Path) -> None:
+    """Raise CheckpointError, showing both values, if the checkpoint was made with another LLM."""
+    own = describe_llm(llm, folder)
+    for key in ("width", "vocabulary", "config_sha256"):
+        if recorded.get(key) != own[key]:
+            raise CheckpointError(
+                f"it was trained with the language model {recorded.get('name')} "
+                f"({key} {str(recorded.get(key))[:12]}), not with {own['name']} "
+                f"({key} {str(own[key])[:12]})",
+                file=checkpoint,
+                fix="give the language model that it was trained with (--mamba-model)",
+            )
+
+
+@contextmanager
+def bar(title: str, total: int) -> Iterator[Progress]:
+    """A rich progress bar; the callable advances it. Without a terminal it prints one line."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=False) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda n: progress.advance(task, n)

@@ -1,0 +1,72 @@
+import pytest
+import torch
+from torch import Tensor
+
+from ctscribe.errors import ConfigError
+from ctscribe.model.encoder import EncoderConfig, EncoderOutput
+from ctscribe.model.pooling import pool_grid, pool_regions, pooled_width
+from ctscribe.reports.language import SLOTS
+
+CONFIG = EncoderConfig()
+SHAPE = (12, 10, 14)
+
+
+def output(lobe: str, lesion: str, at: tuple[int, int, int] | None) -> EncoderOutput:
+    """Every voxel is `lobe`; `lesion` is certain in one voxel, and absent elsewhere."""
+    torch.manual_seed(0)
+    region = torch.full((1, len(CONFIG.regions), *SHAPE), -20.0)
+    region[:, CONFIG.regions.index(lobe)] = 20.0
+    lesions = torch.full((1, len(CONFIG.lesions), *SHAPE), -12.0)
+    if at is not None:
+        lesions[(0, CONFIG.lesions.index(lesion), *at)] = 12.0
+    fine = torch.randn(1, CONFIG.channels[1], *SHAPE)
+    coarse = torch.randn(1, CONFIG.channels[2], *(n // 2 for n in SHAPE))
+    return EncoderOutput(fine, coarse, torch.randn(1, 128, 3, 2, 2), region, lesions)
+
+
+def test_a_lesion_reaches_its_own_slot_and_no_other() -> None:
+    at = (7, 3, 9)
+    with_it = pool_regions(output("LUL", "ground-glass", at), CONFIG)
+    without = pool_regions(output("LUL", "ground-glass", None), CONFIG)
+    slot = SLOTS.index(("nodule", "LUL"))
+    assert with_it.features.shape == (1, len(SLOTS) + 1, pooled_width(CONFIG, "region"))
+    peak = pooled_width(CONFIG, "region") - 20
+    stands_out = with_it.features[0, :, peak] - without.features[0, :, peak]
+    assert stands_out[slot] > 3
+    others = [s for s in range(len(SLOTS)) if s != slot]
+    assert stands_out[others].abs().max() < 1e-3
+    fine = output("LUL", "ground-glass", at).fine[0, :, at[0], at[1], at[2]]
+    assert torch.allclose(with_it.features[0, slot, : len(fine)], fine, atol=0.05)
+
+
+def test_position_is_the_lesion_in_millimetres() -> None:
+    at = (7, 3, 9)
+    pooled = pool_regions(output("RLL", "solid", at), CONFIG)
+    step = torch.tensor([4.0, 6.0, 6.0])
+    middle = (torch.tensor(SHAPE) - 1) / 2
+    expected = (torch.tensor(at) - middle) * step
+    slot = SLOTS.index(("nodule", "RLL"))
+    assert torch.allclose(pooled.position_mm[0, slot], expected, atol=0.5)
+
+
+def test_pleural_slots_see_the_whole_side() -> None:
+    peak = pooled_width(CONFIG, "region") - 20
+    for place in ("RLL", "right pleura"):
+        pooled = pool_regions(output(place, "effusion", (2, 2, 2)), CONFIG)
+        right, left = (SLOTS.index(("effusion", side)) for side in ("right", "left"))
+        values: Tensor = pooled.features[0, :, peak]
+        assert values[right] > 2
+        assert values[left] < -2
+
+
+def test_grid_pooling_keeps_order_and_millimetres() -> None:
+    pooled = pool_grid(output("RUL", "solid", None), CONFIG, (2, 2, 2))
+    assert pooled.features.shape == (1, 8, 128)
+    assert pooled.position_mm[0, 0, 2] < pooled.position_mm[0, 1, 2]
+    assert pooled.position_mm[0, 0, 0] < pooled.position_mm[0, 4, 0]
+
+
+def test_an_encoder_without_lobes_cannot_pool_by_region() -> None:
+    config = EncoderConfig(regions=("outside", "lung"))
+    with pytest.raises(ConfigError, match="does not know lobes"):
+        pool_regions(output("RUL", "solid", None), config)
