@@ -3,7 +3,7 @@
 $global:LASTEXITCODE = 1  # stays so if there is no python
 Push-Location -LiteralPath $PSScriptRoot
 try {
-    python train_vlm.py --from_scratch --llm_8bit --max_visual_tokens 64 --max_text_len 256 --batch_size 1 @args
+    python train_vlm.py --from_scratch '--llm_8bit' --max_visual_tokens 64 --max_text_len 256 --batch_size 1 @args
 } finally {
     Pop-Location
 }

@@ -3,7 +3,7 @@
 $global:LASTEXITCODE = 1  # stays so if there is no python
 Push-Location -LiteralPath $PSScriptRoot
 try {
-    python train_vlm.py --from_scratch --gradient_accumulation_steps 8 --no_llm_8bit @args
+    python train_vlm.py --from_scratch --gradient_accumulation_steps 8 '--no_llm_8bit' @args
 } finally {
     Pop-Location
 }

@@ -42,8 +42,6 @@ _COMMON: dict[str, Any] = {
     "pretty_exceptions_enable": False,  # an unexpected error shows its whole traceback
 }
 app = typer.Typer(
-    help="Chest CT in, radiology report out, with proof that the model looked. "
-    "Not for clinical use: every report is a draft for a radiologist.",
     context_settings={
         "token_normalize_func": lambda token: token.replace("_", "-"),
         "help_option_names": ["-h", "--help"],
@@ -170,9 +168,9 @@ def _metavar(kind: Any) -> str:
 
 @command(app, "demo", DemoConfig)
 def demo(config: DemoConfig) -> None:
-    """Make phantoms, train on them, write reports, score them, write a page.
+    """The whole thing on made-up CTs: train, report, score.
 
-    Up to 10 minutes on 2 cores and 6 GB; the page is outputs/demo/index.html.
+    Makes phantoms with exact truth, trains both stages, writes reports and a page of scores. Up to 10 minutes on 2 cores and 6 GB; the page is outputs/demo/index.html.
     """
     from ctscribe.evaluation.demo import run_demo
 
@@ -206,7 +204,7 @@ def train_caption(config: CaptionConfig) -> None:
 
 @command(app, "report", ReportConfig, argument="image")
 def report(config: ReportConfig) -> None:
-    """Write the report of one chest CT, on the terminal and as a page.
+    """Write the report of one chest CT, as text and as a page.
 
     An image without a plausible chest is refused. An empty generation is an error.
     """
@@ -217,7 +215,11 @@ def report(config: ReportConfig) -> None:
 
 @command(app, "evaluate", EvaluateConfig)
 def evaluate(config: EvaluateConfig) -> None:
-    """Write reports for held-out rows and score them beside controls that do not look."""
+    """Score reports of held-out rows beside blind controls.
+
+    Writes a report for every row and scores it against truth or reference, beside a blank image,
+    another patient's image, an always-normal report and the nearest training reports.
+    """
     from ctscribe.evaluation.run import run_evaluate
 
     run_evaluate(config)
@@ -225,7 +227,7 @@ def evaluate(config: EvaluateConfig) -> None:
 
 @app.command("info")
 def info() -> None:
-    """Say which versions, GPU, settings file and bundled parts this installation has."""
+    """Say which versions, GPU, settings and parts are in use."""
     import platform
 
     import torch
@@ -261,4 +263,7 @@ def options_of_all(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")
     ] = False,
 ) -> None:
-    """Chest CT in, radiology report out, with proof that the model looked."""
+    """Chest CT in, radiology report out, with proof that the model looked.
+
+    Not for clinical use: every report is a draft for a radiologist.
+    """

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 from ctscribe.errors import ConfigError
 
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+POSIX = os.name != "nt"
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
 
 
@@ -158,7 +159,7 @@ def _parse(value: Any, kind: Any) -> Any:
 
 
 def _check_value(value: Any, option: Option, label: str) -> None:
-    if isinstance(value, Path) and os.name != "nt" and _DRIVE.match(str(value)):
+    if isinstance(value, Path) and POSIX and _DRIVE.match(str(value)):
         raise ConfigError(
             f"{label} holds the Windows path {value}, but this machine is not Windows",
             fix="give a path of this machine",
@@ -169,7 +170,7 @@ def _check_value(value: Any, option: Option, label: str) -> None:
     for number in value if isinstance(value, tuple) else (value,):
         if not (math.isfinite(number) and low <= number <= high):
             raise ConfigError(
-                f"{label} is {number:g}, outside its range",
+                f"{label} is {number}, outside its range",
                 fix=f"give a value from {option.setting.range}",
             )
 

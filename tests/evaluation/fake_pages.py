@@ -5,19 +5,12 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
-from dataclasses import dataclass
 
 from ctscribe.evaluation import page as p
+from ctscribe.evaluation.clinical import Estimate
 from ctscribe.reports.schema import Finding
 
 T = p.Text
-
-
-@dataclass(frozen=True)
-class Estimate:
-    value: float
-    low: float
-    high: float
 
 
 def png(width: int = 4, height: int = 3) -> str:
@@ -98,9 +91,7 @@ def case(number: int = 1, **changes) -> p.CaseCard:
                 "contradiction",
                 T("所见写左肺下叶", "findings say left lower lobe"),
             ),
-            mark(
-                "左侧少量胸腔积液", "wrong", T("该例无胸腔积液", "no effusion in this study")
-            ),
+            mark("左侧少量胸腔积液", "wrong", T("该例无胸腔积液", "no effusion in this study")),
         ),
         "omitted": (Finding("consolidation", "right", "RML"),),
         "table": (
@@ -145,19 +136,12 @@ def demo(**changes) -> p.DemoPage:
             row("density_accuracy", 0.87, 0.89, 0.27, 0.3, None, 0.3, 0.41),
             row("hallucinated_share", 0.052, 0.04, 0.44, 0.49, None, 0.46, 0.2, target=0.08),
             row("size_error_mm", 1.7, 1.5, 6.2, None, None, 5.9, 4.1, target=3.0),
-            row("contradictions", 0.02, None, 0.02, 0.01, 0.0, 0.0, 0.0),
+            row("contradictory_share", 0.02, None, 0.02, 0.01, 0.0, 0.0, 0.0),
+            row("strict_f1_nodule", 0.79, 0.81, 0.1, 0.0, 0.0, 0.1, 0.4),
+            row("strict_f1_consolidation", 0.86, 0.88, 0.08, 0.0, 0.0, 0.12, 0.41),
+            row("strict_f1_effusion", 0.95, 0.97, 0.13, 0.0, 0.0, 0.1, 0.38),
             row("bleu", 41.2, None, 30.5, 28.1, 22.0, 31.0, 35.5),
             row("rouge_l", 0.62, None, 0.51, 0.5, 0.44, 0.52, 0.57),
-        ),
-        "per_finding": tuple(
-            row("strict_f1", m, m + 0.02, 0.1, 0.0, 0.0, 0.1, 0.4, label=T(zh, en))
-            for m, zh, en in (
-                (0.79, "结节", "nodule"),
-                (0.86, "实变", "consolidation"),
-                (0.83, "肺气肿", "emphysema"),
-                (0.95, "胸腔积液", "pleural effusion"),
-                (0.97, "气胸", "pneumothorax"),
-            )
         ),
         "losses": (
             p.LossPlot(
@@ -191,9 +175,13 @@ def demo(**changes) -> p.DemoPage:
         ),
         "gate": p.Gate(
             (
-                p.GateFigure(T("有效秩", "Effective rank"), 18.4, 6, 1, T("塌缩", "collapse"), 32, 1),
+                p.GateFigure(
+                    T("有效秩", "Effective rank"), 18.4, 6, 1, T("塌缩", "collapse"), 32, 1
+                ),
                 p.GateFigure(T("标签 AUROC", "Label AUROC"), 0.962, 0.80, 0.5),
-                p.GateFigure(T("检索前 5 命中", "Retrieval, own report in top 5"), 0.61, 0.22, 0.044),
+                p.GateFigure(
+                    T("检索前 5 命中", "Retrieval, own report in top 5"), 0.61, 0.22, 0.044
+                ),
             ),
             studies=120,
         ),

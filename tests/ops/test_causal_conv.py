@@ -69,5 +69,5 @@ def test_output_never_sees_the_future() -> None:
 
 
 def test_a_wrong_shape_names_the_argument() -> None:
-    with pytest.raises(ValueError, match="^initial_state must be"):
+    with pytest.raises(ValueError, match=r"^initial_state must be"):
         causal_conv1d(torch.zeros(1, 4, 3), torch.zeros(3, 4), initial_state=torch.zeros(1, 4, 3))

@@ -33,8 +33,8 @@ def test_a_collapsed_model_fails_on_every_count() -> None:
     wrong = gates.verdict(figures, min_rank=40, min_auroc=0.75, min_lift=3)
     assert len(wrong) == 3
     with pytest.raises(GateError, match="ignore-gate"):
-        gates.require({}, wrong, ignore=False, file="x")
-    gates.require({}, wrong, ignore=True, file="x")
+        gates.require(wrong, ignore=False, file="x")
+    gates.require(wrong, ignore=True, file="x")
 
 
 def test_chance_of_retrieval_is_what_random_orders_reach() -> None:

@@ -15,8 +15,9 @@ import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
+from ctscribe.evaluation.clinical import Estimate
 from ctscribe.reports.schema import Finding, Language
 
 Column = Literal["model", "heads", "swapped", "blank", "normal", "voxels", "features"]
@@ -34,22 +35,6 @@ class Text:
 
 
 Words = Text | str  # a plain string reads the same in both
-
-
-class Interval(Protocol):
-    """A figure with its 95 % interval; `evaluation.clinical.Estimate` is one. NaN: undefined."""
-
-    @property
-    def value(self) -> float:
-        """The figure."""
-
-    @property
-    def low(self) -> float:
-        """Lower end of the interval."""
-
-    @property
-    def high(self) -> float:
-        """Upper end of the interval."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +65,11 @@ class ScoreRow:
     """One metric of the score table.
 
     metric: a key of `page_view.METRICS`, which gives its name, definition, unit and direction.
-    values: per column; a column left out, or None, was not measured. label: replaces the name.
+    values: per column; left out or None: not measured; NaN: undefined. label: replaces the name.
     """
 
     metric: str
-    values: Mapping[Column, Interval | None]
+    values: Mapping[Column, Estimate | None]
     target: Target | None = None
     label: Words | None = None
 
@@ -320,7 +305,6 @@ class DemoPage:
     cases: tuple[CaseCard, ...]
     cases_chosen: Words  # how the studies shown were chosen
     real: RealCase | None = None
-    per_finding: tuple[ScoreRow, ...] = ()  # strict F1 of each finding
     budget: Budget | None = None
     look_margin: float = 0.50  # strict F1 must stand this far above another patient's image
     title: Words = Text("ctscribe 演示：胸部 CT 报告模型", "ctscribe demo: a chest CT report model")

@@ -8,17 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ctscribe.evaluation.clinical import Estimate
 from ctscribe.evaluation.page import (
     Column,
     DemoPage,
     FindingRow,
-    Interval,
     LossPlot,
     ReportPage,
     ScoreRow,
@@ -27,8 +28,8 @@ from ctscribe.evaluation.page import (
     Text,
     Words,
 )
-from ctscribe.reports.language import AMOUNT_NAMES, DENSITY_NAMES, describe
-from ctscribe.reports.schema import Finding
+from ctscribe.reports.language import AMOUNT_NAMES, DENSITY_NAMES, FINDING_NAMES, describe
+from ctscribe.reports.schema import FINDINGS, Finding
 from ctscribe.reports.sections import HEADINGS, section_spans
 
 COLUMNS: dict[Column, Text] = {
@@ -57,13 +58,14 @@ class Metric:
     name: Text
     definition: Text
     higher: bool = True
-    unit: Literal["share", "mm", "count", "points"] = "share"
+    unit: Literal["share", "mm", "points"] = "share"
+    part: bool = False  # strict F1 of one finding: in a group of its own
     overlap: bool = False  # text overlap with the reference: never the headline
 
     @property
     def digits(self) -> int:
         """Decimals to print."""
-        return {"share": 2, "mm": 1, "count": 2, "points": 1}[self.unit]
+        return {"share": 2, "mm": 1, "points": 1}[self.unit]
 
 
 METRICS: dict[str, Metric] = {
@@ -106,7 +108,7 @@ METRICS: dict[str, Metric] = {
         Text("报告中写了、该例根本没有的征象", "stated, but not in that study at all"),
         higher=False,
     ),
-    "strict_hallucinated_share": Metric(
+    "hallucinated_strict_share": Metric(
         Text("虚构占比（严格）", "Hallucinated, strict"),
         Text("写了、但该位置没有的征象", "stated where there is none"),
         higher=False,
@@ -117,17 +119,22 @@ METRICS: dict[str, Metric] = {
         higher=False,
         unit="mm",
     ),
-    "contradictions": Metric(
-        Text("所见与结论矛盾", "Contradictions"),
-        Text("平均每份报告", "findings against impression, per report"),
+    "contradictory_share": Metric(
+        Text("自相矛盾的报告", "Contradictory reports"),
+        Text("所见与结论至少一处矛盾", "findings against impression, at least once"),
         higher=False,
-        unit="count",
     ),
-    "empty": Metric(
+    "empty_share": Metric(
         Text("空报告占比", "Empty reports"),
         Text("模型什么也没写", "the model wrote nothing"),
         higher=False,
     ),
+    **{
+        f"strict_f1_{name}": Metric(
+            Text(FINDING_NAMES["zh"][name], FINDING_NAMES["en"][name]), Text("", ""), part=True
+        )
+        for name in FINDINGS
+    },
     "bleu": Metric(
         Text("BLEU", "BLEU"),
         Text("文字重合，不代表临床正确", "text overlap; blind to a flipped negation"),
@@ -224,7 +231,8 @@ def blocks(text: str, marks: Sequence[SpanMark]) -> tuple[Block, ...]:
     Footnotes number the marks that need a word, in reading order.
     """
     ordered = sorted(marks, key=lambda m: (m.start, m.end))
-    numbered = list(enumerate((m for m in ordered if m.status not in QUIET), start=1))
+    worded = (m for m in ordered if m.status not in QUIET or (m.status == "right" and _noted(m)))
+    numbered = list(enumerate(worded, start=1))
     spans, done = section_spans(text), 0
     if text[spans[-1][2] if spans else 0 :].strip():  # a heading at the end, with nothing after it
         spans.append(("rest", spans[-1][2] if spans else 0, len(text)))
@@ -236,6 +244,11 @@ def blocks(text: str, marks: Sequence[SpanMark]) -> tuple[Block, ...]:
         out.append(Block(key, text[done:start].strip(), segments, notes))
         done = body_end
     return tuple(out)
+
+
+def _noted(mark: SpanMark) -> bool:
+    """Whether there is a word to say about a mark."""
+    return bool(mark.note if isinstance(mark.note, str) else mark.note.en)
 
 
 def _segments(
@@ -253,7 +266,7 @@ def _segments(
         found = {m.status for m in over}
         status = next((s for s in WORST if s in found), None)
         ends = tuple(n for n, m in numbered if a < m.end <= b)
-        yield Segment(text[a:b], status, ends, tuple(m.note for m in over if m.note))
+        yield Segment(text[a:b], status, ends, tuple(m.note for m in over if _noted(m)))
 
 
 def paired(
@@ -438,23 +451,29 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def finite(interval: Interval | None) -> bool:
+def finite(interval: Estimate | None) -> bool:
     """Whether there is a value to draw."""
     return interval is not None and math.isfinite(interval.value)
 
 
-def bounded(interval: Interval) -> bool:
+def bounded(interval: Estimate) -> bool:
     """Whether it has an interval: a figure without studies to draw from has none."""
     return math.isfinite(interval.low) and math.isfinite(interval.high)
 
 
-def overlap(row: ScoreRow) -> bool:
-    """Whether the row scores overlap of text, which is never the headline."""
-    return METRICS[row.metric].overlap
+def group(row: ScoreRow) -> str:
+    """Which part of the table a row is in: main, part (by finding) or overlap (of text)."""
+    metric = METRICS[row.metric]
+    return "part" if metric.part else "overlap" if metric.overlap else "main"
 
 
 def render(template: str, page: DemoPage | ReportPage) -> str:
     """`page` through `template`; every string escaped."""
+    return _environment().get_template(template).render(page=page)
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -466,16 +485,17 @@ def render(template: str, page: DemoPage | ReportPage) -> str:
         f.__name__: f
         for f in (
             blocks, paired, verdict, met, finding_words, cell_status, differences, tally,
-            loss_chart, number, percent, clock, finite, bounded,
+            loss_chart, number, percent, clock, finite, bounded, group,
         )
     }  # fmt: skip
-    tables = {
+    tables: dict[str, object] = {
         "COLUMNS": COLUMNS,
         "COLUMN_GROUPS": COLUMN_GROUPS,
         "METRICS": METRICS,
         "STATUS": STATUS,
         "SECTIONS": SECTIONS,
     }
-    environment.globals.update(functions | tables)
-    environment.tests.update({"met_target": met, "overlap": overlap})
-    return environment.get_template(template).render(page=page)
+    environment.globals.update(functions)
+    environment.globals.update(tables)
+    environment.tests.update({"met_target": met})
+    return environment

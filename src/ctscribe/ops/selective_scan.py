@@ -4,10 +4,10 @@
     h_t  = exp(dt_t A) h_{t-1} + (dt_t u_t) B_t         (B, D, N), in fp32
     y_t  = (h_t . C_t + D u_t) silu(z_t)                (B, D)
 
-`selective_scan_reference` is these lines and nothing else: the spec every backend is tested against.
-`selective_scan` is the fast one in plain PyTorch, for CPU and CUDA tensors alike. It works through
-chunks of time small enough to stay in the cache, keeps the state at the start of each chunk and
-computes the rest again in the backward pass: memory grows with L D, not with L D N.
+`selective_scan_reference` is these lines and nothing else: the spec that every backend is tested
+against. `selective_scan` is the fast one in plain PyTorch, for CPU and CUDA tensors alike. It works
+through chunks of time small enough to stay in the cache, keeps the state at the start of each chunk
+and computes the rest again in the backward pass: memory does not hold L D N states.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def selective_scan(
         wide = _wide(u)
         u_w = u.to(wide)
         step = _step_size(dt, dt_bias, dt_softplus, wide)
-        y, state_BND = _Scan.apply(
+        y, state_BND = _Scan.apply(  # type: ignore[no-untyped-call]
             u_w,
             step,
             A.to(wide),
@@ -169,7 +169,7 @@ class _Scan(torch.autograd.Function):
         for start in range(0, length, chunk):
             part = slice(start, min(start + chunk, length))
             starts.append(state.clone())
-            a, h = _states(u, dt, B, A_ND, state, part, decay, states)
+            _, h = _states(u, dt, B, A_ND, state, part, decay, states)
             y[:, part] = _over_n(h, C[:, part])
             state = h[-1].clone()
         ctx.save_for_backward(u, dt, A_ND, B, C, torch.stack(starts))
@@ -178,7 +178,7 @@ class _Scan(torch.autograd.Function):
         return y, state
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gy: Tensor | None, gstate: Tensor | None) -> tuple[Tensor | None, ...]:
         with torch.autocast(ctx.saved_tensors[0].device.type, enabled=False):
             return _backward(ctx, gy, gstate)

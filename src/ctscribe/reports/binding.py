@@ -16,6 +16,7 @@ from ctscribe.reports.lexicon import BARE_LOBES, Spot, Token, tokenize
 from ctscribe.reports.schema import (
     FINDINGS,
     LOBAR,
+    SIDES,
     Finding,
     FindingName,
     Language,
@@ -183,18 +184,24 @@ def _statements(
     behind = _places_behind(stretch.trailing, words, sentence, language)
     inherited = [] if is_denied else stretch.inherited
     if behind and not words[behind[0]].bound and (own or inherited or is_denied):
-        behind = []
+        # Another clause's place, unless it says how much is there: "双侧积液（左侧少量）".
+        amounts = names[0] not in LOBAR and any(words[i].kind == "amount" for i in stretch.trailing)
+        behind = behind if amounts and not is_denied else []
     attributes = [
         i
         for i in [*stretch.leading, *stretch.trailing]
         if words[i].kind in _ATTRIBUTES and denied[i] == is_denied
     ]
+    general, special = (own, behind) if own else (behind[:1], behind[1:])
     parts = [(own or behind or inherited, attributes)]
-    if own and behind and names[0] in LOBAR and not any(s[1] for i in own for s in words[i].spots):
+    if special and _is_general(general, words, names[0]):
         # "双肺多发结节，较大者位于右肺上叶，9mm": one of them is there, and the size is its own.
+        ahead = [i for i in attributes if i < stretch.finding]
+        after = [i for i in attributes if i > max(stretch.finding, general[0])]
+        inside = [i for i in after if i > special[0] or words[i].kind == "amount"]
         parts = [
-            (own, [i for i in attributes if i < behind[0]]),
-            (behind, [i for i in attributes if i < stretch.finding or i > behind[0]]),
+            (general, ahead if inside else attributes),
+            (special, [*(i for i in ahead if words[i].kind == "density"), *inside]),
         ]
     elif own:
         behind = []
@@ -225,23 +232,39 @@ def _places_behind(
     return behind
 
 
+def _is_general(places: list[int], words: list[Token], name: FindingName) -> bool:
+    """Whether a finding's place leaves open what a later one can narrow: a lung, both sides."""
+    spots = [spot for i in places for spot in words[i].spots]
+    if name in LOBAR:
+        return all(side is not None and lobe is None for side, lobe in spots)
+    return len({side for side, _ in spots}) > 1
+
+
 def _resolve(places: list[int], words: list[Token]) -> list[tuple[int, Spot]]:
-    """(place token's index, spot); a bare lobe is on the side that was said before it."""
+    """(place token's index, spot); a bare lobe is on the side said before it, or else after."""
     side: Side | None = None
     spots: list[tuple[int, Spot]] = []
     for i in range(max(places, default=-1) + 1):
         if words[i].kind != "place":
             continue
         for own_side, lobe in words[i].spots:
-            spot: Spot = (own_side, lobe)
+            resolved: list[Spot] = [(own_side, lobe)]
             if own_side is None and lobe is not None:
                 level = next(level for level, lobes in BARE_LOBES.items() if lobe in lobes.values())
-                spot = (side, BARE_LOBES[level].get(side) if side else None)
+                later = [w for w in (words[j] for j in places if j > i) if w.spots[0][1] is None]
+                sides: list[Side | None] = [side]
+                if side is None and later:
+                    sides = [s for s, _ in later[0].spots]
+                elif side is None and words[i].word == "predominant":
+                    sides = list(SIDES)  # "upper-lobe-predominant emphysema": of both lungs
+                resolved = [(s, BARE_LOBES[level].get(s) if s else None) for s in sides]
             else:
                 side = own_side
-            if i in places and spot not in [known for _, known in spots]:
-                spots.append((i, spot))
-    return spots
+            if i in places:
+                spots += [(i, s) for s in resolved if s not in [known for _, known in spots]]
+    # "upper lobe predominant, in both lungs": a lung beside its own lobe says nothing more.
+    narrowed = {side for _, (side, lobe) in spots if lobe}
+    return [(i, spot) for i, spot in spots if spot[1] or spot[0] not in narrowed]
 
 
 def _findings(

@@ -88,7 +88,7 @@ _ZH: list[tuple[str, str]] = [
     # Other organs' findings, and words that only look like findings or negations.
     (
         "skip",
-        r"(?:[右左双两]侧?)?(?:甲状腺|乳腺|乳房|肾上腺|肝脏?|脾脏?|胰腺|肾脏?|皮下|声带|胸膜(?!下|腔))"
+        r"(?:[右左双两]侧?)?(?:甲状腺|乳(?:腺|房)?|肾上腺|肝脏?|脾脏?|胰腺|肾脏?|皮下|声带|胸膜(?!下|腔))"
         r"[^，,。；;、肺]{0,10}?(?:结节|肿块)|结节病|结节状增厚",
     ),
     (
@@ -136,7 +136,7 @@ _ZH: list[tuple[str, str]] = [
     ("consolidation", r"实变"),
     # What a nodule or an effusion is like.
     ("core", r"实性(?:成分|部分|核心)"),
-    ("part-solid", r"部分实性|半实性|亚实性|混[合杂]性?(?:密度)?磨玻璃|混合(?:性|密度)"),
+    ("part-solid", r"部分实性|半实性|亚实性|混[合杂]性?(?:密度)?磨玻璃|混[合杂](?:性|密度)"),
     ("ground-glass", r"非实性|[磨毛]玻璃|GGO"),
     ("solid", r"实性"),
     ("calcified", r"钙化"),
@@ -147,7 +147,7 @@ _ZH: list[tuple[str, str]] = [
     # Negation. A denial stands behind what it denies.
     (
         "denial",
-        r"(?:已(?:完全|基本)?|完全|基本)(?:吸收|消失|消散)|消失|阴性|病史|(?:未见|无)(?=\s*(?:$|[，,。；;]))",
+        r"(?:已(?:完全|基本)?|完全|基本)(?:吸收|消失|消散)|消失|阴性|病史|术后|(?:未见|无)(?=\s*(?:$|[，,。；;]))",
     ),
     ("negation", r"未见|未发现|未及|未显示|没有|不伴|无|排除|除外|既往|若(?!干)|如出现|如有"),
 ]
@@ -207,7 +207,7 @@ _EN: list[tuple[str, str]] = [
     ),
     (
         "of_lung",
-        rf"\b(?:{_EN_LEVEL}\s+(?:lobes?|zones?)|lingula)\s+of\s+(?:the\s+)?{_EN_SIDE}\s+lungs?",
+        rf"\b(?:{_EN_LEVEL}\s+(?:lobes?|zones?)|lingula|apex|base)\s+of\s+(?:the\s+)?{_EN_SIDE}\s+lungs?",
     ),
     (
         "tip",
@@ -215,6 +215,7 @@ _EN: list[tuple[str, str]] = [
     ),
     ("short", r"(?-i:\b(?:RUL|RML|RLL|LUL|LLL)\b)"),
     ("lingula", r"\blingul(?:a|ar)\b"),
+    ("predominant", rf"\b{_EN_LEVEL}[\s-]+lobes?[\s-]+predominant\b"),
     ("bare", rf"\b{_EN_LEVEL}(?:\s+and\s+{_EN_LEVEL})?\s+lobes?\b"),
     (
         "side",
@@ -252,7 +253,8 @@ _EN: list[tuple[str, str]] = [
     (
         "denial",
         r"\b(?:not|no longer)\s+(?:\w+\s+)?(?:seen|identified|present|evident|visuali[sz]ed|"
-        r"demonstrated|detected|noted|visible)\b|\b(?:is|are)\s+absent\b"
+        r"demonstrated|detected|noted|visible)\b(?!\s+(?:on|in)\s+(?:the\s+)?(?:prior|previous|earlier))"
+        r"|\b(?:is|are)\s+absent\b"
         r"|\b(?:has|have|had)\s+(?:completely\s+)?resolved\b|\b(?:completely\s+)?resolved\b"
         r"|\b(?:was|were|is|are|been)\s+(?:excluded|ruled\s+out)\b"
         r"|(?:(?<=[:\-])\s*|\b)(?:none|negative|absent)(?=\s*(?:$|[.;,]))"
@@ -311,7 +313,7 @@ _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
     "en": re.compile(
         r"\b(?:previous\w*|prior|formerly|earlier|compared\s+(?:with|to)|thickness|spacing|slice\s+interval|"
         r"distance|depth|lymph\s+nodes?|aort\w+|artery|"
-        r"cysts?|solid\s+(?:component|core|portion|part))\b[^.;,]{0,16}$",
+        r"cysts?|solid\s+(?:component|core|portion|part))\b(?:(?!measur)[^.;,]){0,16}$",
         re.IGNORECASE,
     ),
 }
@@ -395,8 +397,9 @@ def _en_spots(name: str, text: str) -> list[Spot]:
         table = _UPPER if "ap" in text else _LOWER
         return [(side, table[side]) for side in sides]
     if name == "of_lung":
-        words = [words[-1], "upper" if words[0] == "lingula" else words[0]]
-    if name == "bare":
+        level = {"lingula": "upper", "apex": "upper", "base": "lower"}.get(words[0], words[0])
+        words = [words[-1], level]
+    if name in ("bare", "predominant"):
         levels = ["middle" if word == "mid" else word for word in words]
         if levels == ["middle"]:
             return [("right", "RML")]

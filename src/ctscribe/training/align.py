@@ -18,14 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ctscribe.config import ALIGN_CHECKPOINT, AlignConfig
 from ctscribe.model.heads import SlotLabels, label_losses, slot_labels
 from ctscribe.model.llm import LLM
 from ctscribe.model.pooling import Pooled
-from ctscribe.model.vlm import Vision
+from ctscribe.model.vlm import Provenance, Vision, save_vision
 from ctscribe.reports.labeller import label_report
-from ctscribe.reports.language import SLOTS, slot_phrase, slots_of
+from ctscribe.reports.language import SLOTS, detect_language, slot_phrase, slots_of
 from ctscribe.reports.schema import Finding, Language
-from ctscribe.training import gates
+from ctscribe.tables.manifest import manifest_sha256
+from ctscribe.training import gates, setup
+from ctscribe.training.data import encode_rows
 from ctscribe.training.losses import sigmoid_contrastive, token_alignment, variance_floor
 
 VARIANCE_FLOOR = 0.5 / 128**0.5  # half of what unit vectors of 128 dimensions have at random
@@ -41,17 +44,49 @@ WEIGHTS = {
 
 
 @dataclass(frozen=True)
+class SlotTargets:
+    """What the reports say of each slot, in the language model's embedding space.
+
+    vectors: (n, S, W) embedding of each slot's phrase; present: (n, S) 0/1.
+    """
+
+    vectors: Tensor
+    present: Tensor
+
+    def rows(self, index: Tensor) -> SlotTargets:
+        """Some studies."""
+        return SlotTargets(self.vectors[index], self.present[index])
+
+
+def slot_targets(answers: Sequence[str], llm: LLM, language: Language) -> SlotTargets:
+    """Read what each report states (its findings section) and embed the slots' phrases."""
+    slots = [slots_of(label_report(answer).findings) for answer in answers]
+    phrases = [
+        [
+            slot_phrase(name, place, finding, language)
+            for (name, place), finding in zip(SLOTS, study, strict=True)
+        ]
+        for study in slots
+    ]
+    known = sorted({p for study in phrases for p in study})
+    at = {phrase: i for i, phrase in enumerate(known)}
+    embedded = llm.phrase_embeddings(known).float().cpu()
+    index = torch.tensor([[at[p] for p in study] for study in phrases])
+    return SlotTargets(embedded[index], slot_labels(slots).present)
+
+
+@dataclass(frozen=True)
 class AlignStudies:
     """One side of the split, ready for stage 1.
 
-    pooled: (n, L, D). labels: of the slots, read from the reports. phrases: (n, S, W) the LLM's
-    embedding of what each slot's phrase says. text: (n, W) its embedding of the whole report.
-    same: (n, n) bool, reports that state the same findings in the same places.
+    pooled: (n, L, D). labels: of the slots, read from the reports. phrases: what the visual tokens
+    should come to. text: (n, W) the LLM's embedding of the whole report. same: (n, n) bool,
+    reports that state the same findings in the same places.
     """
 
     pooled: Pooled
     labels: SlotLabels
-    phrases: Tensor
+    phrases: SlotTargets
     text: Tensor
     same: Tensor
 
@@ -61,23 +96,13 @@ def align_studies(
 ) -> AlignStudies:
     """Read labels and embeddings from the reports `answers` of the pooled images."""
     stated = [label_report(answer).findings for answer in answers]
-    slots = [slots_of(findings) for findings in stated]
-    phrases = [
-        [
-            slot_phrase(name, place, finding, language)
-            for (name, place), finding in zip(SLOTS, study, strict=True)
-        ]
-        for study in slots
-    ]
-    known = sorted({p for study in phrases for p in study})
-    vectors = dict(zip(known, llm.phrase_embeddings(known).float().cpu(), strict=True))
     keys = [_key(findings) for findings in stated]
     number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     group = torch.tensor([number[key] for key in keys])
     return AlignStudies(
         pooled=pooled,
-        labels=slot_labels(slots),
-        phrases=torch.stack([torch.stack([vectors[p] for p in study]) for study in phrases]),
+        labels=slot_labels([slots_of(findings) for findings in stated]),
+        phrases=slot_targets(answers, llm, language),
         text=llm.text_embedding(list(answers)).float().cpu(),
         same=group[:, None] == group[None],
     )
@@ -107,6 +132,7 @@ def align(
     epochs: int,
     batch_size: int,
     lr: float,
+    weight_decay: float,
     seed: int,
     device: str,
     log_file: Path | None = None,
@@ -118,7 +144,7 @@ def align(
     text = TextProjection(train.text.shape[1], vision.heads.study.out_features).to(device)
     modules = [vision.bridge, vision.heads, text]
     parameters = [p for m in modules for p in m.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
     n = len(train.text)
     batches = max(1, n // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -175,8 +201,10 @@ def _terms(
     output = vision.heads(hidden)
     terms = label_losses(output, labels)
     if vision.pooling == "region":
-        targets = studies.phrases[index].to(device)
-        terms["token"] = token_alignment(tokens[:, : len(SLOTS)], targets, labels.present)
+        aim = studies.phrases.rows(index)
+        terms["token"] = token_alignment(
+            tokens[:, : len(SLOTS)], aim.vectors.to(device), aim.present.to(device)
+        )
     same = studies.same[index][:, index].to(device)
     report = text(studies.text[index].to(device))
     scale, bias = vision.heads.scale, vision.heads.bias
@@ -218,3 +246,90 @@ def write_gate(file: Path, figures: gates.GateFigures, wrong: Sequence[str]) -> 
     result = {**asdict(figures), "passed": not wrong, "wrong": list(wrong)}
     file.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
     return result
+
+
+def run_align(config: AlignConfig) -> Path:
+    """`ctscribe train align`: rows to `vision_bridge_final.pt`; returns its path.
+
+    Writes the checkpoint, `stage1_train_log.csv` and `stage1_gate.json` to `output_dir`.
+    Raises GateError below the thresholds (after saving), unless `ignore_gate`.
+    """
+    device = setup.pick_device(config.device)
+    out = config.output_dir
+    train_rows, val_rows = setup.open_rows(
+        config.csv_train, config.csv_val, val_ratio=config.val_ratio, seed=config.seed
+    )
+    llm = setup.open_llm(config.model, device)
+    encoder, encoder_sha256 = setup.open_encoder(config.model)
+    torch.manual_seed(config.seed)
+    vision = setup.start_vision(config.model, encoder, llm).to(device)
+    rows = [*train_rows, *val_rows]
+    with setup.bar("images to features", len(rows)) as progress:
+        encoded = encode_rows(
+            rows,
+            vision,
+            encoder_sha256=encoder_sha256,
+            cache=config.cache_dir or out / "cache",
+            device=device,
+            workers=config.num_workers,
+            progress=progress,
+        )
+    language = detect_language(train_rows[0].answer)
+    n = len(train_rows)
+    train, val = (
+        align_studies(
+            encoded.rows(index).pooled, [rows[i].answer for i in index], llm, language
+        )
+        for index in (range(n), range(n, len(rows)))
+    )
+    with setup.bar("stage 1: align", config.epochs) as progress:
+        figures, history = align(
+            vision,
+            train,
+            val,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            seed=config.seed,
+            device=device,
+            log_file=out / "stage1_train_log.csv",
+            progress=progress,
+        )
+    wrong = gates.verdict(
+        figures,
+        min_rank=config.gate_min_rank,
+        min_auroc=config.gate_min_auroc,
+        min_lift=config.gate_min_retrieval,
+    )
+    gate = write_gate(out / "stage1_gate.json", figures, wrong)
+    file = out / ALIGN_CHECKPOINT
+    save_vision(
+        file,
+        vision,
+        Provenance(
+            stage="align",
+            llm=setup.describe_llm(llm, config.model.mamba_model),
+            max_visual_tokens=config.model.max_visual_tokens,
+            max_text_len=0,
+            language=language,
+            encoder_sha256=encoder_sha256,
+            manifest_sha256=manifest_sha256(train_rows),
+            trained_on=encoder.config.trained_on,
+            settings=json.loads(json.dumps(asdict(config), default=str)),
+            figures={"gate": gate},
+        ),
+    )
+    setup.show(
+        [
+            f"stage 1: {n} studies, loss {history[0]['loss']:.3f} -> {history[-1]['loss']:.3f}, "
+            f"held-out loss {history[-1]['val_loss']:.3f}",
+            f"gate on {figures.studies} held-out studies: effective rank "
+            f"{figures.effective_rank:.1f}, label AUROC {figures.label_auroc:.3f} (chance 0.5), "
+            f"retrieval top-5 {figures.retrieval_top5:.3f} (chance {figures.retrieval_chance:.3f}): "
+            + ("passed" if not wrong else "NOT passed"),
+            f"wrote {file}",
+        ]
+    )
+    gates.require(wrong, ignore=config.ignore_gate, file=str(file))
+    return file

@@ -5,26 +5,37 @@ Only the bridge learns (and LoRA adapters, if asked for). The loss covers answer
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ctscribe.config import STAGE2_CONFIG, STAGE2_LOG, CaptionConfig
+from ctscribe.errors import CheckpointError
+from ctscribe.model.checkpoint import write_atomically
 from ctscribe.model.pooling import Pooled
-from ctscribe.model.vlm import VLM
-from ctscribe.training.align import write_log
-from ctscribe.training.data import TokenizedRows, collate
+from ctscribe.model.vlm import VLM, Provenance, Vision, load_vision, save_vision
+from ctscribe.reports.language import SLOTS, detect_language
+from ctscribe.tables.manifest import manifest_sha256
+from ctscribe.training import gates, setup
+from ctscribe.training.align import SlotTargets, slot_targets, write_log
+from ctscribe.training.data import TokenizedRows, collate, encode_rows, tokenize_rows
+from ctscribe.training.losses import token_alignment
+
+ALIGN_WEIGHT = 0.3  # of the pull toward the slots' phrases, beside the cross-entropy
 
 
 @dataclass(frozen=True)
 class CaptionStudies:
-    """One side of the split, ready for stage 2: pooled features (n, L, D) and token ids."""
+    """One side of the split, ready for stage 2: pooled features (n, L, D), token ids, phrases."""
 
     pooled: Pooled
     tokens: TokenizedRows
+    phrases: SlotTargets | None = None  # with `align_vocab`
 
     def batch(self, index: list[int], pad: int, device: str) -> tuple[Pooled, Tensor, Tensor, Tensor]:
         """Pooled features, ids, mask and labels of some studies."""
@@ -48,48 +59,46 @@ def caption(
     vlm: VLM,
     train: CaptionStudies,
     *,
-    epochs: int,
-    batch_size: int,
-    accumulation: int,
-    lr: float,
-    seed: int,
+    config: CaptionConfig,
     device: str,
     on_step: Callable[[CaptionStep], None] | None = None,
-) -> list[dict[str, float]]:
-    """Train; returns the log, one row an optimiser step: step, epoch, caption_loss."""
-    torch.manual_seed(seed)
-    bridge_parameters = list(vlm.bridge.parameters())
+) -> None:
+    """Train the bridge (and LoRA adapters, where there are some) through the language model."""
+    torch.manual_seed(config.seed)
     adapters = [p for p in vlm.llm.model.parameters() if p.requires_grad]
-    parameters = bridge_parameters + adapters
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01)
-    n = len(train.tokens.answers)
-    steps = epochs * math.ceil(math.ceil(n / batch_size) / accumulation)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: _warm_cosine(s, steps))
+    parameters = [*vlm.bridge.parameters(), *adapters]
+    optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    total = optimizer_steps(len(train.tokens.answers), config)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: _warm_cosine(s, total))
     vlm.bridge.train()
-    history: list[dict[str, float]] = []
-    for epoch in range(epochs):
-        batches = list(_batches(train.tokens, batch_size))
-        for start in range(0, len(batches), accumulation):
-            group = batches[start : start + accumulation]
-            loss_sum = 0.0
+    step = 0
+    for epoch in range(config.epochs):
+        batches = _batches(train.tokens, config.batch_size)
+        for start in range(0, len(batches), config.gradient_accumulation_steps):
+            group = batches[start : start + config.gradient_accumulation_steps]
+            caption_sum = 0.0
             for index in group:
                 pooled, ids, mask, labels = train.batch(index, vlm.llm.pad_id, device)
-                loss = vlm(pooled, ids, mask, labels) / len(group)
-                loss.backward()
-                loss_sum += float(loss)
+                loss = vlm(pooled, ids, mask, labels)
+                caption_sum += float(loss) / len(group)
+                if train.phrases is not None and vlm.vision.pooling == "region":
+                    tokens, _ = vlm.bridge(pooled)
+                    aim = train.phrases.rows(torch.tensor(index))
+                    loss = loss + ALIGN_WEIGHT * token_alignment(
+                        tokens[:, : len(SLOTS)], aim.vectors.to(device), aim.present.to(device)
+                    )
+                (loss / len(group)).backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
-            step = CaptionStep(len(history) + 1, epoch + 1, loss_sum)
-            history.append({"step": step.step, "epoch": step.epoch, "caption_loss": loss_sum})
+            step += 1
             if on_step is not None:
-                on_step(step)
+                on_step(CaptionStep(step, epoch + 1, caption_sum))
     vlm.bridge.eval()
-    return history
 
 
-def _batches(tokens: TokenizedRows, size: int) -> Iterator[list[int]]:
+def _batches(tokens: TokenizedRows, size: int) -> list[list[int]]:
     """Shuffled batches of similar length: padding costs as much as text."""
     n = len(tokens.answers)
     order = torch.randperm(n).tolist()
@@ -98,7 +107,7 @@ def _batches(tokens: TokenizedRows, size: int) -> Iterator[list[int]]:
     for chunk in chunks:
         chunk.sort(key=lambda i: len(tokens.questions[i]) + len(tokens.answers[i]))
         batches += [chunk[i : i + size] for i in range(0, len(chunk), size)]
-    yield from (batches[i] for i in torch.randperm(len(batches)).tolist())
+    return [batches[i] for i in torch.randperm(len(batches)).tolist()]
 
 
 def _warm_cosine(step: int, steps: int) -> float:
@@ -120,6 +129,133 @@ def caption_loss(vlm: VLM, studies: CaptionStudies, batch_size: int, device: str
     return total / max(1, count)
 
 
-def write_caption_log(file: Path, history: list[dict[str, float]]) -> None:
-    """`stage2_train_log.csv`: step, epoch, caption_loss."""
-    write_log(file, history)
+def run_caption(config: CaptionConfig) -> Path:
+    """`ctscribe train caption`: rows and stage 1 to `vision_bridge_vlm_final.pt`; its path.
+
+    Writes the checkpoint, `stage2_config.json` and `stage2_train_log.csv` to `output_dir`.
+    Raises GateError if stage 1 failed its gate, unless `ignore_gate`.
+    """
+    device = setup.pick_device(config.device)
+    out = config.output_dir
+    goes_on = config.final_checkpoint.is_file() and not config.from_scratch
+    start = config.final_checkpoint if goes_on else config.align_checkpoint
+    if not start.is_file():
+        raise CheckpointError(
+            "there is no checkpoint of stage 1 to start from",
+            file=start,
+            fix="run ctscribe train align (python train.py) first, or give --vision-checkpoint",
+        )
+    vision, before, adapters = load_vision(start)
+    _check_start(config, vision, before, start, goes_on)
+    llm = setup.open_llm(config.model, device, in_8bit=config.llm_8bit)
+    setup.check_llm(before.llm, llm, config.model.mamba_model, start)
+    setup.add_lora(llm, config.lora_rank, adapters, start)
+    vision.to(device)
+    train_rows, val_rows = setup.open_rows(
+        config.csv, config.csv_val, val_ratio=config.val_ratio, seed=config.seed
+    )
+    rows = [*train_rows, *val_rows]
+    tokens = tokenize_rows(rows, llm, config.max_text_len)
+    n = len(train_rows)
+    setup.show(
+        [
+            f"[debug] 样本0: prompt token 数={len(tokens.questions[0])}, "
+            f"answer token 数={len(tokens.answers[0])}",
+            f"{tokens.truncated} of {len(rows)} answers are cut at {config.max_text_len} tokens "
+            f"(truncation rate {tokens.truncation_rate:.1%})",
+            f"start from {start}; language model path: {llm.path_name}",
+        ]
+    )
+    with setup.bar("images to features", len(rows)) as progress:
+        encoded = encode_rows(
+            rows,
+            vision,
+            encoder_sha256=before.encoder_sha256,
+            cache=config.cache_dir or out / "cache",
+            device=device,
+            workers=config.num_workers,
+            progress=progress,
+        )
+    language = detect_language(train_rows[0].answer)
+    answers = [row.answer for row in rows]
+    phrases = slot_targets(answers, llm, language) if config.align_vocab else None
+    train, val = (
+        CaptionStudies(
+            encoded.rows(index).pooled,
+            tokens.rows(index),
+            None if phrases is None else phrases.rows(torch.tensor(list(index))),
+        )
+        for index in (range(n), range(n, len(rows)))
+    )
+    vlm = VLM(vision, llm)
+    loss_before = caption_loss(vlm, val, config.batch_size, device)
+
+    def save(file: Path, history: list[dict[str, float]], val_loss: float | None) -> None:
+        figures = {"steps": len(history), "val_loss_before": loss_before, "val_loss": val_loss}
+        settings = json.loads(json.dumps(asdict(config), default=str))
+        provenance = replace(
+            before,
+            stage="caption",
+            max_visual_tokens=config.model.max_visual_tokens,
+            max_text_len=config.max_text_len,
+            language=language,
+            manifest_sha256=manifest_sha256(train_rows),
+            settings=settings,
+            figures={**before.figures, "caption": figures},
+        )
+        save_vision(file, vision, provenance, setup.lora_state(llm))
+
+    total = optimizer_steps(n, config)
+    history: list[dict[str, float]] = []
+    with setup.bar("stage 2: caption", total) as progress:
+
+        def on_step(step: CaptionStep) -> None:
+            history.append({"step": step.step, "epoch": step.epoch, "caption_loss": step.loss})
+            progress(1)
+            if step.step % config.log_every_steps == 0 or step.step == total:
+                write_log(out / STAGE2_LOG, history)
+            if config.save_every_steps and step.step % config.save_every_steps == 0:
+                save(config.final_checkpoint, history, None)
+
+        caption(vlm, train, config=config, device=device, on_step=on_step)
+    loss_after = caption_loss(vlm, val, config.batch_size, device)
+    save(config.final_checkpoint, history, loss_after)
+    write_atomically(
+        out / STAGE2_CONFIG,
+        json.dumps(asdict(config), default=str, indent=1, ensure_ascii=False).encode(),
+    )
+    setup.show(
+        [
+            f"stage 2: {n} studies, {total} steps, held-out loss {loss_before:.3f} -> "
+            f"{loss_after:.3f}",
+            f"wrote {config.final_checkpoint}, {STAGE2_CONFIG}, {STAGE2_LOG}",
+        ]
+    )
+    return config.final_checkpoint
+
+
+def optimizer_steps(studies: int, config: CaptionConfig) -> int:
+    """How many optimiser steps a run takes."""
+    batches = math.ceil(studies / config.batch_size)
+    return config.epochs * math.ceil(batches / config.gradient_accumulation_steps)
+
+
+def _check_start(
+    config: CaptionConfig, vision: Vision, before: Provenance, start: Path, goes_on: bool
+) -> None:
+    """Refuse a start that the settings disagree with, or that failed its gate."""
+    wanted, tokens = config.model.max_visual_tokens, vision.bridge.config.tokens
+    if tokens > wanted:
+        raise CheckpointError(
+            f"it makes {tokens} visual tokens, but max_visual_tokens is {wanted}",
+            file=start,
+            fix=f"give --max-visual-tokens {tokens} or more, or train stage 1 with fewer",
+        )
+    if goes_on and before.max_visual_tokens != wanted:
+        raise CheckpointError(
+            f"it was trained with max_visual_tokens {before.max_visual_tokens}, not {wanted}",
+            file=start,
+            fix=f"give --max-visual-tokens {before.max_visual_tokens}, or --from-scratch",
+        )
+    gate = before.figures.get("gate", {})
+    gates.require(gate.get("wrong", []), ignore=config.ignore_gate, file=str(start))

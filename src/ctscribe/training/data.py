@@ -8,7 +8,6 @@ that a kept feature can never be stale.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -200,6 +199,11 @@ class TokenizedRows:
         """Share of answers that lost their tail."""
         return self.truncated / max(1, len(self.answers))
 
+    def rows(self, index: Sequence[int]) -> TokenizedRows:
+        """Some rows; `truncated` stays that of all."""
+        questions = [self.questions[i] for i in index]
+        return TokenizedRows(questions, [self.answers[i] for i in index], self.truncated)
+
 
 def tokenize_rows(rows: Sequence[Row], llm: LLM, max_text_len: int) -> TokenizedRows:
     """Tokenize; the question is never cut.
@@ -238,8 +242,3 @@ def collate(tokens: TokenizedRows, index: Sequence[int], pad: int) -> tuple[Tens
         labels[b, start : len(text)] = torch.tensor(tokens.answers[i])
     return ids, mask, labels
 
-
-def default_cache() -> Path:
-    """Where features are kept if nothing else is said: a per-user cache folder."""
-    base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ctscribe" / "features"

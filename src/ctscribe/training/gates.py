@@ -7,7 +7,8 @@ a study finds its own report among the others.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -93,7 +94,7 @@ def verdict(
     return wrong
 
 
-def require(figures: dict[str, object], wrong: list[str], *, ignore: bool, file: str) -> None:
+def require(wrong: Sequence[str], *, ignore: bool, file: str) -> None:
     """Raise GateError if stage 1 failed its gate, unless the user said to go on."""
     if wrong and not ignore:
         raise GateError(
@@ -102,7 +103,3 @@ def require(figures: dict[str, object], wrong: list[str], *, ignore: bool, file:
             fix="train stage 1 longer or on more studies, or start stage 2 with --ignore-gate",
         )
 
-
-def as_dict(figures: GateFigures) -> dict[str, object]:
-    """For JSON."""
-    return asdict(figures)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ctscribe.config import ModelConfig, bundled
-from ctscribe.errors import CheckpointError, ConfigError
+from ctscribe.errors import CheckpointError, ConfigError, DataError
 from ctscribe.model.checkpoint import tensors_sha256
 from ctscribe.model.encoder import Encoder, load_encoder
 from ctscribe.model.llm import LLM, load_llm
 from ctscribe.model.vlm import Vision, new_vision
+from ctscribe.tables.manifest import Row, load_rows, require_no_leaks, split_by_patient
 from ctscribe.training.data import Progress
 
 
@@ -46,6 +49,12 @@ def open_encoder(config: ModelConfig) -> tuple[Encoder, str]:
             file=config.encoder or bundled("encoder"),
             fix=f"set spatial_dims to {encoder.config.spatial_dims}, or give another encoder",
         )
+    changed: dict[str, Any] = {
+        name: getattr(config, name)
+        for name in ("spacing_zyx_mm", "window_hu")
+        if getattr(config, name) is not None
+    }
+    encoder.config = replace(encoder.config, **changed)
     return encoder, encoder_sha256(encoder)
 
 
@@ -95,6 +104,45 @@ def check_llm(recorded: dict[str, Any], llm: LLM, folder: Path | None, checkpoin
             )
 
 
+def add_lora(llm: LLM, rank: int, adapters: dict[str, Tensor], file: Path) -> None:
+    """Put LoRA of `rank` on the language model's in_proj and x_proj; 0 leaves it frozen.
+
+    `adapters` are those of the checkpoint that training goes on from, {} at the start.
+    Raises CheckpointError if the checkpoint has adapters and the rank is 0, or they do not fit.
+    """
+    if not rank:
+        if adapters:
+            raise CheckpointError(
+                "it was trained with LoRA, but lora_rank is 0",
+                file=file,
+                fix="give --lora-rank as when it was trained, or --from-scratch",
+            )
+        return
+    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
+
+    # PEFT refuses out_proj and conv1d on Mamba: their fused kernels bypass the module.
+    targets = ["in_proj", "x_proj"]
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets), llm.model)
+    if adapters:
+        result = set_peft_model_state_dict(llm.model, adapters)
+        if result.unexpected_keys:
+            raise CheckpointError(
+                f"its LoRA adapters do not fit ({result.unexpected_keys[0]})",
+                file=file,
+                fix="give --lora-rank and --mamba-model as when it was trained",
+            )
+
+
+def lora_state(llm: LLM) -> dict[str, Tensor]:
+    """The LoRA adapters on the language model, {} if there are none."""
+    if not hasattr(llm.model, "peft_config"):
+        return {}
+    from peft import get_peft_model_state_dict
+
+    state: dict[str, Tensor] = get_peft_model_state_dict(llm.model)
+    return state
+
+
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Progress]:
     """A rich progress bar; the callable advances it. Without a terminal it prints one line."""
@@ -119,3 +167,38 @@ def bar(title: str, total: int) -> Iterator[Progress]:
     with Progress(*columns, console=console, transient=False) as progress:
         task = progress.add_task(title, total=total)
         yield lambda n: progress.advance(task, n)
+
+
+def open_rows(
+    train: Path | None, val: Path | None, *, val_ratio: float, seed: int
+) -> tuple[list[Row], list[Row]]:
+    """Training and validation rows, by patient, checked for leaks between them.
+
+    Without a validation table, patients of the training table are set aside. Raises ConfigError
+    if no table is named, DataError if a row cannot be used or the two share a patient or an image.
+    """
+    if train is None:
+        raise ConfigError(
+            "no training CSV is named",
+            fix="give --csv, or set caption_csv_train in config/paths.yaml",
+        )
+    rows = load_rows(train)
+    if val is not None:
+        held_out = load_rows(val)
+    else:
+        parts = split_by_patient(rows, val_ratio=val_ratio, test_ratio=0.0, seed=seed)
+        rows, held_out = parts["train"], parts["val"]
+    if not rows or not held_out:
+        raise DataError(
+            f"{len(rows)} training and {len(held_out)} validation rows: both must have some",
+            file=train,
+            fix="give a table of more patients, or a validation table of its own",
+        )
+    require_no_leaks({"train": rows, "val": held_out})
+    return rows, held_out
+
+
+def show(lines: Sequence[str]) -> None:
+    """Print what a step produced, at once."""
+    for line in lines:
+        print(line, flush=True)

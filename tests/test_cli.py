@@ -1,0 +1,272 @@
+"""The command line: spelling of flags, help, one-line errors, exit codes, and the old scripts."""
+
+import runpy
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctscribe import cli
+from ctscribe.config import (
+    AlignConfig,
+    CaptionConfig,
+    DemoConfig,
+    EvaluateConfig,
+    ModelConfig,
+    ReportConfig,
+)
+from ctscribe.errors import CheckpointError, GenerationError
+from ctscribe.settings import Config, flag, options
+
+REPO = Path(__file__).parents[1]
+COMMANDS: dict[str, tuple[type[Config], str, str]] = {
+    "demo": (DemoConfig, "ctscribe.evaluation.demo", "run_demo"),
+    "train align": (AlignConfig, "ctscribe.training.align", "run_align"),
+    "train caption": (CaptionConfig, "ctscribe.training.caption", "run_caption"),
+    "report": (ReportConfig, "ctscribe.generation.report", "run_report"),
+    "evaluate": (EvaluateConfig, "ctscribe.evaluation.run", "run_evaluate"),
+}
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+    """What the commands would have been run with; no command does its work."""
+    seen: list[Any] = []
+    for _, module, function in COMMANDS.values():
+        stub = types.ModuleType(module)
+        setattr(stub, function, seen.append)
+        monkeypatch.setitem(sys.modules, module, stub)
+    for name in ("MAMBA_MODEL", "STAGE2_EPOCHS", "LOW_VRAM", "LLM_8BIT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return seen
+
+
+def run_script(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(REPO / script), run_name="__main__")
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_every_flag_with_its_default(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*command.split(), "--help") == 0
+    shown = capsys.readouterr().out
+    flat = "".join(shown.split())
+    cls = COMMANDS[command][0]
+    every = dict(options(cls))
+    if hasattr(cls(), "model"):
+        every |= {k: o for k, o in options(ModelConfig).items() if not o.setting.file_only}
+    for option in every.values():
+        assert f"\n  {flag(option.name)} " in shown
+        assert option.setting.help.replace(" ", "") in flat
+        if option.setting.range and option.kind is int and option.default is not None:
+            note = f"(default {option.default}; {option.setting.range}"
+            assert note.replace(" ", "") in flat
+    assert max(len(line) for line in shown.splitlines()) <= 100
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    for command in COMMANDS:
+        assert f"\n  {command.split()[0]} " in shown
+    assert "..." not in shown.split("Commands:")[1]
+    assert "Not for clinical" in shown
+
+
+def test_dashes_and_underscores_are_the_same(called: list[Any]) -> None:
+    old = "--max_text_len 300 --no_gradient_checkpointing --llm_8bit --max_visual_tokens 80"
+    new = old.replace("_", "-")
+    assert run("train", "caption", *old.split()) == 0
+    assert run("train", "caption", *new.split()) == 0
+    assert called[0] == called[1]
+    assert called[0] == CaptionConfig(
+        model=ModelConfig(max_visual_tokens=80),
+        max_text_len=300,
+        gradient_checkpointing=False,
+        llm_8bit=True,
+    )
+
+
+def test_values_keep_their_underscores(called: list[Any]) -> None:
+    assert run("report", "a_b.nii.gz", "--checkpoint", "c_d.pt", "--language=en") == 0
+    assert called == [
+        ReportConfig(image=Path("a_b.nii.gz"), checkpoint=Path("c_d.pt"), language="en")
+    ]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_without_flags_a_command_gets_the_defaults(command: str, called: list[Any]) -> None:
+    assert run(*command.split()) == 0
+    assert called == [COMMANDS[command][0]()]
+
+
+def test_flags_beat_file_and_environment(
+    called: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "my.yaml").write_text("caption: {epochs: 3, batch_size: 5, seed: 9}")
+    monkeypatch.setenv("STAGE2_EPOCHS", "4")
+    assert run("train", "caption", "--config", "my.yaml", "--batch_size", "6") == 0
+    assert called == [CaptionConfig(epochs=4, batch_size=6, seed=9)]
+    assert run("train", "caption", "--config", "my.yaml", "--epochs", "5") == 0
+    assert called[1].epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("train caption --lr 7", ["--lr is 7", "1e-08 to 1"]),
+        ("train caption --max_visual_tokens 0", ["--max-visual-tokens is 0", "1 to 4096"]),
+        ("train align --batch-size -3", ["--batch-size is -3", "1 to 1024"]),
+        ("report x.nii.gz --llm_device gpu", ["--llm-device is 'gpu'", "auto, cpu, cuda"]),
+        ("report x.nii.gz --top_p two", ["--top-p is 'two'", "a number from 0.01 to 1"]),
+        ("demo --config none.yaml", ["none.yaml", "no such file"]),
+        ("demo --seed 1000000", ["--seed is 1000000", "0 to 999999"]),
+    ],
+)
+def test_what_the_user_can_put_right_is_one_line_and_exit_code_2(
+    arguments: str, words: list[str], called: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments.split()) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert shown.err.count("\n") == 1
+    for word in words:
+        assert word in shown.err
+    assert not called
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CheckpointError("it is\nbroken", file="a.pt", fix="train again"),
+        GenerationError("nothing was generated", case="17", fix="look at it"),
+    ],
+)
+def test_errors_of_the_commands_are_one_line_too(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(config: Any) -> None:
+        raise error
+
+    stub = types.ModuleType("ctscribe.generation.report")
+    stub.run_report = broken  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ctscribe.generation.report", stub)
+    assert run("report", "a.nii.gz") == 2
+    assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_unexpected_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(config: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    stub = types.ModuleType("ctscribe.evaluation.demo")
+    stub.run_demo = broken  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ctscribe.evaluation.demo", stub)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        cli.main(["demo"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["train caption --lrr 1", "train", "nonsense", "report a --image b", "train caption extra", ""],
+)
+def test_usage_errors_exit_with_2(arguments: str, called: list[Any]) -> None:
+    assert run(*arguments.split()) == 2
+    assert not called
+
+
+def test_version_and_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out.startswith("ctscribe 0.")
+    assert run("info") == 0
+    shown = capsys.readouterr().out
+    for word in ("Python", "PyTorch", "CUDA", "settings", "bundled encoder", "bundled llm"):
+        assert word in shown
+
+
+def test_train_py_is_stage_1(called: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_script(monkeypatch, "train.py") == 0
+    assert called == [AlignConfig()]
+
+
+def test_train_vlm_py_takes_every_old_flag(
+    called: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = """--epochs 3 --batch_size 2 --lr 1e-5 --max_visual_tokens 64 --max_text_len 256
+        --gradient_accumulation_steps 8 --mamba_model /models/mamba-2.8b-hf --from_scratch
+        --vision_checkpoint s1.pt --llm_8bit --no_gradient_checkpointing --num_workers 4
+        --save_every_steps 50 --log_every_steps 5 --csv a.csv --output_dir out --align_vocab"""
+    assert run_script(monkeypatch, "train_vlm.py", *old.split()) == 0
+    assert called == [
+        CaptionConfig(
+            model=ModelConfig(max_visual_tokens=64, mamba_model=Path("/models/mamba-2.8b-hf")),
+            epochs=3,
+            batch_size=2,
+            lr=1e-5,
+            max_text_len=256,
+            gradient_accumulation_steps=8,
+            from_scratch=True,
+            vision_checkpoint=Path("s1.pt"),
+            llm_8bit=True,
+            gradient_checkpointing=False,
+            num_workers=4,
+            save_every_steps=50,
+            log_every_steps=5,
+            csv=Path("a.csv"),
+            output_dir=Path("out"),
+            align_vocab=True,
+        )
+    ]
+    assert run_script(monkeypatch, "train_vlm.py", "--gradient_checkpointing") == 0
+    assert called[1] == CaptionConfig()
+
+
+def test_check_image_to_text_takes_every_old_flag(
+    called: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = """--checkpoint c.pt --image a.nii.gz --max_visual_tokens 96 --mamba_model m
+        --llm_device cpu --llm_8bit --repetition_penalty 1.2 --do_sample --temperature 0.5
+        --top_p 0.8 --max_new_tokens 99"""
+    assert run_script(monkeypatch, "scripts/check_image_to_text.py", *old.split()) == 0
+    assert called == [
+        ReportConfig(
+            checkpoint=Path("c.pt"),
+            image=Path("a.nii.gz"),
+            max_visual_tokens=96,
+            mamba_model=Path("m"),
+            llm_device="cpu",
+            llm_8bit=True,
+            repetition_penalty=1.2,
+            do_sample=True,
+            temperature=0.5,
+            top_p=0.8,
+            max_new_tokens=99,
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("system", "given", "after"),
+    [("nt", None, "TRUE"), ("nt", "FALSE", "FALSE"), ("posix", None, None)],
+)
+def test_openmp_duplicates_are_allowed_on_windows_only(
+    system: str, given: str | None, after: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {} if given is None else {"KMP_DUPLICATE_LIB_OK": given}
+    monkeypatch.setattr(cli, "os", types.SimpleNamespace(name=system, environ=environ))
+    cli.prepare_process()
+    assert environ.get("KMP_DUPLICATE_LIB_OK") == after
