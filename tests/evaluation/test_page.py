@@ -262,7 +262,11 @@ def test_gate_that_was_overridden_says_so() -> None:
 
 def test_loss_chart_stays_in_its_box() -> None:
     curves = tuple(
-        p.LossCurve(f"c{i}", list(range(500)), [math.inf, *[1 + i / 99] * 498, math.nan])
+        p.LossCurve(
+            f"c{i}",
+            list(range(500)),
+            [math.inf, *(9 - k / 99 - i / 999 for k in range(498)), math.nan],
+        )
         for i in range(4)
     )
     chart = v.loss_chart(p.LossPlot("x", curves, log=True))

@@ -33,7 +33,7 @@ from ctscribe.tables.manifest import Row, load_rows
 from ctscribe.training import setup
 from ctscribe.training.data import Encoded, encode, encode_rows
 
-CONTROLS = ("other", "blank", "normal", "voxels", "features")
+CONTROLS = ("swapped", "blank", "normal", "voxels", "features")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
         texts = {"model": [g.text for g in written]}
         if config.controls:
             at = other_patient([row.patient_id for row in rows], config.seed)
-            texts["other"] = [g.text for g in write(held_out.rows(at).pooled)]
+            texts["swapped"] = [g.text for g in write(held_out.rows(at).pooled)]
     if config.controls:
         texts |= _other_controls(vlm, rows, questions, held_out, known, train, decoding, device)
     scores = {

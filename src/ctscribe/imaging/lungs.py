@@ -160,15 +160,12 @@ def _filled(air: Bools, axis: int, spacing: Spacing) -> Bools:
 
 def _coarse(hu_zyx: Tensor, spacing: Spacing) -> tuple[NDArray[np.float32], Triple, Spacing]:
     """A copy of about COARSE_MM by skipping and box averaging, on the CPU."""
-    factor = [max(1, int(COARSE_MM / mm)) for mm in spacing]
-    skip = [
-        max(d for d in range(1, k + 1) if k % d == 0 and d * mm <= max(FINE_MM, mm))
-        for k, mm in zip(factor, spacing, strict=True)
-    ]
+    skip = [max(1, int(FINE_MM / mm)) for mm in spacing]
     skipped = hu_zyx[:: skip[0], :: skip[1], :: skip[2]].float()
-    rest = tuple(
-        max(1, min(k // s, n)) for k, s, n in zip(factor, skip, skipped.shape, strict=True)
-    )
+    rest = [
+        min(n, max(1, int(COARSE_MM / (k * mm))))
+        for n, k, mm in zip(skipped.shape, skip, spacing, strict=True)
+    ]
     if max(rest) > 1:
         pooled = torch.nn.functional.avg_pool3d(skipped[None, None], rest, ceil_mode=True)[0, 0]
     else:
@@ -221,7 +218,7 @@ def _grown(mask: Bools) -> Bools:
 
 def _choose(
     coarse: NDArray[np.float32],
-    label: NDArray[np.int32],
+    label: NDArray[Any],
     candidates: NDArray[np.intp],
     sizes: NDArray[np.intp],
 ) -> list[int]:
@@ -263,7 +260,7 @@ def _spine(
 
     The spine is the bone at the back, near the body's middle; medians ignore ribs and aorta.
     """
-    _, height, width = coarse.shape
+    width = coarse.shape[2]
     if not lungs.any():
         return width / 2 - 0.5, None
     rows = np.flatnonzero(lungs.any((1, 2)))

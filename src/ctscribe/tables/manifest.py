@@ -160,20 +160,27 @@ def image_fault(path: Path) -> str | None:
 
 def require_images(rows: Sequence[Row]) -> None:
     """Raise one ImageError for all rows whose image file is missing or empty."""
-    faults = [(row, fault) for row in rows if (fault := image_fault(row.image_path))]
+    faults = [(r.case_id, r.image_path, f) for r in rows if (f := image_fault(r.image_path))]
+    refuse_images(faults, len(rows))
+
+
+def refuse_images(faults: Sequence[tuple[str, Path, str]], rows: int) -> None:
+    """Raise one ImageError for (case, path, fault) of all rows without an image, if there are any.
+
+    It names `LISTED` of them and their number.
+    """
     if not faults:
         return
-    row, reason = faults[0]
-    others = [f"{r.case_id} ({r.image_path})" for r, _ in faults[1:LISTED]]
+    case, path, reason = faults[0]
+    others = ", ".join(f"{case} ({path})" for case, path, _ in faults[1:LISTED])
     if others:
-        more = len(faults) - 1 - len(others)
-        also = ", ".join(others) + (f" and {more} more" if more else "")
-        reason += f"; {len(faults)} of {len(rows)} rows have no image: also {also}"
+        more = f" and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
+        reason += f"; {len(faults)} of {rows} rows have no image: also {others}{more}"
     raise ImageError(
         reason,
-        case=row.case_id,
-        file=row.image_path,
-        fix="correct image_path, or run ctscribe clean with --drop-missing-paths",
+        case=case,
+        file=path,
+        fix="correct image_path, or drop such rows: ctscribe clean --drop-missing-paths",
     )
 
 

@@ -25,10 +25,17 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r" {2,}"), " "),
     (re.compile(rf"(?<=[{_STOPS}]) | (?=[{_STOPS}])"), ""),
 )
-# A sentence ends at a full stop, a line's end, or a point before a space; not inside "1.4cm".
-_SENTENCE_END = re.compile(
-    r"(?<=[。；！？!?;\n])|(?<=[^\d\s]\.)(?=\s|[\u4e00-\u9fff])|(?<=\.)(?=\s)"
+# What stands before a section, as sheets write it: 【影像所见】, "结论：", "Findings:".
+HEADING = re.compile(
+    r"[【\[]?(?:(?:影像|检查|放射|CT)?学?(?:所见|表现|描述|结论|诊断|印象)(?:意见)?|(?:处理|随访)?建议"
+    r"|病理(?:倾向|考虑)|Findings?|Impressions?|Conclusions?|Recommendations?"
+    r"|Pathology(?: tendency)?)[】\]]?[:：】\]]\s?",
+    re.IGNORECASE,
 )
+# A sentence ends at a stop, at a line's end, or at a point that a space or Chinese text follows;
+# not in "1.4cm", and not after the number of a list.
+_SENTENCE_END = re.compile(r"(?<=[。；！？!?;\n])|(?<=[^\d\s.]\.)(?=[\s\u4e00-\u9fff])")
+_CLAUSE_END = re.compile(r"(?<=[，、])|(?<=,)(?=\s|[\u4e00-\u9fff])")
 _SHINGLE, _BANDS, _BAND_ROWS = 5, 12, 4
 _PRIME = np.uint64((1 << 31) - 1)
 
@@ -44,6 +51,13 @@ def tidy(text: str) -> str:
 def sentences(text: str) -> list[str]:
     """The text cut after each sentence; joined again they are the text."""
     return [piece for piece in _SENTENCE_END.split(text) if piece]
+
+
+def clauses(sentence: str) -> list[str]:
+    """The sentence cut after its heading and after each comma; joined again it is the sentence."""
+    heading = HEADING.match(sentence)
+    start = heading.end() if heading else 0
+    return [piece for piece in (sentence[:start], *_CLAUSE_END.split(sentence[start:])) if piece]
 
 
 def near_identical(texts: Sequence[str], *, threshold: float = 0.9) -> list[tuple[int, int, float]]:

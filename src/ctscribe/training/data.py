@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ctscribe.errors import CtscribeError, DataError, ImageError
-from ctscribe.imaging.checks import require_chest
+from ctscribe.imaging.checks import ChestCheck, require_chest
 from ctscribe.imaging.nifti import read_volume
 from ctscribe.imaging.transforms import prepare, select_slices
+from ctscribe.imaging.volume import Volume
 from ctscribe.model.checkpoint import write_atomically
 from ctscribe.model.encoder import EncoderConfig
 from ctscribe.model.llm import LLM
@@ -70,18 +73,31 @@ def read_image(path: Path, case: str, config: EncoderConfig) -> Tensor:
 
     Raises ImageError naming case, file, reason and fix.
     """
-    volume = read_volume(path, case=case)
-    require_chest(volume, case=case, file=path)
-    if config.spatial_dims == 2:
-        volume = select_slices(volume, n=1)
+    return to_input(read_volume(path, case=case), case, path, config)[0]
+
+
+def to_input(
+    volume: Volume,
+    case: str,
+    file: Path,
+    config: EncoderConfig,
+    mask: NDArray[np.uint8] | None = None,
+) -> tuple[Tensor, ChestCheck]:
+    """A volume as the encoder's input (1, *space), and what was measured on it.
+
+    With an encoder of two dimensions one slice is read: where `mask` is largest, else where the
+    most lung is seen. Raises ImageError if there is no plausible chest in it.
+    """
+    check = require_chest(volume, case=case, file=file)
+    flat = config.spatial_dims == 2
     prepared = prepare(
-        volume,
+        select_slices(volume, mask=mask, n=1) if flat else volume,
         spacing_zyx_mm=config.spacing_zyx_mm,
         window_hu=config.window_hu,
         margin_mm=config.margin_mm,
-        multiple=config.multiple if config.spatial_dims == 3 else (1, *config.multiple),
+        multiple=(1, *config.multiple) if flat else config.multiple,
     )
-    return prepared.tensor if config.spatial_dims == 3 else prepared.tensor[:, 0]
+    return (prepared.tensor[:, 0] if flat else prepared.tensor), check
 
 
 def encode_rows(

@@ -1,0 +1,245 @@
+"""Named rules for the answers of a caption table: what to take out of a text, what to refuse.
+
+Each filter either edits an answer or gives a reason to drop its row. Editing filters work by clause
+and leave a text in which they find nothing exactly as it is. `clean.py` runs them over a table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctscribe.tables import wording
+from ctscribe.tables.manifest import image_fault
+from ctscribe.tables.text import HEADING, clauses, sentences, tidy
+
+Edit = Callable[[str], str]
+GENERIC_CHARACTERS, GENERIC_WORDS = 40, 20  # most that a report without content has (zh, en)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One row on its way through the filters."""
+
+    case_id: str
+    image_path: Path
+    question: str
+    answer: str
+
+
+Reject = Callable[[Candidate], str | None]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A rule with a name and a sentence; it edits an answer, or says why a row must go."""
+
+    name: str
+    about: str
+    edit: Edit | None = None
+    reject: Reject | None = None
+
+
+def strip_phones(text: str) -> str:
+    """Take out telephone numbers with what introduces them; numbers of studies stay."""
+    return _drop_clauses(text, _without_phone)
+
+
+def strip_advertising(text: str) -> str:
+    """Take out clauses that advertise, and their neighbours that say nothing of the chest."""
+    return _drop_clauses(text, lambda clause: "" if wording.ADVERTISING.search(clause) else clause)
+
+
+def strip_sex_age(text: str) -> str:
+    """Take out statements of the patient's sex and age, which the image does not show."""
+
+    def replace(match: re.Match[str]) -> str:
+        # A statement at a sentence's end leaves the stop to the clause before it.
+        before = match.string[: match.start()].rstrip()
+        stop = re.search(r"[。；;]", match[0][-3:])
+        return stop[0] if stop and before.endswith(("，", ",", "、")) else ""
+
+    stripped = wording.SEX_AGE.sub(replace, text)
+    if stripped == text:
+        return text
+    return _settle(re.sub(r"[，,、]\s?(?=[。；])", "", stripped))
+
+
+def keep_thorax(text: str) -> str:
+    """Take out what is said of other regions; a clause that names none goes with the one before."""
+    kept: list[str] = []
+    for sentence in sentences(text):
+        elsewhere = False
+        for clause in clauses(sentence):
+            if wording.THORAX.search(clause) or HEADING.fullmatch(clause):
+                elsewhere = False
+            elif wording.OTHER_REGION.search(clause):
+                elsewhere = True
+            _append(kept, clause, "" if elsewhere else clause)
+    changed = "".join(kept)
+    return text if changed == text else _settle(changed)
+
+
+def keep_lines(pattern: re.Pattern[str], *, matching: bool) -> Edit:
+    """An edit that keeps the lines in which the pattern is found (or is not)."""
+
+    def edit(text: str) -> str:
+        lines = text.split("\n")
+        kept = [line for line in lines if bool(pattern.search(line)) is matching]
+        return text if len(kept) == len(lines) else "\n".join(kept)
+
+    return edit
+
+
+def number(text: str) -> str:
+    """Make the conclusion (or a text without sections: each line) begin with a number."""
+    numbered = re.compile(r"\s*[(（]?\d{1,2}\s?[.、．)）]")
+    if not text or numbered.match(text):
+        return text
+    section = re.search(
+        r"(?:^|\n)[【\[]?(?:影像|检查)?(?:结论|诊断|印象|Impression)[】\]]?[:：]?\s*", text
+    )
+    if section:
+        at = section.end()
+        return text if numbered.match(text, at) else f"{text[:at]}1.{text[at:]}"
+    if HEADING.match(text):
+        return text
+    lines = text.split("\n")
+    return "\n".join(f"{n}.{line}" for n, line in enumerate(lines, 1))
+
+
+def is_generic(text: str) -> bool:
+    """Whether a report is one line that says "nothing abnormal" and no more.
+
+    Short, without a measurement, each clause normal or an empty phrase. A full report of a normal
+    chest is not generic: it is how a model learns what normal is.
+    """
+    body = HEADING.sub("", tidy(text))
+    if wording.MEASURE.search(body):
+        return False
+    chinese = len(re.findall(r"[\u4e00-\u9fff]", body))
+    if chinese > GENERIC_CHARACTERS or len(re.findall("[A-Za-z]+", body)) > GENERIC_WORDS:
+        return False
+    pieces = [piece.strip(" ，,。.；;\n") for s in sentences(body) for piece in clauses(s)]
+    pieces = [piece for piece in pieces if piece]
+    return bool(pieces) and all(_says_nothing(piece) for piece in pieces)
+
+
+def _says_nothing(clause: str) -> bool:
+    if wording.CHANGE.search(clause):
+        return False
+    normal = wording.NORMAL.search(clause)
+    if normal is None:
+        return bool(wording.FILLER.search(clause))
+    return wording.ABNORMAL_BEFORE.search(clause[: normal.start()]) is None
+
+
+def reject_empty(row: Candidate) -> str | None:
+    """A reason if no letter or character is left."""
+    return None if any(c.isalpha() for c in row.answer) else "nothing is left of the answer"
+
+
+def reject_generic(row: Candidate) -> str | None:
+    """A reason if the report says nothing; see `is_generic`."""
+    return "says no more than that nothing is abnormal" if is_generic(row.answer) else None
+
+
+def reject_short(minimum: int) -> Reject:
+    """A filter for answers of fewer characters, white space not counted."""
+
+    def reject(row: Candidate) -> str | None:
+        length = len("".join(row.answer.split()))
+        return f"{length} characters, fewer than {minimum}" if length < minimum else None
+
+    return reject
+
+
+def reject_without(pattern: re.Pattern[str]) -> Reject:
+    """A filter for answers in which the pattern is not found."""
+
+    def reject(row: Candidate) -> str | None:
+        found = pattern.search(row.answer)
+        return None if found else f"no keyword of {pattern.pattern}"
+
+    return reject
+
+
+def reject_elsewhere(row: Candidate) -> str | None:
+    """A reason if the report does not speak of the thorax."""
+    return None if wording.THORAX.search(row.answer) else "says nothing of the thorax"
+
+
+def reject_missing_image(row: Candidate) -> str | None:
+    """A reason if there is no image to read."""
+    return image_fault(row.image_path)
+
+
+def reject_duplicates() -> Reject:
+    """A filter, with a memory for one table, for the same answer on the same image and question."""
+    first: dict[tuple[str, str, str], str] = {}
+
+    def reject(row: Candidate) -> str | None:
+        key = (str(row.image_path), row.question, "".join(row.answer.split()))
+        if key in first:
+            return f"the same image and answer as case {first[key]} above"
+        first[key] = row.case_id
+        return None
+
+    return reject
+
+
+def _without_phone(clause: str) -> str:
+    found = [m.span() for m in wording.LABELLED_PHONE.finditer(clause)]
+    for match in wording.PHONE.finditer(clause):
+        inside = any(start <= match.start() < end for start, end in found)
+        if not inside and not wording.IDENTIFIER.search(clause[: match.start()]):
+            found.append(match.span())
+    if not found:
+        return clause
+    rest = clause
+    for start, end in sorted(found, reverse=True):
+        rest = rest[:start] + rest[end:]
+    # "右肺结节（138…）" keeps its finding; "家属电话138…" has nothing but the number to say.
+    if not wording.CLINICAL.search(rest):
+        return ""
+    rest = re.sub(
+        rf"{wording.PHONE_LABEL}\s?[:：]?(?=[\s，。；,.;]*$)", "", rest, flags=re.IGNORECASE
+    )
+    return re.sub(r"[(（]\s*[)）]", "", rest)
+
+
+def _drop_clauses(text: str, edit: Edit) -> str:
+    """Apply an edit to each clause. Where it empties one, the rest of that sentence stays only if
+    it is clinical: what leads up to an advertisement goes with it."""
+    kept: list[str] = []
+    for sentence in sentences(text):
+        pieces = clauses(sentence)
+        edited = [edit(piece) for piece in pieces]
+        emptied = any(new == "" for new in edited)
+        for piece, new in zip(pieces, edited, strict=True):
+            is_filler = emptied and not (wording.CLINICAL.search(new) or HEADING.fullmatch(new))
+            _append(kept, piece, "" if is_filler else new)
+    changed = "".join(kept)
+    return text if changed == text else _settle(changed)
+
+
+def _append(kept: list[str], clause: str, new: str) -> None:
+    """Add an edited clause; a dropped one leaves its stop and line end to what stands before it."""
+    if new:
+        kept.append(new)
+        return
+    stop = re.search(r"[。；！？!?;.]?\s*$", clause)
+    assert stop is not None
+    if kept and re.search(r"[，,、]\s*$", kept[-1]):
+        kept[-1] = re.sub(r"[，,、]\s*$", "", kept[-1]) + stop[0]
+    elif "\n" in stop[0]:
+        kept.append("\n")
+
+
+def _settle(text: str) -> str:
+    """Tidy an edited text: surplus spaces and lines, and headings that have lost their body."""
+    heading = HEADING.pattern
+    text = re.sub(rf"(?mi)^{heading}\s*(?=\Z|^{heading})", "", text)
+    return tidy(re.sub(r"^[\s，,、。；;.]+", "", text))

@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from ctscribe.model.bridge import Bridge, BridgeConfig, VimBlock
+from ctscribe.model.pooling import Pooled
+
+CONFIG = BridgeConfig(input_width=30, width=32, layers=2, tokens=6, llm_width=24, dropout=0.0)
+
+
+def pooled(batch: int = 3, seed: int = 0) -> Pooled:
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(batch, CONFIG.tokens, CONFIG.input_width, generator=generator)
+    return Pooled(features, torch.randn(batch, CONFIG.tokens, 3, generator=generator) * 80)
+
+
+@pytest.mark.parametrize("kind", ["vim", "transformer", "mlp"])
+def test_every_kind_trains_every_parameter(kind: str) -> None:
+    torch.manual_seed(0)
+    bridge = Bridge(BridgeConfig(**{**CONFIG.__dict__, "kind": kind}))
+    tokens, hidden = bridge(pooled())
+    assert tokens.shape == (3, 6, 24)
+    assert hidden.shape == (3, 6, 32)
+    (tokens.square().mean() + (tokens * torch.randn_like(tokens)).sum()).backward()
+    still = [n for n, p in bridge.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not still
+
+
+def test_information_flows_both_ways() -> None:
+    torch.manual_seed(0)
+    block = VimBlock(16, 8).double()
+    x = torch.randn(1, 7, 16, dtype=torch.float64, requires_grad=True)
+    gradient = torch.autograd.grad(block(x)[0, 3].sum(), x)[0][0]
+    assert (gradient.abs().sum(1) > 0).all()
+
+
+def test_tokens_start_at_the_language_models_scale() -> None:
+    bridge = Bridge(CONFIG)
+    bridge.fit_scale(0.013)
+    tokens, _ = bridge(pooled())
+    assert tokens.square().mean().sqrt().item() == pytest.approx(0.013, rel=0.05)
+
+
+def test_position_in_millimetres_matters() -> None:
+    torch.manual_seed(0)
+    bridge = Bridge(CONFIG)
+    here = pooled()
+    there = Pooled(here.features, here.position_mm + 15)
+    assert not torch.allclose(bridge(here)[0], bridge(there)[0], atol=1e-3)

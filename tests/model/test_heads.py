@@ -1,0 +1,49 @@
+import torch
+
+from ctscribe.model.heads import Heads, HeadOutput, findings_of, label_losses, slot_labels
+from ctscribe.reports.language import SLOTS, slots_of
+from ctscribe.reports.schema import Finding
+
+STUDY = (
+    Finding("nodule", "right", "RUL", 14.0, "part-solid"),
+    Finding("emphysema", "left", "LUL"),
+    Finding("effusion", "left", None, None, None, "moderate"),
+)
+
+
+def perfect(labels: torch.Tensor, density: torch.Tensor, amount: torch.Tensor, size: torch.Tensor) -> HeadOutput:
+    def onehot(index: torch.Tensor, n: int) -> torch.Tensor:
+        return 20.0 * torch.nn.functional.one_hot(index.clamp_min(0), n).float()
+
+    return HeadOutput(labels * 40 - 20, onehot(density, 4), onehot(amount, 3), size, torch.ones(1, 2))
+
+
+def test_labels_and_findings_are_each_others_inverse() -> None:
+    labels = slot_labels([slots_of(STUDY), slots_of(())])
+    assert labels.present.sum(1).tolist() == [3.0, 0.0]
+    output = perfect(labels.present, labels.density, labels.amount, labels.size_mm)
+    assert set(findings_of(output)[0]) == set(STUDY)
+    assert findings_of(output)[1] == ()
+    assert all(float(v) < 1e-6 for v in label_losses(output, labels).values())
+
+
+def test_wrong_side_is_a_loss() -> None:
+    labels = slot_labels([slots_of(STUDY)])
+    output = perfect(labels.present.roll(1, 1), labels.density, labels.amount, labels.size_mm)
+    assert label_losses(output, labels)["present"] > 1
+
+
+def test_a_study_without_sizes_has_no_size_loss_and_no_nan() -> None:
+    labels = slot_labels([slots_of(())])
+    heads = Heads(16, one_row_a_slot=True)
+    losses = label_losses(heads(torch.randn(1, len(SLOTS) + 1, 16)), labels)
+    assert losses["size"] == 0
+    assert losses["density"] == 0
+    assert all(torch.isfinite(v) for v in losses.values())
+
+
+def test_grid_rows_are_attended_to() -> None:
+    heads = Heads(16, one_row_a_slot=False)
+    output = heads(torch.randn(2, 64, 16))
+    assert output.present.shape == (2, len(SLOTS))
+    assert torch.allclose(output.study.norm(dim=1), torch.ones(2))
