@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[type[Config], str, str]] = {
     "demo": (DemoConfig, "ctscribe.evaluation.demo", "run_demo"),
     "train align": (AlignConfig, "ctscribe.training.align", "run_align"),
     "train caption": (CaptionConfig, "ctscribe.training.caption", "run_caption"),
-    "report": (ReportConfig, "ctscribe.generation.report", "run_report"),
+    "report": (ReportConfig, "ctscribe.evaluation.report", "run_report"),
     "evaluate": (EvaluateConfig, "ctscribe.evaluation.run", "run_evaluate"),
 }
 
@@ -162,9 +162,9 @@ def test_errors_of_the_commands_are_one_line_too(
     def broken(config: Any) -> None:
         raise error
 
-    stub = types.ModuleType("ctscribe.generation.report")
+    stub = types.ModuleType("ctscribe.evaluation.report")
     stub.run_report = broken  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ctscribe.generation.report", stub)
+    monkeypatch.setitem(sys.modules, "ctscribe.evaluation.report", stub)
     assert run("report", "a.nii.gz") == 2
     assert capsys.readouterr().err == f"error: {error}\n"
 

@@ -267,7 +267,7 @@ def report(config: ReportConfig) -> None:
 
     An image without a plausible chest is refused. An empty generation is an error.
     """
-    from ctscribe.generation.report import run_report
+    from ctscribe.evaluation.report import run_report
 
     run_report(config)
 

@@ -60,6 +60,7 @@ def test_a_finding_without_a_place_matches_no_place() -> None:
     vague = Finding("nodule", "right", None, 15)
     scores = score([([vague], [nodule("RUL")])], n_boot=20)
     assert (scores["strict_f1"].value, scores["finding_f1"].value) == (0, 1)
+    assert score([([vague], [vague])], n_boot=20)["strict_f1"].value == 0
 
 
 def test_small_nodules_count_neither_way_in_nodule_f1() -> None:

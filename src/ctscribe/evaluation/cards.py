@@ -18,7 +18,7 @@ from ctscribe.evaluation.page import (
     Text,
 )
 from ctscribe.evaluation.page_view import METRICS, finding_words
-from ctscribe.reports.audit import Claim, audit, omitted
+from ctscribe.reports.audit import Claim, audit
 from ctscribe.reports.labeller import covers, label_report, mentions
 from ctscribe.reports.language import AMOUNT_NAMES, DENSITY_NAMES
 from ctscribe.reports.schema import Finding, Language
@@ -131,6 +131,7 @@ def case_card(
 ) -> CaseCard:
     """One held-out study's card: the generated report audited against the study's truth."""
     labels = label_report(generated, language)
+    table = pair_findings(truth, labels.findings, labels.impression, support)
     return CaseCard(
         case_id=case_id,
         language=language,
@@ -138,8 +139,9 @@ def case_card(
         reference=reference,
         generated=generated,
         marks=marks_of(audit(generated, truth, language), truth),
-        omitted=omitted(generated, truth, language),
-        table=pair_findings(truth, labels.findings, labels.impression, support),
+        # What is stated, but elsewhere, is marked as such and not counted again as omitted.
+        omitted=tuple(r.truth for r in table if r.truth and not (r.findings or r.impression)),
+        table=table,
         finish_reason=finish_reason,
     )
 

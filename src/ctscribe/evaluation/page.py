@@ -251,7 +251,7 @@ class CaseCard:
     """One held-out study: slice, both reports, marks on the generated one, finding by finding.
 
     generated: exactly as generated (empty: nothing was). marks: offsets into it. omitted: findings
-    of the truth that the report never states.
+    of the truth that the report states nowhere.
     """
 
     case_id: str

@@ -60,11 +60,9 @@ class Heart:
         """Signed distance, positive inside."""
         cz, cy, cx = self.centre_zyx_mm
         cos, sin = math.cos(self.angle_rad), math.sin(self.angle_rad)
-        dx, dy = x - cx, y - cy
-        along, across, up = dx * cos + dy * sin, dy * cos - dx * sin, z - cz
-        return ellipsoid_depth(
-            (along, across, up), (self.long_mm, self.short_mm, self.high_mm)
-        )
+        along = torch.add(x * cos, y, alpha=sin).sub_(cx * cos + cy * sin)
+        across = torch.add(x * -sin, y, alpha=cos).sub_(cy * cos - cx * sin)
+        return ellipsoid_depth((along, across, z - cz), (self.long_mm, self.short_mm, self.high_mm))
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,13 +158,14 @@ class LungField(NamedTuple):
 
     above_oblique, above_horizontal: signed distance from the fissure, positive above it;
     above_horizontal is None on the left. chest: depth in the rib cage's inner outline, which goes
-    on below the diaphragm. dome: height above the diaphragm.
+    on below the diaphragm. dome: distance above the diaphragm. heart: depth in the heart.
     """
 
     cavity: Tensor
     lung: Tensor
     chest: Tensor
     dome: Tensor
+    heart: Tensor
     above_oblique: Tensor
     above_horizontal: Tensor | None
 
@@ -182,18 +181,19 @@ class LungField(NamedTuple):
 
 
 def ellipsoid_depth(p: tuple[Tensor, ...], axes: tuple[float | Tensor, ...]) -> Tensor:
-    """Signed depth in an ellipse or ellipsoid, first order at its surface (Quilez's bound)."""
-    k0, k1 = None, None
-    for v, a in zip(p, axes, strict=True):
-        w = v / a
-        square = w * w
-        w = square / (a * a)
-        k0 = square if k0 is None else k0 + square
-        k1 = w if k1 is None else k1 + w
-    assert k0 is not None
-    assert k1 is not None
-    k0 = k0.sqrt_()
-    return (1 - k0) * k0 / k1.sqrt_().clamp_min_(1e-4)
+    """Signed depth in an ellipse or ellipsoid that is not far from round.
+
+    Zero is exact; distances are those in a ball of the mean radius. The first coordinate has the
+    result's full shape.
+    """
+    scaled = [v * (1 / a) for v, a in zip(p, axes, strict=True)]
+    square = scaled[0] * scaled[0]
+    mean = axes[0]
+    for w, a in zip(scaled[1:], axes[1:], strict=True):
+        square.addcmul_(w, w)
+        mean = mean * a
+    mean = mean ** (1 / len(axes))
+    return square.sqrt_().mul_(mean).neg_().add_(mean)
 
 
 def outline(anatomy: Anatomy, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -249,7 +249,8 @@ def lung_field(
         aorta = (dx * dx + dy * dy).sqrt_() - (anatomy.aorta_mm + 2)
         aorta = torch.maximum(aorta, z - arch)
         between = torch.minimum(between, aorta)
-    between = torch.minimum(between, -3 - anatomy.heart.depth(x, y, z))
+    heart = anatomy.heart.depth(x, y, z)
+    between = torch.minimum(between, -3 - heart)
     dome = 0.8 * (z - dome_height(anatomy, side, u, y))
     between = torch.minimum(between, dome)
     cavity = torch.minimum(chest, between)
@@ -272,7 +273,7 @@ def lung_field(
     if side == "right":
         flat = anatomy.horizontal
         above_horizontal = (z - flat.height(u, moved)) * flat.cosine
-    return LungField(cavity, lung, chest, dome, above_oblique, above_horizontal)
+    return LungField(cavity, lung, chest, dome, heart, above_oblique, above_horizontal)
 
 
 def sample_anatomy(seed: int | tuple[int, ...]) -> Anatomy:
@@ -296,7 +297,7 @@ def sample_anatomy(seed: int | tuple[int, ...]) -> Anatomy:
         high_mm=heart_high,
         angle_rad=math.pi - u(0.45, 0.85),
     )
-    oblique_level, slope = low + height * u(0.37, 0.42), u(0.88, 1.08) * height / (2.7 * depth)
+    oblique_level, slope = low + height * u(0.40, 0.46), u(0.88, 1.08) * height / (2.7 * depth)
     left_level, left_slope = oblique_level + u(-6, 8), slope * u(0.95, 1.1)
     body = {
         "width_mm": width,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 TARGETS_PER_TREE = 15  # twigs of one artery or vein of a lobe
-MURRAY = 1 / 2.4  # a branch's radius grows with its number of twigs to this power
+MURRAY = 1 / 2.0  # a branch's radius grows with its number of twigs to this power
 DETOUR = 0.45  # how much a long way back to the hilum counts against a branching point
 SEGMENT_MM = 13.0  # twigs bend once in this length
 
@@ -115,7 +115,7 @@ def grow_vessels(
             count = min(len(deep), int(rng.integers(TARGETS_PER_TREE - 3, TARGETS_PER_TREE + 4)))
             targets = deep[rng.choice(len(deep), count, replace=False)]
             root = np.stack([hilum + offset, lobar[lobe] + offset + rng.normal(0, 2, 3)])
-            trees.append(_tree(root, targets, float(rng.uniform(0.75, 1.0)), rng))
+            trees.append(_tree(root, targets, float(rng.uniform(0.8, 1.05)), rng))
     return Tubes.join(trees)
 
 

@@ -48,7 +48,7 @@ def strip_phones(text: str) -> str:
 
 
 def strip_advertising(text: str) -> str:
-    """Take out clauses that advertise, and their neighbours that say nothing of the chest."""
+    """Take out clauses that advertise, and what stands with them if it says nothing of the chest."""
     return _drop_clauses(text, lambda clause: "" if wording.ADVERTISING.search(clause) else clause)
 
 
@@ -211,16 +211,17 @@ def _without_phone(clause: str) -> str:
 
 
 def _drop_clauses(text: str, edit: Edit) -> str:
-    """Apply an edit to each clause. Where it empties one, the rest of that sentence stays only if
-    it is clinical: what leads up to an advertisement goes with it."""
+    """Apply an edit to each clause. Where it empties one, what leads up to it goes too; so does the
+    whole sentence, if nothing that is left of it is clinical."""
     kept: list[str] = []
     for sentence in sentences(text):
         pieces = clauses(sentence)
         edited = [edit(piece) for piece in pieces]
+        clinical = any(wording.CLINICAL.search(new) for new in edited)
         emptied = any(new == "" for new in edited)
         for piece, new in zip(pieces, edited, strict=True):
-            is_filler = emptied and not (wording.CLINICAL.search(new) or HEADING.fullmatch(new))
-            _append(kept, piece, "" if is_filler else new)
+            filler = emptied and (not clinical or wording.LEAD_IN.search(new))
+            _append(kept, piece, "" if filler and not HEADING.fullmatch(new) else new)
     changed = "".join(kept)
     return text if changed == text else _settle(changed)
 
@@ -232,8 +233,8 @@ def _append(kept: list[str], clause: str, new: str) -> None:
         return
     stop = re.search(r"[。；！？!?;.]?\s*$", clause)
     assert stop is not None
-    if kept and re.search(r"[，,、]\s*$", kept[-1]):
-        kept[-1] = re.sub(r"[，,、]\s*$", "", kept[-1]) + stop[0]
+    if stop[0] and kept and re.search(r"[，,、；;]\s*$", kept[-1]):
+        kept[-1] = re.sub(r"[，,、；;]\s*$", "", kept[-1]) + stop[0]
     elif "\n" in stop[0]:
         kept.append("\n")
 
@@ -242,4 +243,4 @@ def _settle(text: str) -> str:
     """Tidy an edited text: surplus spaces and lines, and headings that have lost their body."""
     heading = HEADING.pattern
     text = re.sub(rf"(?mi)^{heading}\s*(?=\Z|^{heading})", "", text)
-    return tidy(re.sub(r"^[\s，,、。；;.]+", "", text))
+    return tidy(re.sub(r"^[\s，,、。；;.]+|[\s，,、；;]+$", "", text))

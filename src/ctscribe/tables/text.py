@@ -33,9 +33,11 @@ HEADING = re.compile(
     re.IGNORECASE,
 )
 # A sentence ends at a stop, at a line's end, or at a point that a space or Chinese text follows;
-# not in "1.4cm", and not after the number of a list.
-_SENTENCE_END = re.compile(r"(?<=[。；！？!?;\n])|(?<=[^\d\s.]\.)(?=[\s\u4e00-\u9fff])")
-_CLAUSE_END = re.compile(r"(?<=[，、])|(?<=,)(?=\s|[\u4e00-\u9fff])")
+# not in "1.4cm", and not after the number of a list or "No.". A question leads to what follows it.
+_SENTENCE_END = re.compile(
+    r"(?<=[。；！!;\n])|(?<=[^\d\s.]\.)(?<!\b(?i:no)\.)(?<!\b(?i:tel)\.)(?=[\s\u4e00-\u9fff])"
+)
+_CLAUSE_END = re.compile(r"(?<=[，？])|(?<=[,?])(?=[\s\u4e00-\u9fff])")
 _SHINGLE, _BANDS, _BAND_ROWS = 5, 12, 4
 _PRIME = np.uint64((1 << 31) - 1)
 
@@ -54,7 +56,7 @@ def sentences(text: str) -> list[str]:
 
 
 def clauses(sentence: str) -> list[str]:
-    """The sentence cut after its heading and after each comma; joined again it is the sentence."""
+    """The sentence cut after its heading, commas and question marks; joined they are it again."""
     heading = HEADING.match(sentence)
     start = heading.end() if heading else 0
     return [piece for piece in (sentence[:start], *_CLAUSE_END.split(sentence[start:])) if piece]

@@ -39,6 +39,7 @@ TRAIN, HELD_OUT = 0, 1  # streams of one seed that never meet
 SIZES_MM = range(3, 37)
 EOS, PAD = "<eos>", "<pad>"
 _PER_TASK = 2_000
+_PLACES = "[左右双两](?:肺[上中下]叶?|[上中下]肺叶?|侧|肺)"
 _NODULES = (0.28, 0.34, 0.21, 0.11, 0.04, 0.02)  # probability of 0, 1, ... 5 nodules
 
 
@@ -149,7 +150,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> Any:
     rest = r"\d+(?:\.\d+)?|\p{Han}+| ?\p{Latin}+| ?[^\s\p{L}\p{N}]|\s+|."
     cut = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex("|".join(chinese)), behavior="isolated"),
+            pre_tokenizers.Split(Regex("|".join([*chinese, _PLACES])), behavior="isolated"),
             pre_tokenizers.Split(Regex(rest), behavior="isolated"),
         ]
     )
