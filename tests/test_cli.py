@@ -16,9 +16,12 @@ from ctscribe.config import (
     EvaluateConfig,
     ModelConfig,
     ReportConfig,
+    SplitConfig,
 )
 from ctscribe.errors import CheckpointError, GenerationError
 from ctscribe.settings import Config, flag, options
+from ctscribe.tables.clean import CleanOptions
+from ctscribe.tables.excel import ExcelOptions
 
 REPO = Path(__file__).parents[1]
 COMMANDS: dict[str, tuple[type[Config], str, str]] = {
@@ -27,6 +30,9 @@ COMMANDS: dict[str, tuple[type[Config], str, str]] = {
     "train caption": (CaptionConfig, "ctscribe.training.caption", "run_caption"),
     "report": (ReportConfig, "ctscribe.evaluation.report", "run_report"),
     "evaluate": (EvaluateConfig, "ctscribe.evaluation.run", "run_evaluate"),
+    "clean": (CleanOptions, "ctscribe.tables.clean", "run_clean"),
+    "excel": (ExcelOptions, "ctscribe.tables.excel", "run_excel"),
+    "split": (SplitConfig, "ctscribe.tables.split", "run_split"),
 }
 
 
@@ -41,7 +47,10 @@ def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """What the commands would have been run with; no command does its work."""
     seen: list[Any] = []
     for _, module, function in COMMANDS.values():
-        stub = types.ModuleType(module)
+        if module.startswith("ctscribe.tables."):
+            monkeypatch.setattr(f"{module}.{function}", seen.append)
+            continue
+        stub = types.ModuleType(module)  # the real ones take seconds to import
         setattr(stub, function, seen.append)
         monkeypatch.setitem(sys.modules, module, stub)
     for name in ("MAMBA_MODEL", "STAGE2_EPOCHS", "LOW_VRAM", "LLM_8BIT"):
@@ -133,6 +142,8 @@ def test_flags_beat_file_and_environment(
         ("report x.nii.gz --llm_device gpu", ["--llm-device is 'gpu'", "auto, cpu, cuda"]),
         ("report x.nii.gz --top_p two", ["--top-p is 'two'", "a number from 0.01 to 1"]),
         ("demo --config none.yaml", ["none.yaml", "no such file"]),
+        ("clean --require_keywords (", ["--require-keywords is '('", "regular expression"]),
+        ("excel --val_ratio 1", ["--val-ratio is 1", "0 to 0.9"]),
         ("demo --seed 1000000", ["--seed is 1000000", "0 to 999999"]),
     ],
 )
@@ -198,6 +209,13 @@ def test_version_and_info(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in shown
 
 
+def test_python_m_ctscribe(monkeypatch: pytest.MonkeyPatch, called: list[Any]) -> None:
+    monkeypatch.setattr(sys, "argv", ["ctscribe", "demo", "--seed", "5"])
+    with pytest.raises(SystemExit):
+        runpy.run_module("ctscribe", run_name="__main__")
+    assert called == [DemoConfig(seed=5)]
+
+
 def test_train_py_is_stage_1(called: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_script(monkeypatch, "train.py") == 0
     assert called == [AlignConfig()]
@@ -257,6 +275,79 @@ def test_check_image_to_text_takes_every_old_flag(
             max_new_tokens=99,
         )
     ]
+
+
+def test_clean_caption_csv_takes_every_old_flag(
+    called: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = """--input a.csv --output b.csv --dry_run --drop_missing_paths --min_answer_chars 10
+        --require_keywords 肺|胸 --drop_generic_only --force_numbered_prefix
+        --keep_line_regex 结节 --drop_line_regex 电话 --thorax_only"""
+    assert run_script(monkeypatch, "scripts/clean_caption_csv.py", *old.split()) == 0
+    assert called == [
+        CleanOptions(
+            input=Path("a.csv"),
+            output=Path("b.csv"),
+            dry_run=True,
+            drop_missing_paths=True,
+            min_answer_chars=10,
+            require_keywords="肺|胸",
+            drop_generic_only=True,
+            force_numbered_prefix=True,
+            keep_line_regex="结节",
+            drop_line_regex="电话",
+            thorax_only=True,
+        )
+    ]
+
+
+def test_excel_total_to_caption_csv_takes_every_old_flag(
+    called: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = """--excel a.xlsx --out_dir out --pairs_csv p.csv --pairs_id_col 检查号
+        --pairs_path_col path --sheet_index 1 --val_ratio 0.2 --min_answer_chars 10
+        --require_keywords 肺 --force_numbered_prefix"""
+    script = "scripts/excel_total_to_caption_csv.py"
+    assert run_script(monkeypatch, script, *old.split(), "--answer_prefix", "报告： ") == 0
+    assert called == [
+        ExcelOptions(
+            excel=Path("a.xlsx"),
+            out_dir=Path("out"),
+            pairs_csv=Path("p.csv"),
+            pairs_id_col="检查号",
+            pairs_path_col="path",
+            sheet_index=1,
+            val_ratio=0.2,
+            answer_prefix="报告： ",
+            min_answer_chars=10,
+            require_keywords="肺",
+            force_numbered_prefix=True,
+        )
+    ]
+    assert run_script(monkeypatch, script, "--excel", "a.xlsx", "--image_root", "ct") == 0
+    assert called[1] == ExcelOptions(excel=Path("a.xlsx"), image_root=Path("ct"))
+    assert run_script(monkeypatch, script, "--answer_prefix", "") == 0
+    assert called[2] == ExcelOptions()
+    both = ("--image_root", "ct", "--pairs_csv", "p.csv")
+    assert run_script(monkeypatch, script, *both) == 2
+
+
+def test_fetch_sample_names_the_files(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked: list[Path | None] = []
+
+    def fetch_sample(cache_dir: Path | None = None) -> Any:
+        asked.append(cache_dir)
+        return types.SimpleNamespace(ct=tmp_path / "ct.nii.gz", heart=tmp_path / "heart.nii.gz")
+
+    stub = types.ModuleType("ctscribe.imaging.sample")
+    stub.fetch_sample = fetch_sample  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ctscribe.imaging.sample", stub)
+    assert run("fetch_sample") == 0
+    assert run("fetch-sample", "--cache_dir", str(tmp_path)) == 0
+    assert asked == [None, tmp_path]
+    assert str(tmp_path / "ct.nii.gz") in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "serving": BASE | LEAVES | PARTS | {"generation", "evaluation"},
     "cli": BASE | LEAVES | PARTS | {"training", "generation", "evaluation", "serving"},
     "__init__": BASE | LEAVES,
+    "__main__": {"cli"},
 }
 
 

@@ -26,7 +26,7 @@ def uv() -> str:
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 def test_the_whole_set_resolves_for_windows(python: str) -> None:
-    """uv resolves with Windows's own markers; pip's --platform keeps those of the machine it is on."""
+    """uv takes Windows's own markers; pip's --platform keeps those of the machine it is on."""
     run = subprocess.run(
         [
             *(uv(), "pip", "compile", "pyproject.toml", "--extra", "test", "--extra", "llm8bit"),

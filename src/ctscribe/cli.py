@@ -139,7 +139,7 @@ def _keyword(name: str, annotation: Any) -> inspect.Parameter:
 def _parameter(option: Option) -> inspect.Parameter:
     """A flag. It arrives as text, or None: `settings.convert` reads it like YAML's values."""
     about = option.setting
-    notes = [] if option.default is None else [f"default {_shown(option.default)}"]
+    notes = [] if option.default in (None, "") else [f"default {_shown(option.default)}"]
     notes += [about.range] if about.range else []
     notes += [f"env {about.env}"] if about.env else []
     notes += [f"{about.low_vram} with LOW_VRAM=1"] if about.low_vram is not None else []
@@ -174,7 +174,8 @@ def _metavar(kind: Any) -> str:
 def demo(config: DemoConfig) -> None:
     """The whole thing on made-up CTs: train, report, score.
 
-    Makes phantoms with exact truth, trains both stages, writes reports and a page of scores. Up to 10 minutes on 2 cores and 6 GB; the page is outputs/demo/index.html.
+    Makes phantoms with exact truth, trains both stages, writes reports and a page of scores,
+    outputs/demo/index.html, in up to 10 minutes on 2 cores and 6 GB.
     """
     from ctscribe.evaluation.demo import run_demo
 
@@ -226,7 +227,7 @@ def excel(config: ExcelOptions) -> None:
 
 @command(app, "split", SplitConfig, argument="input")
 def split(config: SplitConfig) -> None:
-    """Divide a CSV into training, validation and test rows by patient.
+    """Divide a CSV by patient: train, val, test.
 
     Refuses a split in which a patient or an image stands in two parts. Writes INPUT_train.csv,
     INPUT_val.csv and INPUT_test.csv.

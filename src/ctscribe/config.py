@@ -209,7 +209,7 @@ class AlignConfig(Config):
     weight_decay: float = setting(0.02, "Weight decay of AdamW.", low=0, high=1)
     seed: int = setting(0, "Seed of weights, order and dropout.", low=0, high=2**31 - 1)
     device: Device = setting("auto", "Where to train; auto takes the GPU if there is one.")
-    num_workers: int = setting(0, "Processes that prepare images; 0 uses this one.", low=0, high=64)
+    num_workers: int = setting(0, "Threads that prepare images; 0 uses one.", low=0, high=64)
     gate_min_rank: float = setting(
         8.0, "Effective rank of the visual tokens that stage 2 needs.", low=0, high=4096
     )
@@ -286,7 +286,7 @@ class CaptionConfig(Config):
     align_vocab: bool = setting(
         True, "Draw visual tokens to the language model's own words for each place as well."
     )
-    num_workers: int = setting(0, "Processes that prepare images; 0 uses this one.", low=0, high=64)
+    num_workers: int = setting(0, "Threads that prepare images; 0 uses one.", low=0, high=64)
     save_every_steps: int = setting(
         500, "Steps between checkpoints; 0 saves at the end only.", low=0, high=10_000_000
     )
@@ -362,6 +362,9 @@ class EvaluateConfig(Config):
         None, "Folder of exact truth (phantoms); left out, findings are read off the references."
     )
     output_dir: Path = setting(Path("outputs/evaluation"), "Folder for scores, reports and page.")
+    cache_dir: Path | None = setting(
+        None, "Folder for prepared images; left out, output_dir/cache."
+    )
     controls: bool = setting(
         True, "Score blank, swapped, always-normal and nearest-report controls too."
     )
@@ -372,7 +375,7 @@ class EvaluateConfig(Config):
     )
     max_new_tokens: int = setting(320, "Most tokens of a report.", low=1, high=8192)
     device: Device = setting("auto", "Where to run; auto takes the GPU if there is one.")
-    num_workers: int = setting(0, "Processes that prepare images; 0 uses this one.", low=0, high=64)
+    num_workers: int = setting(0, "Threads that prepare images; 0 uses one.", low=0, high=64)
     seed: int = setting(0, "Seed of bootstrap and swaps.", low=0, high=2**31 - 1)
 
 
@@ -388,6 +391,9 @@ class DemoConfig(Config):
     )
     from_nothing: bool = setting(
         False, "Make the encoder and the language model here too (45 minutes on 2 cores)."
+    )
+    parts_only: bool = setting(
+        False, "With from_nothing: stop when the encoder and the language model are made."
     )
     language: Language = setting("zh", "Language of the reports.")
     train_studies: int | None = setting(

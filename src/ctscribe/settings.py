@@ -118,6 +118,8 @@ def convert(value: Any, option: Option, label: str) -> Any:
     if value is None or value == "":
         if option.optional:
             return None
+        if option.kind is str and value == "":
+            return ""
         raise ConfigError(f"{label} is empty", fix=f"give {_wanted(option)}")
     try:
         converted = _parse(value, option.kind)
@@ -155,7 +157,7 @@ def _parse(value: Any, kind: Any) -> Any:
         raise ValueError(value)
     if kind is int and isinstance(value, float):
         raise ValueError(value)
-    return kind(value.strip() if isinstance(value, str) else value)
+    return kind(value.strip() if isinstance(value, str) and kind is not str else value)
 
 
 def _check_value(value: Any, option: Option, label: str) -> None:

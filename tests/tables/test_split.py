@@ -28,9 +28,12 @@ def test_parts_are_the_whole_and_share_no_patient(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = table(tmp_path)
-    written = run_split(SplitConfig(input=source, val_ratio=0.2, test_ratio=0.2, seed=3))
+    result = run_split(SplitConfig(input=source, val_ratio=0.2, test_ratio=0.2, seed=3))
+    written = result.files
     assert written == {p: tmp_path / f"rows_{p}.csv" for p in ("train", "val", "test")}
     parts = {part: load_rows(file) for part, file in written.items()}
+    assert parts == result.parts
+    assert not result.leaks
     assert {p: len(rows) for p, rows in parts.items()} == {"train": 12, "val": 4, "test": 4}
     patients = {part: {row.patient_id for row in rows} for part, rows in parts.items()}
     assert not patients["train"] & patients["val"]
@@ -43,7 +46,9 @@ def test_parts_are_the_whole_and_share_no_patient(
 
 def test_paths_follow_into_another_folder(tmp_path: Path) -> None:
     source = table(tmp_path)
-    written = run_split(SplitConfig(input=source, output_dir=tmp_path / "a" / "b", test_ratio=0))
+    written = run_split(
+        SplitConfig(input=source, output_dir=tmp_path / "a" / "b", test_ratio=0)
+    ).files
     assert set(written) == {"train", "val"}
     rows = load_rows(written["val"])
     assert all(row.image_path.resolve().parent == tmp_path / "images" for row in rows)

@@ -27,12 +27,11 @@ from ctscribe.config import (
     DemoConfig,
     EvaluateConfig,
     ModelConfig,
+    SplitConfig,
 )
-from ctscribe.evaluation.demo_page import demo_page
 from ctscribe.evaluation.page import Text, write_page
 from ctscribe.evaluation.run import Evaluation, results, run_evaluate
 from ctscribe.model.checkpoint import write_atomically
-from ctscribe.phantom.dataset import make_dataset
 from ctscribe.tables.clean import CleanOptions, CleanResult, run_clean
 from ctscribe.tables.split import SplitResult, run_split
 from ctscribe.training import setup
@@ -152,12 +151,16 @@ def run_demo(config: DemoConfig) -> Path:
     model = ModelConfig()
     parts: dict[str, Any] = {}
     if config.from_nothing:
-        from ctscribe.training.from_nothing import make_parts
+        from ctscribe.evaluation.from_nothing import make_parts
 
         with costs.step("从零预训练编码器和语言模型", "encoder and language model from nothing") as made:
             parts = make_parts(out / "parts", device, small=config.profile == "small")
             made.append(f"{out / 'parts'}")
+        if config.parts_only:
+            return out / "parts"
         model = ModelConfig(encoder=out / "parts" / "encoder", mamba_model=out / "parts" / "llm")
+
+    from ctscribe.phantom.dataset import make_dataset
 
     data = out / "data"
     total = plan.train + plan.val + plan.test
@@ -183,11 +186,13 @@ def run_demo(config: DemoConfig) -> Path:
         )
     with costs.step("按患者划分并查泄漏", "split by patient, look for leaks") as made:
         split = run_split(
-            cleaning.output,
-            data,
-            val_ratio=plan.val / total,
-            test_ratio=plan.test / total,
-            seed=config.seed,
+            SplitConfig(
+                input=cleaning.output,
+                output_dir=data,
+                val_ratio=plan.val / total,
+                test_ratio=plan.test / total,
+                seed=config.seed,
+            )
         )
         made.append(", ".join(f"{name} {len(rows)}" for name, rows in split.parts.items()))
     csvs = split.files
@@ -245,6 +250,8 @@ def run_demo(config: DemoConfig) -> Path:
         made.append(f"{len(evaluation.rows)} held-out studies")
     gate = json.loads((out / "stage1_gate.json").read_text(encoding="utf-8"))
     run = DemoRun(config, plan, cleaning, split, evaluation, gate, costs, checkpoint, parts)
+    from ctscribe.evaluation.demo_page import demo_page
+
     page = out / "index.html"
     with costs.step("写页面", "write the page") as made:
         write_page(demo_page(run), page)

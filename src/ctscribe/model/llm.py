@@ -169,10 +169,10 @@ class LLM(nn.Module):
         dropout stays off.
         """
         model: Any = self.base
-        if on:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-        else:
-            model.gradient_checkpointing_disable()
+        name = "enable" if on else "disable"
+        switch = getattr(model, f"activation_checkpointing_{name}", None)
+        switch = switch or getattr(model, f"gradient_checkpointing_{name}")  # before 5.20
+        switch(*([{"use_reentrant": False}] if on else []))
         for module in model.modules():
             if hasattr(module, "gradient_checkpointing"):
                 module.training = on

@@ -169,15 +169,18 @@ class LungField(NamedTuple):
     above_oblique: Tensor
     above_horizontal: Tensor | None
 
-    def lobe_depth(self, lobe: Lobe) -> Tensor:
-        """Depth inside a lobe, counting fissures as its border."""
+    def between_fissures(self, lobe: Lobe) -> Tensor:
+        """Depth inside a lobe if only fissures bordered it."""
         if lobe in ("RLL", "LLL"):
-            return torch.minimum(self.lung, -self.above_oblique)
-        depth = torch.minimum(self.lung, self.above_oblique)
+            return -self.above_oblique
         if self.above_horizontal is None:
-            return depth
+            return self.above_oblique
         horizontal = self.above_horizontal if lobe == "RUL" else -self.above_horizontal
-        return torch.minimum(depth, horizontal)
+        return torch.minimum(self.above_oblique, horizontal)
+
+    def lobe_depth(self, lobe: Lobe) -> Tensor:
+        """Depth inside a lobe, from its fissures and from the lung's surface."""
+        return torch.minimum(self.lung, self.between_fissures(lobe))
 
 
 def ellipsoid_depth(p: tuple[Tensor, ...], axes: tuple[float | Tensor, ...]) -> Tensor:
@@ -311,7 +314,7 @@ def sample_anatomy(seed: int | tuple[int, ...]) -> Anatomy:
         "dome_left_mm": dome_left,
         "dome_drop_mm": u(44, 62),
         "aorta_mm": u(10.5, 14),
-        "spine_y_mm": -depth * u(0.62, 0.70),
+        "spine_y_mm": -depth * u(0.56, 0.64),
         "vertebra_mm": u(15, 18),
         "vertebra_phase_mm": u(0, 24),
         "rib_spacing_mm": u(26, 31) * scale,
@@ -330,7 +333,9 @@ def sample_anatomy(seed: int | tuple[int, ...]) -> Anatomy:
         heart=heart,
         oblique_right=Fissure(oblique_level, slope, u(-0.12, 0.05), u(-4e-4, 8e-4)),
         oblique_left=Fissure(left_level, left_slope, u(-0.12, 0.05), u(-4e-4, 8e-4)),
-        horizontal=Fissure(low + height * u(0.50, 0.56), u(0.0, 0.16), u(0.0, 0.14), u(-3e-4, 5e-4)),
+        horizontal=Fissure(
+            low + height * u(0.50, 0.56), u(0.0, 0.16), u(0.0, 0.14), u(-3e-4, 5e-4)
+        ),
         vessels=empty,
         airways=empty,
         great_vessels=empty,

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ctscribe.phantom.anatomy import SIDE_LOBES, Anatomy, Collapse, lobe_points
-from ctscribe.phantom.anatomy import SIGN, lung_field
+from ctscribe.phantom.anatomy import SIGN, Anatomy, Collapse, lobe_points, lung_field
 from ctscribe.reports.schema import (
     AMOUNTS,
     DENSITIES,
@@ -25,7 +24,6 @@ from ctscribe.reports.schema import (
     Amount,
     Density,
     Finding,
-    FindingName,
     Lobe,
     Side,
     side_of,
@@ -193,7 +191,9 @@ def _lobes(
     taken: set[str] | None = None,
 ) -> list[Lobe]:
     """Different lobes; counts: chances of 1, 2, …; weights: of each lobe."""
-    p = np.array([0.0 if lobe in (taken or ()) else w for lobe, w in zip(LOBES, weights, strict=True)])
+    p = np.array(
+        [0.0 if lobe in (taken or ()) else w for lobe, w in zip(LOBES, weights, strict=True)]
+    )
     n = min(int((p > 0).sum()), 1 + int(rng.choice(len(counts), p=counts)))
     return [LOBES[i] for i in rng.choice(len(LOBES), n, replace=False, p=p / p.sum())]
 
@@ -276,14 +276,14 @@ def _lobar(
     if finding.name == "emphysema":
         z, y, x = points.mean(0)
         share = float(rng.uniform(0.5, 0.8))
-        hu = float(rng.uniform(-980, -935))
+        hu = float(rng.uniform(-980, -940))
         return Lesion(finding, finding.side, (z, y, x), 0.0, hu, _seed(rng), share)
     rim = points[depths < 14]
     share = float(rng.uniform(0.35, 0.75))
     centre = rim[rng.integers(len(rim))]
     radius = float(np.quantile(np.linalg.norm(points - centre, axis=1), share))
     z, y, x = centre
-    hu = float(rng.uniform(15, 50))
+    hu = float(rng.uniform(25, 60))
     return Lesion(finding, finding.side, (z, y, x), radius, hu, _seed(rng), share)
 
 

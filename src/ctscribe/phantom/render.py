@@ -21,12 +21,23 @@ from ctscribe.phantom.findings import (
     Profile,
     sample_findings,
 )
-from ctscribe.phantom.tissue import Half, coverage, mix, paint_chest_wall, random_field
+from ctscribe.phantom.tissue import (
+    Half,
+    coverage,
+    mix,
+    paint_inside,
+    paint_ribs,
+    paint_skin,
+    paint_spine_and_sternum,
+    random_field,
+    rows_and_columns,
+)
 from ctscribe.phantom.vessels import Tubes, paint_tubes
-from ctscribe.reports.schema import LOBES, SIDES, Side
+from ctscribe.reports.schema import LOBES, Side
 
 Seed = int | tuple[int, ...]
 REGION_PLEURA: dict[Side, int] = {"right": 6, "left": 7}
+RIB_CAGE_MM = 14.0  # from the lungs' outline to the outside of the ribs, and a voxel
 FRAME_MARGIN_MM = 10.0  # of air around the body
 ABOVE_APEX_MM, BELOW_LUNG_MM = 16.0, 12.0  # the scan's range beyond the lungs
 
@@ -188,7 +199,7 @@ def render(
         return paint_tubes(moved, shape_zyx, spacing_zyx_mm, device)
 
     vessels, great = tubes(anatomy.vessels), tubes(anatomy.great_vessels)
-    lumen, wall = tubes(anatomy.airways), tubes(anatomy.airways, 1.2)
+    lumen, wall = tubes(anatomy.airways), tubes(anatomy.airways, 0.9)
     texture = random_field(shape_zyx, spacing_zyx_mm, 22.0, image_seed, device)
     middle = int((np.array(axes[2].shape[0]) + 1) // 2)
     halves = []
@@ -227,26 +238,36 @@ def _draw_half(
     own = [lesion for lesion in lesions if lesion.side == side]
     pleural = next((lesion for lesion in own if not lesion.finding.lobe), None)
     collapse = pleural.collapse if pleural else None
+    all_hu = paint_skin(anatomy, half)
+    all_region = torch.zeros(all_hu.shape, dtype=torch.uint8, device=all_hu.device)
+    all_mask = torch.zeros_like(all_region)
+
+    # The rest is inside the rib cage, which fills about half of the grid.
+    deep, wide = anatomy.depth_mm + RIB_CAGE_MM, anatomy.width_mm + RIB_CAGE_MM
+    rows, columns = rows_and_columns(half, (-deep, deep), (-wide, wide))
+    whole, half = half, half.crop(rows, columns)
+    hu, region, mask = (a[:, rows, columns] for a in (all_hu, all_region, all_mask))
     field = lung_field(anatomy, side, half.x, half.y, half.z, collapse)
-    hu = paint_chest_wall(anatomy, half, field, scan.blood_hu)
-
-    region = torch.zeros(hu.shape, dtype=torch.uint8, device=hu.device)
-    lobes = {lobe: field.lobe_depth(lobe) for lobe in SIDE_LOBES[side]}
-    for lobe, depth in lobes.items():
-        region.add_((depth > 0).view(torch.uint8), alpha=LOBES.index(lobe) + 1)
-    mask = torch.zeros_like(region)
-
+    paint_inside(anatomy, half, field, hu, scan.blood_hu)
+    paint_ribs(anatomy, half, field, hu)
+    paint_spine_and_sternum(anatomy, whole, all_hu)
+    lobes = {lobe: field.between_fissures(lobe) for lobe in SIDE_LOBES[side]}
+    in_lung = field.lung > 0
+    for name, inside in lobes.items():
+        region.add_(((inside > 0) & in_lung).view(torch.uint8), alpha=LOBES.index(name) + 1)
     lung = _lung_tissue(anatomy, scan, half, field, collapse is not None)
     for lesion in sorted(own, key=lambda lesion: lesion.finding.name == "nodule"):
         if lesion.finding.lobe is None:
             continue
-        depth = lobes[lesion.finding.lobe]
+        # Fissures cut a lesion; at the lung's surface it ends because the lung does.
+        lobe = lobes[lesion.finding.lobe]
         if lesion.finding.name == "nodule":
-            _draw_nodule(lesion, scan, half, depth, lung, mask)
+            _draw_nodule(lesion, scan, half, lobe, lung, mask)
         elif lesion.finding.name == "emphysema":
-            _draw_emphysema(lesion, half, depth, lung, mask)
+            _draw_emphysema(lesion, half, lobe, lung, mask)
         else:
-            _draw_consolidation(lesion, half, depth, lung, mask)
+            _draw_consolidation(lesion, half, lobe, lung, mask)
+    mask.mul_(in_lung.view(torch.uint8))
     in_lung = coverage(field.lung, half.voxel_mm)
     if pleural is not None:
         in_cavity = coverage(field.cavity, half.voxel_mm)
@@ -260,8 +281,8 @@ def _draw_half(
         # What is outside the lung but in the cavity holds no airway.
         half.lumen.mul_(1 - (in_cavity - in_lung).clamp_min_(0))
     mix(hu, lung, in_lung)
-    mix(hu, -1000.0, half.lumen)
-    return hu, region, mask
+    mix(all_hu, -1000.0, whole.lumen)  # the windpipe goes on above the lungs
+    return all_hu, all_region, all_mask
 
 
 def _lung_tissue(
@@ -300,7 +321,7 @@ def _draw_nodule(
     z = half.z[box[0]]
     y, x = half.y[box], half.x[box]
     cz, cy, cx = lesion.centre_zyx_mm
-    offset = torch.stack(torch.broadcast_tensors(z - cz, y - cy, x - cx), -1)
+    offset = torch.stack([(z - cz).expand_as(x), y - cy, x - cx], -1)
     distance = offset.square().sum(-1).sqrt_().clamp_min_(1e-3)
     edge = NoduleShape(lesion).radius(offset / distance[..., None])
     inside = torch.minimum(edge - distance, lobe[box])
@@ -320,16 +341,14 @@ def _draw_nodule(
     mask[box] |= voxels.view(torch.uint8) << lesion.bit
 
 
-def _draw_emphysema(
-    lesion: Lesion, half: Half, lobe: Tensor, lung: Tensor, mask: Tensor
-) -> None:
+def _draw_emphysema(lesion: Lesion, half: Half, lobe: Tensor, lung: Tensor, mask: Tensor) -> None:
     shape = (lung.shape[0], lung.shape[1], lung.shape[2])
     noise = random_field(shape, half.spacing_zyx_mm, 17.0, lesion.seed, lung.device)
     # The interpolated field is close to normal; its quantile leaves `share` of the lobe.
     threshold = float(torch.special.ndtri(torch.tensor(1 - lesion.share)))
     inside = torch.minimum((noise - threshold) * 9.0, lobe)
     hole = coverage(inside, 1.5 * half.voxel_mm)
-    lung += hole * (torch.minimum(0.25 * lung + 0.75 * lesion.hu, lung) - lung)
+    lung += hole * (torch.minimum(0.1 * lung + 0.9 * lesion.hu, lung) - lung)
     mask |= (inside > 0).view(torch.uint8) << lesion.bit
 
 
@@ -340,8 +359,9 @@ def _draw_consolidation(
     distance = ((half.x - cx) ** 2 + (half.y - cy) ** 2 + (half.z - cz) ** 2).sqrt_()
     shape = (lung.shape[0], lung.shape[1], lung.shape[2])
     noise = random_field(shape, half.spacing_zyx_mm, 14.0, lesion.seed, lung.device)
-    inside = torch.minimum(lesion.size_mm - distance + 7 * noise, lobe)
-    full = coverage(inside, max(5.0, half.voxel_mm))
+    blob = lesion.size_mm - distance + 7 * noise
+    full = torch.minimum(coverage(blob, 6.0), coverage(lobe, half.voxel_mm))
+    inside = torch.minimum(blob, lobe)
     mix(lung, noise.mul_(12).add_(lesion.hu), full)
     mask |= (inside > 0).view(torch.uint8) << lesion.bit
 

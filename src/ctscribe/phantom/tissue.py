@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -36,6 +36,18 @@ class Half:
     wall: Tensor
     texture: Tensor
 
+    def crop(self, rows: slice, columns: slice) -> Half:
+        """Part of it, as views."""
+        cut = (slice(None), rows, columns)
+        _, sy, sx = self.spacing_zyx_mm
+        cz, cy, cx = self.corner_zyx_mm
+        names = ("x", "y", "vessels", "great", "lumen", "wall", "texture")
+        return replace(
+            self,
+            corner_zyx_mm=(cz, cy + rows.start * sy, cx + columns.start * sx),
+            **{name: getattr(self, name)[cut] for name in names},
+        )
+
 
 def coverage(depth: Tensor, voxel_mm: float) -> Tensor:
     """Share of a voxel inside a surface that is `depth` mm away (positive inside)."""
@@ -61,8 +73,7 @@ def random_field(
     Drawn on the CPU, so that every device gets the same one.
     """
     cells = [
-        max(2, round(n * s / cell_mm) + 1)
-        for n, s in zip(shape_zyx, spacing_zyx_mm, strict=True)
+        max(2, round(n * s / cell_mm) + 1) for n, s in zip(shape_zyx, spacing_zyx_mm, strict=True)
     ]
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn((1, 1, *cells), generator=generator).to(device)
@@ -70,26 +81,37 @@ def random_field(
     return fine[0, 0] / 0.544  # mean of what trilinear interpolation leaves of the deviation
 
 
-def paint_chest_wall(
-    anatomy: Anatomy, half: Half, field: LungField, blood_hu: float
-) -> Tensor:
-    """HU of one side as if its lung were filled with mediastinum."""
+def rows_and_columns(
+    half: Half, y_mm: tuple[float, float], x_mm: tuple[float, float]
+) -> tuple[slice, slice]:
+    """The rows and columns of a half that may hold points with body coordinates in these ranges."""
+    # Coordinates are linear in the index: the corners have the extremes.
+    z, y, x = (slice(None, None, max(1, n - 1)) for n in half.x.shape)
+    across, forward = half.x[z, y], half.y[z, :, x]
+    rows = (forward.amax((0, 2)) > y_mm[0]) & (forward.amin((0, 2)) < y_mm[1])
+    columns = (across.amax((0, 1)) > x_mm[0]) & (across.amin((0, 1)) < x_mm[1])
+    return _span(rows), _span(columns)
+
+
+def _span(chosen: Tensor) -> slice:
+    at = torch.nonzero(chosen)[:, 0].tolist()
+    return slice(at[0], at[-1] + 1) if at else slice(0, 0)
+
+
+def paint_skin(anatomy: Anatomy, half: Half) -> Tensor:
+    """HU of one side: air around the body, fat under the skin, muscle in it."""
     voxel = half.voxel_mm
-    x, y, z = half.x, half.y, half.z
     bottom = -anatomy.height_mm / 2
-    shoulder = ((z - bottom) / anatomy.height_mm - 0.72).clamp(0, 0.4)
+    shoulder = ((half.z - bottom) / anatomy.height_mm - 0.72).clamp(0, 0.4)
     wide, deep = anatomy.body_width_mm * (1 + 0.25 * shoulder), anatomy.body_depth_mm
-    body = ellipsoid_depth((x, y + 4), (wide, torch.full_like(wide, deep)))
+    body = ellipsoid_depth((half.x, half.y + 4), (wide, torch.full_like(wide, deep)))
     hu = coverage(body, voxel).mul_(anatomy.fat_hu + 1000).sub_(1000)
     marbled = (half.texture - 0.6).clamp_(0, 1).mul_(-110).add_(anatomy.muscle_hu)
     mix(hu, marbled, coverage(body - anatomy.fat_mm, voxel))
-    _paint_inside(anatomy, half, field, hu, blood_hu)
-    _paint_ribs(anatomy, half, field, hu)
-    _paint_spine_and_sternum(anatomy, half, hu)
     return hu
 
 
-def _paint_inside(
+def paint_inside(
     anatomy: Anatomy, half: Half, field: LungField, hu: Tensor, blood_hu: float
 ) -> None:
     """Mediastinum above the diaphragm; liver, or spleen and stomach, below it."""
@@ -114,7 +136,7 @@ def _paint_inside(
     mix(hu, fat, coverage(field.chest, voxel))
 
 
-def _paint_ribs(anatomy: Anatomy, half: Half, field: LungField, hu: Tensor) -> None:
+def paint_ribs(anatomy: Anatomy, half: Half, field: LungField, hu: Tensor) -> None:
     """Arcs around the lungs that fall toward the front, as ribs do; cartilage in front."""
     spacing = anatomy.rib_spacing_mm
     phase = half.y * anatomy.rib_slope + (half.z + anatomy.rib_phase_mm)
@@ -126,18 +148,13 @@ def _paint_ribs(anatomy: Anatomy, half: Half, field: LungField, hu: Tensor) -> N
     mix(hu, bone, coverage(rib, half.voxel_mm))
 
 
-def _paint_spine_and_sternum(anatomy: Anatomy, half: Half, hu: Tensor) -> None:
+def paint_spine_and_sternum(anatomy: Anatomy, half: Half, hu: Tensor) -> None:
     """Vertebrae with discs, canal and processes; the breast bone."""
     voxel = half.voxel_mm
-    # Coordinates are linear in the index: the corners have the extremes.
-    middle = half.x[:: half.x.shape[0] - 1, :: half.x.shape[1] - 1].abs().amin((0, 1)) < 46
-    n = int(middle.sum())
-    columns = slice(0, n) if half.side == "right" else slice(len(middle) - n, len(middle))
-    corners = half.y[:: half.y.shape[0] - 1, :, :: half.y.shape[2] - 1]
-    rows = slice(0, int((corners.amin((0, 2)) < anatomy.spine_y_mm + 40).sum()))
+    r, y0 = anatomy.vertebra_mm, anatomy.spine_y_mm
+    rows, columns = rows_and_columns(half, (y0 - r - 55, y0 + r + 5), (-46, 46))
     x, y = half.x[:, rows, columns], half.y[:, rows, columns]
     part = hu[:, rows, columns]
-    r, y0 = anatomy.vertebra_mm, anatomy.spine_y_mm
     phase = (half.z + anatomy.vertebra_phase_mm).remainder(VERTEBRA_HIGH_MM)
     disc = coverage(DISC_MM / 2 - (phase - VERTEBRA_HIGH_MM / 2).abs(), voxel)
     vertebra = ellipsoid_depth((x, y - y0), (r + 2, r - 1))
@@ -154,10 +171,10 @@ def _paint_spine_and_sternum(anatomy: Anatomy, half: Half, hu: Tensor) -> None:
     mix(part, marrow, coverage(vertebra, voxel))
     mix(part, 25.0, coverage(8 - (x * x + back * back).sqrt(), voxel))
 
-    front = int((corners.amax((0, 2)) > anatomy.depth_mm * 0.6).sum())
-    rows = slice(half.y.shape[1] - front, half.y.shape[1])
+    y1 = 0.93 * anatomy.depth_mm + 9
+    rows, columns = rows_and_columns(half, (y1 - 12, y1 + 12), (-25, 25))
     x, y = half.x[:, rows, columns], half.y[:, rows, columns]
-    plate = ellipsoid_depth((x, y - (0.93 * anatomy.depth_mm + 9)), (19.0, 6.0))
+    plate = ellipsoid_depth((x, y - y1), (19.0, 6.0))
     plate = torch.minimum(plate, 0.5 * (half.z + 0.22 * anatomy.height_mm))
     plate = torch.minimum(plate, 0.5 * (0.36 * anatomy.height_mm - half.z))
     mix(hu[:, rows, columns], 210.0, coverage(plate, voxel))

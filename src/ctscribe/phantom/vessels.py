@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ctscribe.phantom.anatomy import Anatomy
 
 Array = NDArray[np.float64]
-TARGETS_PER_TREE = 15  # twigs of one artery or vein of a lobe
+TARGETS_PER_TREE = 13  # branches of one artery or vein of a lobe
+TWIGS_PER_TREE = 34  # that then leave the nearest branch, each by itself
 MURRAY = 1 / 2.0  # a branch's radius grows with its number of twigs to this power
 DETOUR = 0.45  # how much a long way back to the hilum counts against a branching point
 SEGMENT_MM = 13.0  # twigs bend once in this length
@@ -60,9 +61,14 @@ class Tubes:
         return Tubes(self.start, self.end, self.radius_start + by_mm, self.radius_end + by_mm)
 
 
-def _tree(root: Array, targets: Array, twig_mm: float, rng: np.random.Generator) -> Tubes:
-    """A tree through `root` (k, 3) to every target: each joins where its way home is short."""
-    nodes = np.zeros((len(root) + 16 * len(targets), 3))
+def _tree(
+    root: Array, targets: Array, late: Array, twig_mm: float, rng: np.random.Generator
+) -> Tubes:
+    """A tree through `root` (k, 3) to every target: each joins where its way home is short.
+
+    The `late` ones join a branch that is there when all targets are reached.
+    """
+    nodes = np.zeros((len(root) + 13 * len(targets) + 2 * len(late), 3))
     parent = np.zeros(len(nodes), dtype=np.int64)
     way = np.zeros(len(nodes))
     n = len(root)
@@ -85,6 +91,15 @@ def _tree(root: Array, targets: Array, twig_mm: float, rng: np.random.Generator)
         way[n : n + steps] = way[at] + share[:, 0] * distance
         n += steps
         ends.append(n - 1)
+    gap = late[:, None] - nodes[first:n]
+    length = np.sqrt((gap * gap).sum(2))
+    join = first + (length + DETOUR * way[first:n]).argmin(1)
+    m = len(late)
+    half_way = (nodes[join] + late) / 2 + rng.normal(0, 1.0, (m, 3))
+    nodes[n : n + 2 * m] = np.concatenate([half_way, late])
+    parent[n : n + m], parent[n + m : n + 2 * m] = join, np.arange(n, n + m)
+    ends.extend(range(n + m, n + 2 * m))
+    n += 2 * m
     twigs = np.zeros(n)
     twigs[ends] = 1
     for i in range(n - 1, 0, -1):
@@ -112,10 +127,12 @@ def grow_vessels(
         deep = points[lobe][depths[lobe] > 3.0]
         hilum = np.array(anatomy.hilum_zyx_mm(side_of(lobe)))
         for offset in ((3.0, -5.0, 0.0), (-6.0, 7.0, 0.0)):  # artery above and behind, vein below
-            count = min(len(deep), int(rng.integers(TARGETS_PER_TREE - 3, TARGETS_PER_TREE + 4)))
-            targets = deep[rng.choice(len(deep), count, replace=False)]
+            targets = deep[
+                rng.integers(len(deep), size=TARGETS_PER_TREE + int(rng.integers(-3, 4)))
+            ]
+            late = deep[rng.integers(len(deep), size=TWIGS_PER_TREE + int(rng.integers(-8, 9)))]
             root = np.stack([hilum + offset, lobar[lobe] + offset + rng.normal(0, 2, 3)])
-            trees.append(_tree(root, targets, float(rng.uniform(0.8, 1.05)), rng))
+            trees.append(_tree(root, targets, late, float(rng.uniform(0.65, 0.85)), rng))
     return Tubes.join(trees)
 
 
@@ -137,10 +154,10 @@ def grow_airways(
         centre = own.mean(0)
         lobar[lobe] = hilum + 0.36 * (centre - hilum)
         path = np.stack([carina, hilum, lobar[lobe]])
-        tubes.append(Tubes.path(path, np.array([6.0, 5.0, 3.2])))
+        tubes.append(Tubes.path(path, np.array([6.0, 5.0, 3.0])))
         for target in own[rng.choice(len(own), 4, replace=False)]:
-            end = lobar[lobe] + 0.6 * (target - lobar[lobe])
-            tubes.append(Tubes.path(np.stack([lobar[lobe], end]), np.array([2.4, 1.4])))
+            end = lobar[lobe] + 0.75 * (target - lobar[lobe])
+            tubes.append(Tubes.path(np.stack([lobar[lobe], end]), np.array([2.0, 1.0])))
     return Tubes.join(tubes), lobar
 
 

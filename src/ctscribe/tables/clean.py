@@ -89,6 +89,12 @@ class CleanResult:
     rejected: pd.DataFrame
     changes: pd.DataFrame
     counts: tuple[FilterCount, ...]
+    output: Path | None = None  # of `run_clean`: where the kept rows are (a dry run: would be)
+
+    @property
+    def rows_in(self) -> int:
+        """Rows of the input, each of them kept or rejected."""
+        return len(self.kept) + len(self.rejected)
 
 
 def compile_pattern(pattern: str | None, name: str) -> re.Pattern[str] | None:
@@ -113,7 +119,7 @@ def build_filters(options: CleanOptions) -> list[Filter]:
     keep = compile_pattern(options.keep_line_regex, "keep_line_regex")
     drop = compile_pattern(options.drop_line_regex, "drop_line_regex")
     return [
-        Filter("characters", "full-width digits, surplus spaces and lines", edit=tidy),
+        Filter("characters", "full-width digits, surplus spaces", edit=tidy),
         Filter("phone", "telephone numbers", edit=filters.strip_phones),
         Filter("advertising", "advertising and contact details", edit=filters.strip_advertising),
         Filter("sex_age", "statements of sex and age", edit=filters.strip_sex_age),
@@ -246,7 +252,7 @@ def run_clean(options: CleanOptions) -> CleanResult:
             write_table(part.assign(image_path=paths), path)
     written = None if options.dry_run else (output, rejected_csv)
     _print(result, source, str(frame.attrs["encoding"]), written)
-    return result
+    return replace(result, output=output)
 
 
 def output_paths(source: Path, output: Path | None) -> tuple[Path, Path]:
@@ -283,15 +289,15 @@ def _print(
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False, highlight=False)  # [ ] in a pattern is no style
     table = Table("filter", "what", "changed", "dropped", title=None)
     for count in result.counts:
         table.add_row(count.name, count.about, str(count.changed), str(count.dropped))
     kept, rejected = len(result.kept), len(result.rejected)
-    console.print(f"{source}: {kept + rejected} rows, read as {encoding}", markup=False)
+    console.print(f"{source}: {result.rows_in} rows, read as {encoding}")
     console.print(table)
     if written is None:
         console.print(f"dry run, nothing written: {kept} rows kept, {rejected} rejected")
         return
-    console.print(f"{kept} rows kept: {written[0]}", markup=False)
-    console.print(f"{rejected} rows rejected: {written[1]}", markup=False)
+    console.print(f"{kept} rows kept: {written[0]}")
+    console.print(f"{rejected} rows rejected: {written[1]}")

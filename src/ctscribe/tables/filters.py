@@ -48,7 +48,7 @@ def strip_phones(text: str) -> str:
 
 
 def strip_advertising(text: str) -> str:
-    """Take out clauses that advertise, and what stands with them if it says nothing of the chest."""
+    """Take out clauses that advertise, and what stands by them if it says nothing clinical."""
     return _drop_clauses(text, lambda clause: "" if wording.ADVERTISING.search(clause) else clause)
 
 

@@ -35,7 +35,7 @@ LISTED = 5  # problems named in one error; the rest are counted
 _WINDOWS_PATH = re.compile(r"^(?:[A-Za-z]:[\\/]|\\\\)")
 # A report that gives a measurement and is this long (letters and digits) is of one study only.
 _MEASURED = re.compile(r"\d\s?(?:mm|cm|毫米|厘米)", re.IGNORECASE)
-_LONG = 80
+_LONG = 60
 _CHUNK = 1 << 20
 
 
@@ -230,29 +230,24 @@ def manifest_sha256(rows: Sequence[Row]) -> str:
     return digest.hexdigest()
 
 
-def check_leaks(splits: Mapping[Split, Sequence[Row]]) -> list[Leak]:
+def check_leaks(splits: Mapping[Split, Sequence[Row]], *, reports: bool = True) -> list[Leak]:
     """What two parts share: patients, images (equal content, also if packed anew), reports.
 
     Reports count if they are nearly the same, long, and give a measurement: what is left is said
-    of many patients ("未见明显异常"). One leak for each patient, image or report and pair of parts.
-    Raises ImageError for an image that cannot be read.
+    of many patients ("未见明显异常"). One leak for each patient, image or pair of reports, and pair
+    of parts; reports=False looks at none. Raises ImageError for an image that cannot be read.
     """
     rows = [(part, row) for part in SPLITS for row in splits.get(part, ())]
-    leaks: list[Leak] = []
     seen: dict[str, dict[Split, Row]] = {}
     for part, row in rows:
         seen.setdefault(row.patient_id, {}).setdefault(part, row)
-    leaks += _across("patient", seen)
-    leaks += _across("image", _same_images(rows))
-    long = [(p, r) for p, r in rows if _MEASURED.search(r.answer) and _content(r.answer) >= _LONG]
-    reported: set[tuple[str, str]] = set()
-    for i, j, alike in near_identical([row.answer for _, row in long]):
-        (one, a), (two, b) = long[i], long[j]
-        if one != two and (a.case_id, b.case_id) not in reported:
-            reported.add((a.case_id, b.case_id))
-            what = f"reports {alike:.0%} alike"
-            leaks.append(Leak("report", (one, two), (a.case_id, b.case_id), what))
-    return leaks
+    leaks = _across("patient", seen) + _across("image", _same_images(rows))
+    return leaks + _same_reports(rows) if reports else leaks
+
+
+def require_no_leaks(splits: Mapping[Split, Sequence[Row]]) -> None:
+    """Raise DataError if a patient or an image stands in two parts; see `check_leaks`."""
+    refuse_leaks(check_leaks(splits, reports=False))
 
 
 def refuse_leaks(leaks: Sequence[Leak]) -> None:
@@ -305,6 +300,21 @@ def _same_images(rows: Iterable[tuple[Split, Row]]) -> dict[str, dict[Split, Row
             if len(by_part) > 1:
                 found[str(next(iter(by_part.values())).image_path)] = by_part
     return found
+
+
+def _same_reports(rows: Iterable[tuple[Split, Row]]) -> list[Leak]:
+    first: dict[tuple[Split, str], Row] = {}  # of each part: templates would make pairs endless
+    for part, row in rows:
+        if _MEASURED.search(row.answer) and _content(row.answer) >= _LONG:
+            first.setdefault((part, row.answer), row)
+    items = list(first.items())
+    leaks = []
+    for i, j, alike in near_identical([text for (_, text), _ in items]):
+        ((one, _), a), ((two, _), b) = items[i], items[j]
+        if one != two:
+            what = f"reports {alike:.0%} alike"
+            leaks.append(Leak("report", (one, two), (a.case_id, b.case_id), what))
+    return leaks
 
 
 def _quick_key(row: Row) -> tuple[object, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from ctscribe.config import SplitConfig
 from ctscribe.resolve import require
 from ctscribe.tables.manifest import (
+    Leak,
+    Row,
     Split,
     check_leaks,
     load_rows,
@@ -18,8 +21,17 @@ from ctscribe.tables.manifest import (
 )
 
 
-def run_split(config: SplitConfig) -> dict[Split, Path]:
-    """Write INPUT_train.csv and so on, and print what is in each; returns the files written.
+@dataclass(frozen=True)
+class SplitResult:
+    """Rows and file of each part, and the reports that two parts share (no more than that)."""
+
+    parts: dict[Split, list[Row]]
+    files: dict[Split, Path]
+    leaks: tuple[Leak, ...]
+
+
+def run_split(config: SplitConfig) -> SplitResult:
+    """Write INPUT_train.csv and so on, and print what is in each.
 
     A part whose ratio is 0 is not written. Raises DataError if a row cannot be used, if a part
     would be empty, or if a patient or an image would stand in two parts; nothing is written then.
@@ -46,4 +58,4 @@ def run_split(config: SplitConfig) -> dict[Split, Path]:
     for leak in leaks:
         one, two = leak.splits
         print(f"note: {leak.what}: {leak.cases[0]} ({one}) and {leak.cases[1]} ({two})")
-    return written
+    return SplitResult(parts, written, tuple(leaks))

@@ -38,7 +38,7 @@ _SENTENCE_END = re.compile(
     r"(?<=[。；！!;\n])|(?<=[^\d\s.]\.)(?<!\b(?i:no)\.)(?<!\b(?i:tel)\.)(?=[\s\u4e00-\u9fff])"
 )
 _CLAUSE_END = re.compile(r"(?<=[，？])|(?<=[,?])(?=[\s\u4e00-\u9fff])")
-_SHINGLE, _BANDS, _BAND_ROWS = 5, 12, 4
+_SHINGLE, _BANDS, _BAND_ROWS = 5, 16, 3
 _PRIME = np.uint64((1 << 31) - 1)
 
 
@@ -62,12 +62,12 @@ def clauses(sentence: str) -> list[str]:
     return [piece for piece in (sentence[:start], *_CLAUSE_END.split(sentence[start:])) if piece]
 
 
-def near_identical(texts: Sequence[str], *, threshold: float = 0.9) -> list[tuple[int, int, float]]:
+def near_identical(texts: Sequence[str], *, threshold: float = 0.8) -> list[tuple[int, int, float]]:
     """Pairs (i, j, similarity), i < j, of texts that share nearly all their 5-character pieces.
 
     Similarity is Jaccard's over letters and digits, and numbers must be the same: "8mm" and "9mm"
     are two studies. Candidates come from min-hashes, so it stays fast for 100,000 texts; a pair at
-    the threshold is missed with probability below 1e-5.
+    the threshold is missed once in 100,000.
     """
     plain = ["".join(c for c in tidy(text).lower() if c.isalnum()) for text in texts]
     same: dict[str, list[int]] = {}

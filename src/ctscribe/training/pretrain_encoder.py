@@ -27,6 +27,7 @@ from ctscribe.phantom.findings import LESIONS
 from ctscribe.phantom.render import render_study, sample_study
 
 GRID_ZYX = (72, 80, 112)  # every pretraining sample is cropped or padded to this
+FRESH = 6  # a new study for so many that are drawn from the pool
 PRETRAINING_SEEDS = 1_000_000_000  # disjoint from the demo's and the tests' studies, which are below
 
 
@@ -43,6 +44,7 @@ class PretrainEncoder:
     seed: int = 7
     device: str = "cuda"
     profile: str = "demo"
+    eval_studies: int = 400  # held-out studies that the figures are of
 
 
 class Sample(NamedTuple):
@@ -213,7 +215,7 @@ def pretrain_encoder(
     start = time.monotonic()
     step, share = 0, 0.0
     running: dict[str, float] = {}
-    fresh_per_step = settings.batch_size / 4
+    fresh_per_step = settings.batch_size / FRESH
     while share < 1:
         share = max((time.monotonic() - start) / settings.seconds, step / settings.steps)
         lr = settings.lr * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * min(share, 1)))
@@ -240,7 +242,7 @@ def pretrain_encoder(
             log(f"step {step} {time.monotonic() - start:.0f} s, {pool.seen} studies: {running}")
     trained: Encoder = average.module.eval()
     save_encoder(trained, folder, half=True)
-    figures = evaluate_encoder(trained, settings, config, n=min(400, 4 * settings.batch_size * 8))
+    figures = evaluate_encoder(trained, settings, config, n=settings.eval_studies)
     return {
         "steps": step,
         "studies": pool.seen,

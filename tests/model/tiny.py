@@ -1,0 +1,44 @@
+"""A tiny random Mamba with a tokenizer, and the same weights on transformers' own mixers."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from ctscribe.training.report_corpus import train_tokenizer, write_samples
+
+transformers.utils.logging.set_verbosity_error()
+
+
+@cache
+def tokenizer() -> Any:
+    samples = write_samples(60, seed=3, workers=1)
+    return train_tokenizer([s.answer for s in samples], 700)
+
+
+def stock_mamba(layers: int = 2, *, use_bias: bool = False) -> Any:
+    """transformers' own, fp32, eval."""
+    torch.manual_seed(0)
+    config: Any = transformers.MambaConfig(
+        vocab_size=len(tokenizer()) + 9,
+        hidden_size=24,
+        num_hidden_layers=layers,
+        state_size=8,
+        use_bias=use_bias,
+        eos_token_id=tokenizer().eos_token_id,
+        pad_token_id=tokenizer().pad_token_id,
+    )
+    model: Any = transformers.MambaForCausalLM(config)
+    for parameter in model.parameters():  # away from the special values of the initialisation
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def save(folder: Path, model: Any) -> Path:
+    model.save_pretrained(str(folder))
+    tokenizer().save_pretrained(str(folder))
+    return folder

@@ -1,0 +1,211 @@
+"""Tables in, rows out: encodings, columns, images, splits, leaks; each fault is one line."""
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+
+from ctscribe.errors import CtscribeError, DataError, ImageError
+from ctscribe.tables.csv_file import read_table as read_any
+from ctscribe.tables.csv_file import write_table
+from ctscribe.tables.manifest import (
+    Row,
+    check_leaks,
+    load_rows,
+    manifest_sha256,
+    read_table,
+    rebase,
+    refuse_leaks,
+    require_no_leaks,
+    split_by_patient,
+)
+
+HEADER = "case_id,patient_id,image_path,question,answer"
+LONG = (
+    "所见：右肺上叶见一枚实性结节，大小约14×11mm，边界清晰。双侧胸腔未见积液及气胸，气管通畅，"
+    "纵隔淋巴结无肿大，心影不大。\n结论：右上肺占位性病变。\n建议：3个月后复查薄层CT。"
+)
+
+
+def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    file = folder / "rows.csv"
+    file.write_bytes(text.encode(encoding))
+    return file
+
+
+def row(case: str, patient: str, image: Path, answer: str = "结节") -> Row:
+    return Row(case, patient, image, "", answer)
+
+
+# 镕 is in gbk; the second is in gb18030 alone.
+@pytest.mark.parametrize(
+    ("encoding", "answer"),
+    [("utf-8", "镕"), ("utf-8-sig", "镕"), ("gbk", "镕右肺"), ("gb18030", "右肺\U00020000")],
+)
+def test_encodings_are_told_apart(encoding: str, answer: str, tmp_path: Path) -> None:
+    frame = read_table(write(tmp_path, f"{HEADER}\nc1,007,a.nii.gz,NA,{answer}\n", encoding))
+    assert frame.attrs["encoding"] == encoding
+    assert list(frame.columns) == HEADER.split(",")
+    # Text as it stands: no number loses its zeros, no word becomes "missing".
+    assert list(frame.iloc[0]) == ["c1", "007", "a.nii.gz", "NA", answer]
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    frame = read_any(write(tmp_path, 'a,b\n1,"x\ny, ""z"""\n,\n'))
+    write_table(frame, tmp_path / "new" / "out.csv")
+    again = read_any(tmp_path / "new" / "out.csv")
+    assert again.attrs["encoding"] == "utf-8-sig"
+    assert again.to_dict("list") == {"a": ["1", ""], "b": ['x\ny, "z"', ""]}
+    assert os.listdir(tmp_path / "new") == ["out.csv"]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "the table is empty"),
+        (HEADER.encode("utf-16"), "its encoding is none of utf-8"),
+        (b"PK\x03\x04 and so on", "Excel workbook"),
+        (HEADER.replace(",", "\t").encode(), "divided by tabs"),
+        (HEADER.replace(",", ";").encode(), "divided by semicolons"),
+        (HEADER.replace("answer", "anwser").encode(), "rename anwser to answer"),
+        (HEADER.replace("answer", "xyz").encode(), "add the column answer"),
+        ((HEADER + ",answer").encode(), "answer stands there twice"),
+        ((HEADER + "\na,b,c,d,e,f").encode(), "no sound CSV .*line 2"),
+    ],
+)
+def test_tables_that_cannot_be_read(data: bytes, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_bytes(data)
+    with pytest.raises(DataError, match=says) as caught:
+        read_table(file)
+    assert caught.value.file == str(file)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match="no such file"):
+        read_table(tmp_path / "other.csv")
+
+
+def test_rows_are_complete_and_paths_are_relative_to_the_table(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.nii.gz").write_bytes(b"x")
+    file = write(tmp_path, f"{HEADER},grade\n c1 ,p1,images\\a.nii.gz,问?,答,2\n")
+    (only,) = load_rows(file)
+    assert only == Row("c1", "p1", tmp_path / "images" / "a.nii.gz", "问?", "答", {"grade": "2"})
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "says"),
+    [
+        ("c1,p1,lost.nii.gz,,答", ImageError, "case c1, .*lost.nii.gz: the image is missing"),
+        ("c1,p1,empty.nii.gz,,答", ImageError, "the image file is empty"),
+        ("c1,p1,.,,答", ImageError, "the image is a folder"),
+        ("c1,p1,,,答", DataError, "case c1, .*image_path is empty"),
+        (",p1,a.nii.gz,,答", DataError, "case in row 2, .*case_id is empty"),
+        ("c1,,a.nii.gz,,答", DataError, "patient_id is empty"),
+        ("c1,p1,a.nii.gz,,", DataError, "answer is empty"),
+        ("c1,p1,a.nii.gz,,答\nc1,p1,b.nii.gz,,答", DataError, "case c1, .*another image_path"),
+        ("c1,p1,a.nii.gz,,答\nc1,p2,a.nii.gz,,答", DataError, "another patient_id"),
+        ("", DataError, "no rows"),
+    ],
+)
+def test_rows_that_cannot_be_used(
+    line: str, error: type[CtscribeError], says: str, tmp_path: Path
+) -> None:
+    for name, data in (("a", b"x"), ("b", b"x"), ("empty", b"")):
+        (tmp_path / f"{name}.nii.gz").write_bytes(data)
+    with pytest.raises(error, match=says):
+        load_rows(write(tmp_path, f"{HEADER}\n{line}"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows uses Windows paths as written")
+@pytest.mark.parametrize("path", ["D:\\ct\\a.nii.gz", "d:/ct/a.nii.gz", "\\\\server\\ct\\a.nii"])
+def test_a_windows_path_elsewhere_names_the_row(path: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"case c7, .*is the Windows path .*not Windows"):
+        load_rows(write(tmp_path, f"{HEADER}\nc7,p1,{path},,答"), check_images=False)
+    assert rebase(path, tmp_path, tmp_path / "x") == path
+
+
+def test_all_missing_images_are_counted_in_one_error(tmp_path: Path) -> None:
+    lines = "\n".join(f"c{i},p1,lost{i}.nii.gz,,答" for i in range(8))
+    with pytest.raises(ImageError, match=r"8 of 8 rows .*c4 .*lost4.nii.gz\) and 3 more"):
+        load_rows(write(tmp_path, f"{HEADER}\n{lines}"))
+
+
+def test_a_split_holds_every_row_once_and_no_patient_twice() -> None:
+    rows = [row(f"c{i}", f"p{i % 50}", Path("x")) for i in range(120)]
+    parts = split_by_patient(rows, val_ratio=0.1, test_ratio=0.2, seed=1)
+    patients = {name: {r.patient_id for r in part} for name, part in parts.items()}
+    assert {name: len(ids) for name, ids in patients.items()} == {
+        "train": 35,
+        "val": 5,
+        "test": 10,
+    }
+    assert len(set.union(*patients.values())) == 50
+    assert sorted(r.case_id for p in parts.values() for r in p) == sorted(r.case_id for r in rows)
+    backwards = split_by_patient(rows[::-1], val_ratio=0.1, test_ratio=0.2, seed=1)
+    assert {r.patient_id for r in backwards["test"]} == patients["test"]
+    other = split_by_patient(rows, val_ratio=0.1, test_ratio=0.2, seed=2)
+    assert {r.patient_id for r in other["test"]} != patients["test"]
+
+
+@pytest.mark.parametrize(("n", "val", "test"), [(1, 0.1, 0.0), (2, 0.1, 0.1), (10, 0.5, 0.5)])
+def test_a_split_that_would_leave_a_part_empty(n: int, val: float, test: float) -> None:
+    rows = [row(f"c{i}", f"p{i}", Path("x")) for i in range(n)]
+    with pytest.raises(DataError, match="cannot be divided"):
+        split_by_patient(rows, val_ratio=val, test_ratio=test, seed=0)
+
+
+def test_leaks_of_patients_images_and_reports(tmp_path: Path) -> None:
+    def image(name: str, data: bytes) -> Path:
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
+
+    voxels = bytes(range(256)) * 8
+    one = image("one.nii.gz", gzip.compress(voxels, 1))
+    anew = image("anew.nii.gz", gzip.compress(voxels, 9))  # other bytes, the same voxels
+    plain = image("plain.nii", b"abc")
+    same_size = image("same_size.nii", b"abd")
+    train = [row("a", "p1", one, LONG), row("b", "p2", plain), row("g", "p5", plain, "未见异常")]
+    clean = [row("c", "p3", same_size, LONG.replace("14×11", "15×11")), row("d", "p4", same_size)]
+    assert check_leaks({"train": train, "test": clean}) == []
+    require_no_leaks({"train": train, "test": clean})
+
+    patient = [row("e", "p1", same_size)]
+    assert [(k.kind, k.cases, k.what) for k in check_leaks({"train": train, "val": patient})] == [
+        ("patient", ("a", "e"), "p1")
+    ]
+    with pytest.raises(
+        DataError, match=r"1 patient stands in two parts.*p1 \(a in train, e in val"
+    ):
+        require_no_leaks({"train": train, "val": patient})
+
+    copy = [row("f", "p9", anew, LONG.replace("心影不大", "心影大小正常"))]
+    found = check_leaks({"train": train, "test": copy})
+    assert [(leak.kind, leak.splits) for leak in found] == [
+        ("image", ("train", "test")),
+        ("report", ("train", "test")),
+    ]
+    with pytest.raises(DataError, match="1 image stands"):
+        refuse_leaks(found)
+    refuse_leaks(found[1:])  # a report alone is told, not refused
+
+
+def test_a_broken_image_is_named_in_the_leak_check(tmp_path: Path) -> None:
+    whole = gzip.compress(b"voxels" * 500)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.nii.gz").write_bytes(whole[:20] + whole[-8:])
+    rows = [row(n, f"p{n}", tmp_path / f"{n}.nii.gz") for n in "ab"]
+    with pytest.raises(ImageError, match=r"case a, .*cannot be read"):
+        check_leaks({"train": rows[:1], "val": rows[1:]})
+
+
+def test_the_manifest_hash_knows_contents_not_order_or_folder(tmp_path: Path) -> None:
+    rows = []
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.nii").write_bytes(b"123")
+        rows.append([row("c1", "p1", tmp_path / folder / "a.nii"), row("c2", "p2", Path("b"))])
+    assert manifest_sha256(rows[0]) == manifest_sha256(rows[1][::-1])
+    assert manifest_sha256(rows[0]) != manifest_sha256(rows[0][:1])
+    (tmp_path / "x" / "a.nii").write_bytes(b"1234")
+    assert manifest_sha256(rows[0]) != manifest_sha256(rows[1])
