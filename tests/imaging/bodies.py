@@ -77,7 +77,7 @@ def body(
         if state == "pneumothorax":
             hu[cavity] = -1000
             lung = ((x - side * 40) / 20) ** 2 + (y / 35) ** 2 + (z / 55) ** 2 < 1
-            hu[cavity & lung] = -500
+            hu[cavity & lung] = -600
     hu[((x + 30) / 55) ** 2 + ((y - 20) / 45) ** 2 + ((z + 20) / 55) ** 2 < 1] = 40
     if stomach:
         hu[((x + 60) / 28) ** 2 + ((y - 10) / 25) ** 2 + ((z + 128) / 12) ** 2 < 1] = -1000

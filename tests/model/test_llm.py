@@ -105,7 +105,7 @@ def test_checkpointed_blocks_give_the_same_gradient_and_keep_dropout_off(llm: LL
     gradients = []
     for on in (False, True):
         llm.checkpoint_blocks(on)
-        x = llm.embed(ids).clone().requires_grad_()
+        x = llm.embed(ids).detach().clone().requires_grad_()
         llm.forward_embeds(x, torch.ones_like(ids), ids).backward()
         gradients.append(x.grad)
         flags = {m.training for m in llm.model.modules() if "Block" in type(m).__name__}

@@ -70,6 +70,7 @@ def test_decoder_equals_the_whole_sequence() -> None:
         torch.testing.assert_close(logits, whole[:, t], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft's own call
 def test_lora_changes_the_output_through_our_mixers() -> None:
     _, ours = both()
     ids = torch.arange(2, 12)[None]

@@ -151,6 +151,14 @@ def test_each_option_does_what_it_says(tmp_path: Path) -> None:
     assert cleaned(force_numbered_prefix=True)["c3"] == "1.左肺气肿，双侧胸膜增厚。"
 
 
+def test_the_same_words_on_two_images_are_no_duplicate(tmp_path: Path) -> None:
+    said = "双肺气肿，余肺未见结节。"
+    source = table(tmp_path, ("a.nii.gz", said), ("b.nii.gz", said), ("a.nii.gz", f" {said} "))
+    result = run_clean(CleanOptions(input=source, dry_run=True))
+    assert list(result.kept["case_id"]) == ["c0", "c1"]
+    assert list(result.rejected["reason"]) == ["the same image and answer as case c0 above"]
+
+
 def test_relative_images_follow_the_output(tmp_path: Path) -> None:
     source = table(tmp_path, ("a.nii.gz", "右肺结节。"))
     result = run_clean(CleanOptions(input=source, output=tmp_path / "new" / "x.csv"))

@@ -6,6 +6,7 @@ transformers' own `generate`. Nothing is ever filled in: no text is an empty tex
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -151,7 +152,9 @@ def _decode_transformers(
 ) -> Tensor:
     unused = torch.nonzero(llm.unused_ids())[:, 0].tolist()
     devices = [embeds.device] if embeds.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), warnings.catch_warnings():
+        # That a repetition penalty spares prompts of embeddings is what `generate` promises.
+        warnings.filterwarnings("ignore", message="Passing `repetition_penalty`")
         torch.manual_seed(seed)
         return llm.base.generate(  # type: ignore[no-any-return]
             inputs_embeds=embeds,

@@ -28,7 +28,7 @@ MAX_CUT = {
     "bottom": 0.8,
     "side": 0.5,
 }  # lung's area at the image's edge, of its largest
-MIN_LUNG_SHARE = 0.2  # of that air with a lung's attenuation: the rest may be a pneumothorax
+MIN_LUNG_SHARE = 0.05  # of that air with a lung's attenuation: the rest may be a pneumothorax
 MIN_BONE_ML = 50.0
 FEW = 0.15  # a side with less of all air is remarked on
 
@@ -46,14 +46,15 @@ class ChestCheck:
     """What was measured, and the verdict.
 
     reasons: why it is no plausible chest, empty if it is one. notes: odd, but no reason to refuse.
-    *_litres: air in each lung, trachea and bronchi included. height_mm: of lung in view.
+    lung_litres: air on the (right, left), trachea and bronchi included. lung_z_range: the first and
+    the last slice with lung. height_mm: of lung in view.
     heart_side: where the heart's mass lies, None if it does not show clearly.
     """
 
     reasons: tuple[Reason, ...]
     notes: tuple[Reason, ...] = ()
-    right_litres: float = 0.0
-    left_litres: float = 0.0
+    lung_litres: tuple[float, float] = (0.0, 0.0)
+    lung_z_range: tuple[int, int] = (0, 0)
     height_mm: float = 0.0
     heart_side: Side | None = None
 
@@ -78,11 +79,12 @@ def check_chest(volume: Volume) -> ChestCheck:
     rows = np.flatnonzero(area)
     height = float((rows[-1] - rows[0] + 1) * lungs.spacing_zyx_mm[0])
     heart = _heart_side(lungs, rows)
+    step = lungs.factor_zyx[0]
     return ChestCheck(
         tuple(_reasons(lungs, right + left, height, area, rows)),
         tuple(_notes(right, left, heart)),
-        round(right, 3),
-        round(left, 3),
+        (round(right, 3), round(left, 3)),
+        (int(rows[0]) * step, min(len(array), (int(rows[-1]) + 1) * step) - 1),
         round(height, 1),
         heart,
     )

@@ -24,6 +24,7 @@ GAS_HU = -920.0  # below, averaged over 3x3 voxels: air outside, gas; a healthy 
 BONE_HU = 180.0
 COARSE_MM = 4.2  # the coarse copy's voxels are the largest multiples of the image's below this
 FINE_MM = 1.5  # finer voxels than this are skipped, not averaged: speed, and nothing lost
+WHOLE_SIDE_MM = 150.0  # gas this tall is a pneumothorax even without lung beside it
 MIN_LUNG_ML = 20.0  # smaller pockets of air beside the lungs are not lungs
 
 Triple = tuple[int, int, int]
@@ -104,7 +105,7 @@ def find_lungs(hu_zyx: Tensor, spacing_zyx_mm: Spacing) -> Lungs:
         least = 0.0 if coarse.shape[0] == 1 else MIN_LUNG_ML
         candidates = np.flatnonzero(enclosed & (sizes * voxel_ml >= least))
         candidates = candidates[np.argsort(-sizes[candidates], kind="stable")][:12]
-        for k in _choose(coarse, label, candidates, sizes):
+        for k in _choose(coarse, label, candidates, sizes, spacing[0]):
             found |= label == k
     midline, spine_y = _spine(coarse, found, spacing)
     return Lungs(found, coarse, factor, spacing, _triple(hu_zyx.shape), midline, spine_y)
@@ -221,11 +222,12 @@ def _choose(
     label: NDArray[Any],
     candidates: NDArray[np.intp],
     sizes: NDArray[np.intp],
+    step_mm: float,
 ) -> list[int]:
     """Labels of the lungs among enclosed pockets of air, largest first.
 
-    The largest that is lung and not pure gas leads; others belong if they lie at its height. Pure
-    gas there is a pneumothorax if it is tall, otherwise stomach or bowel.
+    The largest that is lung, or gas as tall as a whole side, leads; others belong if they lie at
+    its height. Pure gas there is a pneumothorax if it is tall, otherwise stomach or bowel.
     """
     known = []
     for k in candidates:
@@ -236,7 +238,8 @@ def _choose(
         known.append((int(k), slice(int(rows[0]), int(rows[-1]) + 1), lung))
     if not known:
         return []
-    main = next((item for item in known if item[2]), known[0])
+    leading = (k for k in known if k[2] or (k[1].stop - k[1].start) * step_mm >= WHOLE_SIDE_MM)
+    main = next(leading, known[0])
     height = main[1].stop - main[1].start
     chosen = [main[0]]
     for k, z, lung in known:

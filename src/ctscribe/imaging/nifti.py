@@ -1,7 +1,7 @@
 """Read and write volumes (NIfTI, NRRD, MetaImage), and turn every one to the house's axes.
 
-SimpleITK decodes, as in nnU-Net. It fills the missing part of a truncated NIfTI file with zeros
-and says nothing, so files are unpacked and measured here first. Loaded on first use.
+SimpleITK decodes, as in nnU-Net. But of a NIfTI file that is truncated or corrupt, or that holds
+NaN, it makes zeros and says nothing, so those files are unpacked and checked here first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ from ctscribe.imaging.volume import Volume
 
 log = logging.getLogger(__name__)
 
-FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+FORMATS = {
+    ".nii.gz": "NiftiImageIO",
+    ".nii": "NiftiImageIO",
+    ".nrrd": "NrrdImageIO",
+    ".mha": "MetaImageIO",
+    ".mhd": "MetaImageIO",
+}
+NIFTI_FLOAT32, NIFTI_FLOAT64 = 16, 64  # the format's own codes
 OBLIQUE_WARN_DEG = 3.0
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
@@ -88,7 +95,7 @@ def write_volume(volume: Volume, path: str | Path) -> None:
     direction = LPS_TO_RAS @ volume.affine[:3, :3] / np.array(spacing_xyz)
     image.SetDirection(direction.ravel().tolist())
     image.SetOrigin((LPS_TO_RAS @ volume.affine[:3, 3]).tolist())
-    part = path.with_name(f".{path.name.removesuffix(suffix)}.{os.getpid()}{suffix}")
+    part = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
     try:
         sitk.WriteImage(image, str(part), useCompression=suffix != ".nii", compressionLevel=1)
         os.replace(part, path)
@@ -126,18 +133,18 @@ def _decode(path: Path, case: str | None) -> Any:
     suffix = _suffix(path, case)
     sitk = _simpleitk()
     try:
-        if suffix == ".nii.gz":
-            data = gzip.decompress(path.read_bytes())
-            _check_length(data[:540], len(data))
+        if suffix.startswith(".nii"):
+            data = path.read_bytes()
+            if suffix == ".nii.gz":
+                data = gzip.decompress(data)
+            _check_nifti(data)
             with tempfile.TemporaryDirectory(prefix="ctscribe-") as folder:
                 plain = Path(folder) / "image.nii"
                 plain.write_bytes(data)
-                image = sitk.ReadImage(str(plain))
+                image = sitk.ReadImage(str(plain), imageIO=FORMATS[suffix])
         else:
-            if suffix == ".nii":
-                with path.open("rb") as file:
-                    _check_length(file.read(540), path.stat().st_size)
-            image = sitk.ReadImage(str(path))
+            # Named, because ITK's own choice does not know endings in capitals.
+            image = sitk.ReadImage(str(path), imageIO=FORMATS[suffix])
     except (RuntimeError, OSError, EOFError, zlib.error, ValueError) as error:
         raise ImageError(
             f"the image cannot be read ({_last_line(error)})",
@@ -170,7 +177,7 @@ def _decode(path: Path, case: str | None) -> Any:
 def _suffix(path: Path, case: str | None) -> str:
     for suffix in FORMATS:
         if path.name.lower().endswith(suffix):
-            return path.name[-len(suffix) :]
+            return suffix
     raise ImageError(
         f"images of this kind ({path.suffix or 'no ending'}) are not read",
         case=case,
@@ -179,25 +186,30 @@ def _suffix(path: Path, case: str | None) -> str:
     )
 
 
-def _check_length(header: bytes, length: int) -> None:
-    """Raise ValueError if a NIfTI file is shorter than its header says; ITK would fill up zeros."""
+def _check_nifti(data: bytes) -> None:
+    """Raise ValueError for what ITK would turn into zeros: voxels missing, or NaN and infinite."""
     for order in "<>":
-        if len(header) >= 348 and struct.unpack(f"{order}i", header[:4])[0] == 348:
-            dims = struct.unpack(f"{order}8h", header[40:56])
-            bits = struct.unpack(f"{order}h", header[72:74])[0]
-            offset = struct.unpack(f"{order}f", header[108:112])[0]
+        if len(data) >= 348 and struct.unpack_from(f"{order}i", data)[0] == 348:
+            dims = struct.unpack_from(f"{order}8h", data, 40)
+            kind, bits = struct.unpack_from(f"{order}2h", data, 70)
+            offset = int(struct.unpack_from(f"{order}f", data, 108)[0])
             break
-        if len(header) >= 540 and struct.unpack(f"{order}i", header[:4])[0] == 540:
-            dims = struct.unpack(f"{order}8q", header[16:80])
-            bits = struct.unpack(f"{order}h", header[14:16])[0]
-            offset = struct.unpack(f"{order}q", header[168:176])[0]
+        if len(data) >= 540 and struct.unpack_from(f"{order}i", data)[0] == 540:
+            dims = struct.unpack_from(f"{order}8q", data, 16)
+            kind, bits = struct.unpack_from(f"{order}2h", data, 12)
+            offset = struct.unpack_from(f"{order}q", data, 168)[0]
             break
     else:
         raise ValueError("not a NIfTI header")
     voxels = math.prod(max(1, n) for n in dims[1 : 1 + max(0, min(7, dims[0]))])
-    needed = int(offset) + voxels * bits // 8
-    if length < needed:
-        raise ValueError(f"it is truncated: {length} of {needed} bytes")
+    needed = offset + voxels * bits // 8
+    if len(data) < needed:
+        raise ValueError(f"it is truncated: {len(data)} of {needed} bytes")
+    if kind in (NIFTI_FLOAT32, NIFTI_FLOAT64):
+        values = np.frombuffer(data, f"{order}f{bits // 8}", voxels, offset)
+        wrong = int((~np.isfinite(values)).sum())
+        if wrong:
+            raise ValueError(f"{wrong} voxels are not numbers, but NaN or infinite")
 
 
 def _oriented(

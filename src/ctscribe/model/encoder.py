@@ -35,7 +35,12 @@ class EncoderConfig:
 
     spatial_dims: int = 3  # 2 reads one slice, 3 the volume
     channels: tuple[int, ...] = (16, 32, 64, 96, 128)  # features of each stage
-    strides: tuple[tuple[int, ...], ...] = ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))  # going down
+    strides: tuple[tuple[int, ...], ...] = (
+        (1, 2, 2),
+        (2, 2, 2),
+        (2, 2, 2),
+        (2, 2, 2),
+    )  # going down
     blocks: tuple[int, ...] = (1, 1, 2, 2, 2)  # convolutions a stage, after the strided one
     output_stage: int = 1  # the decoder comes up to this stage
     spacing_zyx_mm: tuple[float, float, float] = (4.0, 3.0, 3.0)  # voxels it was trained on
@@ -188,4 +193,3 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], file: Path) -> 
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
-

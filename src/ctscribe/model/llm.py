@@ -210,7 +210,7 @@ def load_llm(
 
     auto: Any = transformers.AutoModelForCausalLM
 
-    with _quiet_transformers(), _readable(folder):
+    with quiet_transformers(), _readable(folder):
         model, info = auto.from_pretrained(
             str(folder),
             local_files_only=True,
@@ -347,7 +347,7 @@ def _readable(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Hide progress bars and advice to install kernels; what is wrong is raised, not printed."""
     from transformers.utils import logging as their_logging
 

@@ -94,9 +94,6 @@ class ScanMixer(nn.Module):
         if mask_BL is not None:
             hidden_BLW = hidden_BLW * mask_BL[..., None].to(hidden_BLW.dtype)
         x_BLD, z_BLD = self.in_proj(hidden_BLW).chunk(2, dim=-1)
-        if cache is not None:
-            kernel = self.conv1d.kernel_size[0]
-            cache.update_conv_state(x_BLD.transpose(1, 2), self.layer_idx, conv_kernel_size=kernel)
         u_BLD, conv_state = causal_conv1d(
             x_BLD,
             self.conv1d.weight[:, 0],
@@ -104,6 +101,9 @@ class ScanMixer(nn.Module):
             initial_state=conv_state,
             return_final_state=True,
         )
+        if cache is not None:  # only now: it overwrites the state that the convolution went on from
+            kernel = self.conv1d.kernel_size[0]
+            cache.update_conv_state(x_BLD.transpose(1, 2), self.layer_idx, conv_kernel_size=kernel)
         if mask_BL is not None:
             u_BLD = u_BLD * mask_BL[..., None].to(u_BLD.dtype)
         dt, dt_bias, B_BLN, C_BLN = self._select(u_BLD)

@@ -180,13 +180,16 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gy: Tensor | None, gstate: Tensor | None) -> tuple[Tensor | None, ...]:
-        with torch.autocast(ctx.saved_tensors[0].device.type, enabled=False):
-            return _backward(ctx, gy, gstate)
+        saved = ctx.saved_tensors  # once: checkpointing recomputes them when they are asked for
+        with torch.autocast(saved[0].device.type, enabled=False):
+            return _backward(ctx, saved, gy, gstate)
 
 
-def _backward(ctx: Any, gy: Tensor | None, gstate: Tensor | None) -> tuple[Tensor | None, ...]:
+def _backward(
+    ctx: Any, saved: tuple[Tensor, ...], gy: Tensor | None, gstate: Tensor | None
+) -> tuple[Tensor | None, ...]:
     """Chunks from the last to the first; in each, states forward again and their gradients back."""
-    u, dt, A_ND, B, C, starts = ctx.saved_tensors
+    u, dt, A_ND, B, C, starts = saved
     need_u, need_dt, need_A, need_B, need_C, need_initial = ctx.needs_input_grad
     batch, length, width = u.shape
     n, chunk = A_ND.shape[0], ctx.chunk

@@ -280,6 +280,7 @@ def _draw_half(
             lung += line * min(420.0, 900 / half.voxel_mm)
         # What is outside the lung but in the cavity holds no airway.
         half.lumen.mul_(1 - (in_cavity - in_lung).clamp_min_(0))
+    half.lumen.mul_(field.heart < 0)  # bronchi are grown straight; none runs through the heart
     mix(hu, lung, in_lung)
     mix(all_hu, -1000.0, whole.lumen)  # the windpipe goes on above the lungs
     return all_hu, all_region, all_mask
@@ -346,8 +347,8 @@ def _draw_emphysema(lesion: Lesion, half: Half, lobe: Tensor, lung: Tensor, mask
     noise = random_field(shape, half.spacing_zyx_mm, 17.0, lesion.seed, lung.device)
     # The interpolated field is close to normal; its quantile leaves `share` of the lobe.
     threshold = float(torch.special.ndtri(torch.tensor(1 - lesion.share)))
-    inside = torch.minimum((noise - threshold) * 9.0, lobe)
-    hole = coverage(inside, 1.5 * half.voxel_mm)
+    inside = torch.minimum((noise - threshold) * 12.0, lobe)
+    hole = coverage(inside, half.voxel_mm)
     lung += hole * (torch.minimum(0.1 * lung + 0.9 * lesion.hu, lung) - lung)
     mask |= (inside > 0).view(torch.uint8) << lesion.bit
 

@@ -56,10 +56,6 @@ class Tubes:
         """One tube through points (n, 3)."""
         return cls(points[:-1], points[1:], radii[:-1], radii[1:])
 
-    def widened(self, by_mm: float) -> Tubes:
-        """The same tubes, thicker."""
-        return Tubes(self.start, self.end, self.radius_start + by_mm, self.radius_end + by_mm)
-
 
 def _tree(
     root: Array, targets: Array, late: Array, twig_mm: float, rng: np.random.Generator

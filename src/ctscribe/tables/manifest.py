@@ -200,7 +200,7 @@ def split_by_patient(
             counts[part] = max(1, counts[part])
     if not 0 <= sum(counts.values()) < len(patients) or min(wanted.values()) < 0:
         raise DataError(
-            f"{len(patients)} patients cannot be divided with {val_ratio:g} for validation and "
+            f"{len(patients)} patient(s) cannot be divided with {val_ratio:g} for validation and "
             f"{test_ratio:g} for the test",
             fix="lower the ratios, or give more patients",
         )

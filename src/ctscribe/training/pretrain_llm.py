@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctscribe.model.llm import IGNORED, LLM, OUR_PATH
+from ctscribe.model.llm import IGNORED, LLM, OUR_PATH, quiet_transformers
 from ctscribe.model.mamba import use_our_mixers
 from ctscribe.reports.labeller import label_report
 from ctscribe.reports.language import QUESTIONS, SLOTS
@@ -113,8 +113,9 @@ def pretrain_llm(
         "last_loss": losses[-1]["loss"],
     }
     out_dir.mkdir(parents=True, exist_ok=True)
-    llm.base.save_pretrained(str(out_dir))
-    save_tokenizer(tokenizer, out_dir)
+    with quiet_transformers():
+        llm.base.save_pretrained(str(out_dir))
+        save_tokenizer(tokenizer, out_dir)
     record = {
         "settings": asdict(settings),
         "blur": asdict(Blur()),
