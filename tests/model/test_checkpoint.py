@@ -27,7 +27,10 @@ def test_a_pickle_is_refused_without_being_loaded(tmp_path: Path) -> None:
         def __reduce__(self):  # type: ignore[no-untyped-def]
             return (Path.touch, (tmp_path / "exploded",))
 
-    for name, save in (("a.pt", torch.save), ("b.pt", lambda o, f: Path(f).write_bytes(pickle.dumps(o)))):
+    for name, save in (
+        ("a.pt", torch.save),
+        ("b.pt", lambda o, f: Path(f).write_bytes(pickle.dumps(o))),
+    ):
         file = tmp_path / name
         save({"x": Bomb()}, file)
         with pytest.raises(CheckpointError, match="pickle"):

@@ -1,6 +1,6 @@
 import torch
 
-from ctscribe.model.heads import Heads, HeadOutput, findings_of, label_losses, slot_labels
+from ctscribe.model.heads import HeadOutput, Heads, findings_of, label_losses, slot_labels
 from ctscribe.reports.language import SLOTS, slots_of
 from ctscribe.reports.schema import Finding
 
@@ -11,11 +11,15 @@ STUDY = (
 )
 
 
-def perfect(labels: torch.Tensor, density: torch.Tensor, amount: torch.Tensor, size: torch.Tensor) -> HeadOutput:
+def perfect(
+    labels: torch.Tensor, density: torch.Tensor, amount: torch.Tensor, size: torch.Tensor
+) -> HeadOutput:
     def onehot(index: torch.Tensor, n: int) -> torch.Tensor:
         return 20.0 * torch.nn.functional.one_hot(index.clamp_min(0), n).float()
 
-    return HeadOutput(labels * 40 - 20, onehot(density, 4), onehot(amount, 3), size, torch.ones(1, 2))
+    return HeadOutput(
+        labels * 40 - 20, onehot(density, 4), onehot(amount, 3), size, torch.ones(1, 2)
+    )
 
 
 def test_labels_and_findings_are_each_others_inverse() -> None:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ctscribe.config import AlignConfig
 from ctscribe.errors import GateError
 from ctscribe.reports.language import SLOTS
 from ctscribe.training import gates
@@ -23,14 +24,14 @@ def test_a_model_that_sees_passes() -> None:
     assert figures.label_auroc == pytest.approx(1.0)
     assert figures.retrieval_top5 == 1.0
     assert figures.effective_rank > 15
-    assert not gates.verdict(figures, min_rank=8, min_auroc=0.75, min_lift=3)
+    assert not gates.verdict(figures, gates.Thresholds.of(AlignConfig(), figures))
 
 
 def test_a_collapsed_model_fails_on_every_count() -> None:
     truth, same = studies()
     study = torch.ones(N, 32) / 32**0.5 + 1e-7 * torch.randn(N, 32)
     figures = gates.measure(study, torch.randn(N, 32), same, torch.zeros_like(truth), truth)
-    wrong = gates.verdict(figures, min_rank=40, min_auroc=0.75, min_lift=3)
+    wrong = gates.verdict(figures, gates.Thresholds.of(AlignConfig(gate_min_rank=40), figures))
     assert len(wrong) == 3
     with pytest.raises(GateError, match="ignore-gate"):
         gates.require(wrong, ignore=False, file="x")

@@ -1,4 +1,4 @@
-"""`ctscribe demo`: phantoms, cleaning, split, both stages, reports, scores and the page, end to end.
+"""`ctscribe demo`: phantoms, cleaning, split, both stages, reports, scores, page, end to end.
 
 It runs what a user runs on real files, with the same functions in the same order; only the data
 are made here.
@@ -153,7 +153,9 @@ def run_demo(config: DemoConfig) -> Path:
     if config.from_nothing:
         from ctscribe.evaluation.from_nothing import make_parts
 
-        with costs.step("从零预训练编码器和语言模型", "encoder and language model from nothing") as made:
+        with costs.step(
+            "从零预训练编码器和语言模型", "encoder and language model from nothing"
+        ) as made:
             parts = make_parts(out / "parts", device, small=config.profile == "small")
             made.append(f"{out / 'parts'}")
         if config.parts_only:
@@ -174,7 +176,9 @@ def run_demo(config: DemoConfig) -> Path:
                 workers=config.workers,
                 progress=progress,
             )
-        made.append(f"{summary.studies} studies of {summary.patients} patients, {summary.rows} rows")
+        made.append(
+            f"{summary.studies} studies of {summary.patients} patients, {summary.rows} rows"
+        )
     table = data / ("captions.csv" if config.language == "zh" else "captions_en.csv")
     with costs.step("清洗表格", "clean the table") as made:
         cleaning = run_clean(
@@ -307,4 +311,3 @@ def figures(run: DemoRun) -> dict[str, Any]:
         },
         "full": results(run.evaluation),
     }
-

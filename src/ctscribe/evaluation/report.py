@@ -17,7 +17,7 @@ from ctscribe.evaluation.page import Fact, ReportPage, SliceImage, Text, write_p
 from ctscribe.evaluation.run import open_vlm, read_heads
 from ctscribe.generation.decode import Generated
 from ctscribe.generation.write import Decoding, write_reports
-from ctscribe.imaging.checks import ChestCheck, check_chest
+from ctscribe.imaging.checks import ChestCheck
 from ctscribe.imaging.nifti import read_mask, read_volume
 from ctscribe.imaging.render import slice_png
 from ctscribe.imaging.volume import Volume
@@ -153,9 +153,7 @@ def provenance_facts(checkpoint: Path, vlm: VLM, provenance: Provenance) -> tupl
         ),
         Fact(Text("语言模型", "language model"), str(provenance.llm["name"])),
         Fact(Text("运行路径", "its layers run on"), vlm.llm.path_name),
-        Fact(
-            Text("训练表", "training rows"), f"SHA-256 {provenance.manifest_sha256[:16]}"
-        ),
+        Fact(Text("训练表", "training rows"), f"SHA-256 {provenance.manifest_sha256[:16]}"),
         Fact(Text("视觉词元", "visual tokens"), str(vlm.bridge.config.tokens)),
     )
 

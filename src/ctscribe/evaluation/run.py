@@ -63,7 +63,7 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
         )
     device = setup.pick_device(config.device)
     vlm, provenance = open_vlm(config.checkpoint, config.mamba_model, device, stage="caption")
-    rows = load_rows(config.csv)
+    rows = setup.ask(load_rows(config.csv), None, provenance.language)
     if not rows:
         raise DataError("there is no row to evaluate", file=config.csv, fix="give held-out rows")
     train = load_rows(config.csv_train) if config.controls and config.csv_train else []
@@ -260,6 +260,6 @@ def summary(evaluation: Evaluation) -> list[str]:
     )
     model = evaluation.scores["model"]
     lines.append(
-        f"contradictions between 所见 and 结论: {model.contradictions}; empty reports: {model.empty}"
+        f"contradictions between 所见 and 结论: {model.contradictions}; empty: {model.empty}"
     )
     return lines

@@ -1,4 +1,4 @@
-"""Reports from pooled images: the visual tokens and the question go in, the model's own text comes out."""
+"""Reports from pooled images: visual tokens and question go in, the model's own text comes out."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ def write_reports(
         prompt = torch.tensor([vlm.llm.prompt_ids(question)], device=device)
         for start in range(0, len(group), batch_size):
             index = group[start : start + batch_size]
-            part = Pooled(
-                pooled.features[index].to(device), pooled.position_mm[index].to(device)
-            )
+            part = Pooled(pooled.features[index].to(device), pooled.position_mm[index].to(device))
             prefix = vlm.prefix(part, prompt.expand(len(index), -1))
             mask = torch.ones(prefix.shape[:2], dtype=torch.long, device=device)
             texts = generate(

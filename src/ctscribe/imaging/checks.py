@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ctscribe.errors import ImageError
 from ctscribe.imaging.lungs import BONE_HU, Lungs, find_lungs
 from ctscribe.imaging.volume import Volume
-from ctscribe.reports.schema import Side
 
+Side = Literal["right", "left"]
 MIN_RANGE_HU = 300.0  # less between the 1st and 99th percentile is a blank image
 MIN_CORRELATION = 0.5  # of neighbouring voxels; noise has none
 LITRES = (0.4, 12.0)  # of air in both lungs
@@ -167,7 +167,7 @@ def _reasons(
 
 def _notes(right: float, left: float, heart: Side | None) -> list[Reason]:
     notes = []
-    sides: tuple[tuple[Literal["right", "left"], str, float], ...] = (
+    sides: tuple[tuple[Side, str, float], ...] = (
         ("right", "右", right),
         ("left", "左", left),
     )

@@ -58,6 +58,7 @@ class Bridge(nn.Module):
         nn.init.constant_(self.norm_llm.weight, embedding_rms)
 
     def forward(self, pooled: Pooled) -> tuple[Tensor, Tensor]:
+        """Visual tokens and the hidden states before them."""
         x_BLD = self.project_in(self.norm_in(pooled.features)) + self.row
         x_BLD = self.dropout(x_BLD + self.position(_waves(pooled.position_mm)))
         for block in self.blocks:
@@ -78,6 +79,7 @@ class VimBlock(nn.Module):
         self.out_proj = nn.Linear(inner, width, bias=False)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
+        """The block's addition to its input."""
         x_BLE, z_BLE = self.in_proj(self.norm(x_BLD)).chunk(2, dim=-1)
         ahead, back = self.directions
         y_BLE = ahead(x_BLE, z_BLE) + back(x_BLE.flip(1), z_BLE.flip(1)).flip(1)
@@ -106,7 +108,7 @@ class _Direction(nn.Module):
         A_EN = -self.A_log.float().exp()
         return selective_scan(
             u_BLE, self.dt_proj(dt), A_EN, B_BLN, C_BLN, D=self.D, z=z_BLE, dt_bias=self.dt_bias
-        )  # type: ignore[return-value]
+        )
 
 
 class TransformerBlock(nn.Module):
@@ -120,6 +122,7 @@ class TransformerBlock(nn.Module):
         )
 
     def forward(self, x_BLD: Tensor) -> Tensor:
+        """The layer's addition to its input."""
         return self.layer(x_BLD) - x_BLD  # type: ignore[no-any-return]
 
 

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from ctscribe.errors import CheckpointError
@@ -108,6 +107,7 @@ class Encoder(nn.Module):
         nn.init.constant_(cast(Tensor, self.lesion_head.bias), -5.0)
 
     def forward(self, image: Tensor) -> EncoderOutput:
+        """Down the stages and up to `output_stage`; sizes must divide by `config.multiple`."""
         skips = []
         x = image
         for stage in self.stages:

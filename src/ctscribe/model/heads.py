@@ -95,6 +95,7 @@ class Heads(nn.Module):
         self.bias = nn.Parameter(torch.tensor(-5.0))
 
     def forward(self, hidden_BLD: Tensor) -> HeadOutput:
+        """Read every slot and the whole study."""
         slots_BSD = hidden_BLD[:, : len(SLOTS)]
         if not self.one_row_a_slot:
             attention = (self.queries @ hidden_BLD.transpose(1, 2)).softmax(-1)

@@ -9,6 +9,7 @@ and may share a lobe with a false alarm, so their gate is narrowed to a window a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,7 +66,9 @@ def pool_regions(output: EncoderOutput, config: EncoderConfig) -> Pooled:
     index = {name: i for i, name in enumerate(config.regions)}
     kind = {name: i for i, name in enumerate(config.lesions)}
     side_of_region = {
-        side: sum(region[:, index[r]] for r in index if r.startswith((side[0].upper(), side)))
+        side: region[:, [i for r, i in index.items() if r.startswith((side[0].upper(), side))]].sum(
+            1
+        )
         for side in ("right", "left")
     }
     rows, places = [], []
@@ -88,7 +91,7 @@ def pool_regions(output: EncoderOutput, config: EncoderConfig) -> Pooled:
 def pool_grid(output: EncoderOutput, config: EncoderConfig, size: tuple[int, ...]) -> Pooled:
     """Average the deepest feature map into `size` cells, row-major: (B, prod(size), C)."""
     dims = config.spatial_dims
-    pool = (
+    pool: Any = (
         torch.nn.functional.adaptive_avg_pool3d
         if dims == 3
         else torch.nn.functional.adaptive_avg_pool2d

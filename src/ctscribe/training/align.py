@@ -121,6 +121,7 @@ class TextProjection(torch.nn.Module):
         self.linear = torch.nn.Linear(width, out)
 
     def forward(self, text: Tensor) -> Tensor:
+        """(B, W) to (B, out), unit length."""
         return torch.nn.functional.normalize(self.linear(self.norm(text)), dim=-1)
 
 
@@ -241,9 +242,16 @@ def write_log(file: Path, rows: Sequence[dict[str, float]]) -> None:
         )
 
 
-def write_gate(file: Path, figures: gates.GateFigures, wrong: Sequence[str]) -> dict[str, Any]:
-    """The gate's figures and verdict as JSON; returns them."""
-    result = {**asdict(figures), "passed": not wrong, "wrong": list(wrong)}
+def write_gate(
+    file: Path, figures: gates.GateFigures, thresholds: gates.Thresholds, wrong: Sequence[str]
+) -> dict[str, Any]:
+    """The gate's figures, thresholds and verdict as JSON; returns them."""
+    result = {
+        **asdict(figures),
+        "thresholds": asdict(thresholds),
+        "passed": not wrong,
+        "wrong": list(wrong),
+    }
     file.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
     return result
 
@@ -277,9 +285,7 @@ def run_align(config: AlignConfig) -> Path:
     language = detect_language(train_rows[0].answer)
     n = len(train_rows)
     train, val = (
-        align_studies(
-            encoded.rows(index).pooled, [rows[i].answer for i in index], llm, language
-        )
+        align_studies(encoded.rows(index).pooled, [rows[i].answer for i in index], llm, language)
         for index in (range(n), range(n, len(rows)))
     )
     with setup.bar("stage 1: align", config.epochs) as progress:
@@ -296,13 +302,9 @@ def run_align(config: AlignConfig) -> Path:
             log_file=out / "stage1_train_log.csv",
             progress=progress,
         )
-    wrong = gates.verdict(
-        figures,
-        min_rank=config.gate_min_rank,
-        min_auroc=config.gate_min_auroc,
-        min_lift=config.gate_min_retrieval,
-    )
-    gate = write_gate(out / "stage1_gate.json", figures, wrong)
+    thresholds = gates.Thresholds.of(config, figures)
+    wrong = gates.verdict(figures, thresholds)
+    gate = write_gate(out / "stage1_gate.json", figures, thresholds, wrong)
     file = out / ALIGN_CHECKPOINT
     save_vision(
         file,
@@ -326,7 +328,8 @@ def run_align(config: AlignConfig) -> Path:
             f"held-out loss {history[-1]['val_loss']:.3f}",
             f"gate on {figures.studies} held-out studies: effective rank "
             f"{figures.effective_rank:.1f}, label AUROC {figures.label_auroc:.3f} (chance 0.5), "
-            f"retrieval top-5 {figures.retrieval_top5:.3f} (chance {figures.retrieval_chance:.3f}): "
+            f"retrieval top-5 {figures.retrieval_top5:.3f} "
+            f"(chance {figures.retrieval_chance:.3f}): "
             + ("passed" if not wrong else "NOT passed"),
             f"wrote {file}",
         ]

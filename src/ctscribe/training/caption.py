@@ -1,4 +1,4 @@
-"""Stage 2: captions. Cross-entropy of the answer, through the frozen language model, into the bridge.
+"""Stage 2: cross-entropy of the answer, through the frozen language model, into the bridge.
 
 Only the bridge learns (and LoRA adapters, if asked for). The loss covers answer tokens alone.
 """
@@ -37,7 +37,9 @@ class CaptionStudies:
     tokens: TokenizedRows
     phrases: SlotTargets | None = None  # with `align_vocab`
 
-    def batch(self, index: list[int], pad: int, device: str) -> tuple[Pooled, Tensor, Tensor, Tensor]:
+    def batch(
+        self, index: list[int], pad: int, device: str
+    ) -> tuple[Pooled, Tensor, Tensor, Tensor]:
         """Pooled features, ids, mask and labels of some studies."""
         pooled = Pooled(
             self.pooled.features[index].to(device), self.pooled.position_mm[index].to(device)
@@ -150,11 +152,13 @@ def run_caption(config: CaptionConfig) -> Path:
     llm = setup.open_llm(config.model, device, in_8bit=config.llm_8bit)
     setup.check_llm(before.llm, llm, config.model.mamba_model, start)
     setup.add_lora(llm, config.lora_rank, adapters, start)
+    llm.checkpoint_blocks(config.gradient_checkpointing)
     vision.to(device)
     train_rows, val_rows = setup.open_rows(
         config.csv, config.csv_val, val_ratio=config.val_ratio, seed=config.seed
     )
-    rows = [*train_rows, *val_rows]
+    language = detect_language(train_rows[0].answer)
+    rows = setup.ask([*train_rows, *val_rows], config.prompt_json, language)
     tokens = tokenize_rows(rows, llm, config.max_text_len)
     n = len(train_rows)
     setup.show(
@@ -176,7 +180,6 @@ def run_caption(config: CaptionConfig) -> Path:
             workers=config.num_workers,
             progress=progress,
         )
-    language = detect_language(train_rows[0].answer)
     answers = [row.answer for row in rows]
     phrases = slot_targets(answers, llm, language) if config.align_vocab else None
     train, val = (

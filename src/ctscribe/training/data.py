@@ -64,6 +64,8 @@ def encode(vision: Vision, image: Tensor) -> Encoded:
     small = shrink(image.float(), THUMBNAIL_CELLS).flatten(1)
     pooled = vision.pool(image)
     return Encoded(Pooled(pooled.features.cpu(), pooled.position_mm.cpu()), small.cpu())
+
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -257,4 +259,3 @@ def collate(tokens: TokenizedRows, index: Sequence[int], pad: int) -> tuple[Tens
         start = len(tokens.questions[i])
         labels[b, start : len(text)] = torch.tensor(tokens.answers[i])
     return ids, mask, labels
-

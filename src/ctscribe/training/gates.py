@@ -15,6 +15,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from ctscribe.config import AlignConfig
 from ctscribe.errors import GateError
 from ctscribe.reports.language import SLOTS
 from ctscribe.reports.schema import FINDINGS
@@ -73,25 +74,33 @@ def effective_rank(x: Tensor) -> float:
     return float(torch.exp(-(p * torch.log(p.clamp_min(1e-12))).sum()))
 
 
-def verdict(
-    figures: GateFigures, *, min_rank: float, min_auroc: float, min_lift: float
-) -> list[str]:
-    """What is below its threshold, in words; empty if stage 2 may start.
+@dataclass(frozen=True)
+class Thresholds:
+    """What each figure must reach before stage 2 starts."""
 
-    `min_lift` is how many times chance the retrieval must reach (capped at 0.9 of the studies).
-    """
-    wrong = []
-    if figures.effective_rank < min_rank:
-        wrong.append(f"effective rank {figures.effective_rank:.1f} is below {min_rank:g}")
-    if not figures.label_auroc >= min_auroc:
-        wrong.append(f"label AUROC {figures.label_auroc:.3f} is below {min_auroc:g}")
-    needed = min(0.9, min_lift * figures.retrieval_chance)
-    if figures.retrieval_top5 < needed:
-        wrong.append(
-            f"retrieval top-5 {figures.retrieval_top5:.3f} is below {needed:.3f} "
-            f"({min_lift:g} times chance)"
-        )
-    return wrong
+    effective_rank: float
+    label_auroc: float
+    retrieval_top5: float
+
+    @classmethod
+    def of(cls, config: AlignConfig, figures: GateFigures) -> Thresholds:
+        """From the settings: retrieval is asked for as a multiple of chance, 0.9 at most."""
+        lift = config.gate_min_retrieval * figures.retrieval_chance
+        return cls(config.gate_min_rank, config.gate_min_auroc, min(0.9, lift))
+
+
+def verdict(figures: GateFigures, thresholds: Thresholds) -> list[str]:
+    """What is below its threshold, in words; empty if stage 2 may start."""
+    names = {
+        "effective_rank": "effective rank",
+        "label_auroc": "label AUROC",
+        "retrieval_top5": "retrieval top-5",
+    }
+    return [
+        f"{name} {getattr(figures, key):.3g} is below {getattr(thresholds, key):.3g}"
+        for key, name in names.items()
+        if not getattr(figures, key) >= getattr(thresholds, key)
+    ]
 
 
 def require(wrong: Sequence[str], *, ignore: bool, file: str) -> None:
@@ -102,4 +111,3 @@ def require(wrong: Sequence[str], *, ignore: bool, file: str) -> None:
             file=file,
             fix="train stage 1 longer or on more studies, or start stage 2 with --ignore-gate",
         )
-

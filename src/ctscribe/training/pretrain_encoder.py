@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,9 @@ from ctscribe.phantom.render import render_study, sample_study
 
 GRID_ZYX = (72, 80, 112)  # every pretraining sample is cropped or padded to this
 FRESH = 6  # a new study for so many that are drawn from the pool
-PRETRAINING_SEEDS = 1_000_000_000  # disjoint from the demo's and the tests' studies, which are below
+PRETRAINING_SEEDS = (
+    1_000_000_000  # disjoint from the demo's and the tests' studies, which are below
+)
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,7 @@ def _window(array: Tensor, corner: list[int], fill: float) -> Tensor:
         slice(max(c, 0), min(c + m, n))
         for c, m, n in zip(corner, GRID_ZYX, array.shape, strict=True)
     )
-    target = tuple(
-        slice(s.start - c, s.stop - c) for s, c in zip(source, corner, strict=True)
-    )
+    target = tuple(slice(s.start - c, s.stop - c) for s, c in zip(source, corner, strict=True))
     out[target] = array[source]
     return out
 
@@ -148,9 +148,7 @@ def targets(region: Tensor, lesion: Tensor, config: EncoderConfig) -> tuple[Tens
     return majority, (2 * avg_pool3d(lesions, stride, stride)).clamp_max(1)
 
 
-def segmentation_loss(
-    output: EncoderOutput, region: Tensor, lesion: Tensor
-) -> dict[str, Tensor]:
+def segmentation_loss(output: EncoderOutput, region: Tensor, lesion: Tensor) -> dict[str, Tensor]:
     """The four terms of the loss; see the module's docstring."""
     region_logits = output.region_logits.float()
     probability = region_logits.softmax(1)
@@ -174,15 +172,16 @@ def segmentation_loss(
 def _dice_loss(p: Tensor, truth: Tensor) -> Tensor:
     """1 - soft Dice, (B, K)."""
     overlap = (p * truth).sum((2, 3, 4))
-    return 1 - (2 * overlap + 1) / (p.sum((2, 3, 4)) + truth.sum((2, 3, 4)) + 1)
+    total = p.sum((2, 3, 4)) + truth.sum((2, 3, 4))
+    return torch.sub(1, (2 * overlap + 1) / (total + 1))
 
 
 def augment(image: Tensor, generator: torch.Generator) -> Tensor:
     """Scanner differences: contrast, offset and noise; (B, Z, Y, X). Never mirrored."""
     n, device = len(image), image.device
-    scale, offset, noise = torch.rand((3, n, 1, 1, 1), generator=generator).to(device)
+    scale, offset, noise = torch.rand((3, n, 1, 1, 1), generator=generator).to(device).unbind()
     image = image.float() * (0.94 + 0.12 * scale) + 0.06 * (offset - 0.5)
-    return image + torch.randn_like(image) * (0.02 * noise)
+    return torch.add(image, torch.randn_like(image) * (0.02 * noise))
 
 
 def pretrain_encoder(
@@ -197,7 +196,8 @@ def pretrain_encoder(
     torch.manual_seed(settings.seed)
     device = settings.device
     encoder = Encoder(config).to(device)
-    average = AveragedModel(encoder, multi_avg_fn=get_ema_multi_avg_fn(0.998))
+    ema: Any = get_ema_multi_avg_fn  # untyped in torch
+    average = AveragedModel(encoder, multi_avg_fn=ema(0.998))
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.lr, weight_decay=0.02)
     generator = torch.Generator().manual_seed(settings.seed)
     loader = torch.utils.data.DataLoader(
@@ -238,9 +238,9 @@ def pretrain_encoder(
         average.update_parameters(encoder)
         step += 1
         if step % 100 == 0:
-            running = {k: round(float(v), 4) for k, v in terms.items()}
+            running = {k: round(float(v.detach()), 4) for k, v in terms.items()}
             log(f"step {step} {time.monotonic() - start:.0f} s, {pool.seen} studies: {running}")
-    trained: Encoder = average.module.eval()
+    trained = cast(Encoder, average.module).eval()
     save_encoder(trained, folder, half=True)
     figures = evaluate_encoder(trained, settings, config, n=settings.eval_studies)
     return {

@@ -54,7 +54,7 @@ class PretrainLLM:
     d_model: int = 256
     n_layer: int = 4
     vocab_size: int = 2048
-    reports: int = 240_000  # different reports, both languages together
+    reports: int = 120_000  # different reports, both languages together
     lr: float = 3e-3
     weight_decay: float = 0.05
     seconds: float | None = None  # ends the schedule early, at this time of training
@@ -175,8 +175,8 @@ class Corpus:
         ]
         length = torch.tensor([len(row) for row in rows])
         ids = torch.full((len(rows), int(length.max())), llm.pad_id, dtype=torch.int16)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row, dtype=torch.int16)
+        flat = torch.tensor([i for row in rows for i in row], dtype=torch.int16)
+        ids[torch.arange(ids.shape[1]) < length[:, None]] = flat
         return cls(
             ids.to(device),
             length,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +19,8 @@ from ctscribe.model.checkpoint import tensors_sha256
 from ctscribe.model.encoder import Encoder, load_encoder
 from ctscribe.model.llm import LLM, load_llm
 from ctscribe.model.vlm import Vision, new_vision
+from ctscribe.reports.language import QUESTIONS
+from ctscribe.reports.schema import Language
 from ctscribe.tables.manifest import Row, load_rows, require_no_leaks, split_by_patient
 from ctscribe.training.data import Progress
 
@@ -79,13 +82,13 @@ def start_vision(config: ModelConfig, encoder: Encoder, llm: LLM) -> Vision:
 
 
 def describe_llm(llm: LLM, folder: Path | None) -> dict[str, Any]:
-    """What identifies a language model in a checkpoint: name, width, vocabulary, config's SHA-256."""
+    """What identifies a language model: name, width, vocabulary, SHA-256 of its config."""
     path = folder or bundled("llm")
     config = path / "config.json"
     return {
         "name": "bundled" if folder is None else str(folder),
         "width": llm.width,
-        "vocabulary": int(llm.model.get_input_embeddings().weight.shape[0]),
+        "vocabulary": len(llm.unused_ids()),
         "config_sha256": hashlib.sha256(config.read_bytes()).hexdigest(),
     }
 
@@ -122,9 +125,11 @@ def add_lora(llm: LLM, rank: int, adapters: dict[str, Tensor], file: Path) -> No
 
     # PEFT refuses out_proj and conv1d on Mamba: their fused kernels bypass the module.
     targets = ["in_proj", "x_proj"]
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets), llm.model)
+    inject_adapter_in_model(
+        LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets), llm.model
+    )
     if adapters:
-        result = set_peft_model_state_dict(llm.model, adapters)
+        result: Any = set_peft_model_state_dict(llm.model, adapters)
         if result.unexpected_keys:
             raise CheckpointError(
                 f"its LoRA adapters do not fit ({result.unexpected_keys[0]})",
@@ -196,6 +201,34 @@ def open_rows(
         )
     require_no_leaks({"train": rows, "val": held_out})
     return rows, held_out
+
+
+def ask(rows: Sequence[Row], prompt_json: Path | None, language: Language) -> list[Row]:
+    """Rows, each with a question: its own, or else one of the prompts, in turn.
+
+    prompt_json: a JSON list of questions; None is the built-in question of the language.
+    Raises ConfigError if the file is not such a list.
+    """
+    prompts: list[str] = [QUESTIONS[language][0]]
+    if prompt_json is not None:
+        try:
+            prompts = json.loads(prompt_json.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"the prompts cannot be read ({error})",
+                file=prompt_json,
+                fix="correct caption_prompt_json, or leave it empty",
+            ) from error
+        if not isinstance(prompts, list) or not all(isinstance(p, str) and p for p in prompts):
+            raise ConfigError(
+                "the prompts are no list of questions",
+                file=prompt_json,
+                fix='write a JSON list such as ["请描述这例胸部CT。"]',
+            )
+    return [
+        row if row.question else replace(row, question=prompts[i % len(prompts)])
+        for i, row in enumerate(rows)
+    ]
 
 
 def show(lines: Sequence[str]) -> None:
