@@ -8,6 +8,7 @@ and may share a lobe with a false alarm, so their gate is narrowed to a window a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +18,13 @@ from torch import Tensor
 from ctscribe.errors import ConfigError
 from ctscribe.model.encoder import EncoderConfig, EncoderOutput
 from ctscribe.reports.language import SLOTS
-from ctscribe.reports.schema import DENSITIES, LOBES
+from ctscribe.reports.schema import DENSITIES, LOBES, side_of
 
 NODULE_WINDOW_MM = 12.0  # standard deviation of the window around a nodule's peak
-SCALARS = 20  # numbers beside the pooled features, see `_pool_slot`
+# Numbers beside the pooled features: the gate's peak (as logit), log volume of gate and region and
+# their ratio, diameter, spread along each axis and in all, centre, then of each nodule density its
+# share and its peak.
+SCALARS = 20
 
 
 @dataclass(frozen=True)
@@ -56,36 +60,72 @@ def pool_regions(output: EncoderOutput, config: EncoderConfig) -> Pooled:
             fix="set pooling: grid in the model settings",
         )
     step_mm = _step_mm(config, config.output_stage)
-    region = output.region_logits.float().softmax(1)
-    lesion = output.lesion_logits.float().sigmoid()
+    region = output.region_logits.float().softmax(1).flatten(2)
+    lesion = output.lesion_logits.float().sigmoid().flatten(2)
     coarse = torch.nn.functional.interpolate(
         output.coarse.float(), size=output.fine.shape[2:], mode="nearest"
     )
-    maps = torch.cat([output.fine.float(), coarse], 1)
-    grid_mm = _grid_mm(output.fine.shape[2:], step_mm, maps.device)
-    index = {name: i for i, name in enumerate(config.regions)}
+    maps_BCV = torch.cat([output.fine.float(), coarse], 1).flatten(2)
+    grid_3V = _grid_mm(output.fine.shape[2:], step_mm, maps_BCV.device).flatten(1)
+    names = list(config.regions)
     kind = {name: i for i, name in enumerate(config.lesions)}
-    side_of_region = {
-        side: region[:, [i for r, i in index.items() if r.startswith((side[0].upper(), side))]].sum(
-            1
-        )
-        for side in ("right", "left")
-    }
-    rows, places = [], []
+    densities_BKV = lesion[:, [kind[d] for d in DENSITIES]]
+    inside = 1 - region[:, 0]
+    where, gate = [], []
     for name, place in SLOTS:
-        where = region[:, index[place]] if place in index else side_of_region[place]
-        densities = lesion[:, [kind[d] for d in DENSITIES]]
-        what = densities.amax(1) if name == "nodule" else lesion[:, kind[name]]
-        row, centre = _pool_slot(
-            maps, where * what, where, densities, grid_mm, step_mm, narrow=name == "nodule"
-        )
-        rows.append(row)
-        places.append(centre)
-    whole = 1 - region[:, 0]
-    row, centre = _pool_slot(maps, whole, whole, lesion[:, :4], grid_mm, step_mm, narrow=False)
-    rows.append(row)
-    places.append(centre)
-    return Pooled(torch.stack(rows, 1), torch.stack(places, 1))
+        # A pleural finding may lie in its pleural space or in what the lobes were.
+        own = [i for i, r in enumerate(names) if r == place or _side(r) == place]
+        where.append(region[:, own].sum(1))
+        what = densities_BKV.amax(1) if name == "nodule" else lesion[:, kind[name]]
+        gate.append(where[-1] * what)
+    where_BSV, gate_BSV = torch.stack([*where, inside], 1), torch.stack([*gate, inside], 1)
+    peak_BS, at_BS = gate_BSV.max(-1)
+    narrow = [s for s, (name, _) in enumerate(SLOTS) if name == "nodule"]
+    gate_BSV[:, narrow] *= _window(grid_3V, at_BS[:, narrow])
+    mass_BS = gate_BSV.sum(-1)
+    weight_BSV = gate_BSV / mass_BS[..., None].clamp_min(1e-6)
+    mean_BSC = weight_BSV @ maps_BCV.transpose(1, 2)
+    at_peak_BSC = maps_BCV.transpose(1, 2).gather(
+        1, at_BS[..., None].expand(-1, -1, maps_BCV.shape[1])
+    )
+    centre_BS3 = weight_BSV @ grid_3V.T
+    spread_BS3 = (weight_BSV @ (grid_3V**2).T - centre_BS3**2).clamp_min(0).sqrt()
+    voxel_ml = math.prod(step_mm) / 1000
+    volume = torch.log1p(mass_BS * voxel_ml * 100)
+    region_volume = torch.log1p(where_BSV.sum(-1) * voxel_ml)
+    # Diameter of the ball of the gate's volume, in cm.
+    diameter = (mass_BS * voxel_ml * 6 / math.pi).clamp_min(1e-9) ** (1 / 3)
+    share_BSK = weight_BSV @ densities_BKV.transpose(1, 2)
+    strongest_BSK = (gate_BSV[:, :, None] * densities_BKV[:, None]).amax(-1)
+    numbers = [
+        torch.logit(peak_BS.clamp(1e-4, 1 - 1e-4)) / 3,
+        volume,
+        region_volume,
+        volume - region_volume,
+        diameter,
+        *(spread_BS3 / 10).unbind(-1),
+        spread_BS3.norm(dim=-1) / 10,
+        *(centre_BS3 / 100).unbind(-1),
+        *share_BSK.unbind(-1),
+        *strongest_BSK.unbind(-1),
+    ]
+    features = torch.cat([mean_BSC, at_peak_BSC, torch.stack(numbers, -1)], -1)
+    return Pooled(features, centre_BS3)
+
+
+def _side(region: str) -> str:
+    """The side that a region lies on: of a lobe, or of a pleural space."""
+    if region in LOBES:
+        return side_of(region)  # type: ignore[arg-type]
+    return region.removesuffix(" pleura")
+
+
+def _window(grid_3V: Tensor, at_BS: Tensor) -> Tensor:
+    """Bells (B, S, V) around the voxels `at_BS`."""
+    middle_BS3 = grid_3V.T[at_BS]
+    square = grid_3V.square().sum(0) - 2 * middle_BS3 @ grid_3V
+    square = square + middle_BS3.square().sum(-1, keepdim=True)
+    return torch.exp(-square / (2 * NODULE_WINDOW_MM**2))
 
 
 def pool_grid(output: EncoderOutput, config: EncoderConfig, size: tuple[int, ...]) -> Pooled:
@@ -104,63 +144,6 @@ def pool_grid(output: EncoderOutput, config: EncoderConfig, size: tuple[int, ...
         grid_mm = torch.nn.functional.pad(grid_mm, (1, 0))
     features = cells.flatten(2).transpose(1, 2)
     return Pooled(features, grid_mm.expand(len(features), -1, -1))
-
-
-def _pool_slot(
-    maps: Tensor,
-    gate: Tensor,
-    where: Tensor,
-    densities: Tensor,
-    grid_mm: Tensor,
-    step_mm: tuple[float, ...],
-    *,
-    narrow: bool,
-) -> tuple[Tensor, Tensor]:
-    """One slot: mean features under the gate, features at its peak, and SCALARS numbers.
-
-    maps (B, C, Z, Y, X); gate, where (B, Z, Y, X); densities (B, 4, Z, Y, X); grid_mm (3, Z, Y, X).
-    The numbers: peak (as logit), log volume of gate and region, their ratio, spread of the gate
-    in mm along each axis and its longest diameter, centre (z, y, x), the share and the peak of
-    each nodule density, and the mean gate.
-    """
-    batch, channels = maps.shape[:2]
-    flat_gate = gate.reshape(batch, -1)
-    peak, at = flat_gate.max(1)
-    flat_maps = maps.reshape(batch, channels, -1)
-    flat_grid = grid_mm.reshape(3, -1)
-    if narrow:
-        offset = flat_grid[None] - flat_grid[:, at].T[:, :, None]
-        flat_gate = flat_gate * torch.exp(-(offset**2).sum(1) / (2 * NODULE_WINDOW_MM**2))
-    mass = flat_gate.sum(1, keepdim=True)
-    weight = flat_gate / mass.clamp_min(1e-6)
-    mean = torch.einsum("bcv,bv->bc", flat_maps, weight)
-    at_peak = flat_maps.gather(2, at[:, None, None].expand(-1, channels, 1))[..., 0]
-    centre = weight @ flat_grid.T
-    spread = ((weight @ (flat_grid**2).T) - centre**2).clamp_min(0).sqrt()
-    voxel_ml = float(torch.tensor(step_mm).prod()) / 1000
-    volume = torch.log1p(mass[:, 0] * voxel_ml * 100)
-    region = torch.log1p(where.reshape(batch, -1).sum(1) * voxel_ml)
-    flat_densities = densities.reshape(batch, densities.shape[1], -1)
-    share = torch.einsum("bkv,bv->bk", flat_densities, weight)
-    strongest = (flat_densities * flat_gate[:, None]).amax(2)
-    # Diameter of the ball of the gate's volume, in cm.
-    diameter = (mass[:, 0] * voxel_ml * 6 / torch.pi).clamp_min(1e-9) ** (1 / 3)
-    numbers = torch.stack(
-        [
-            torch.logit(peak.clamp(1e-4, 1 - 1e-4)) / 3,
-            volume,
-            region,
-            volume - region,
-            diameter,
-            *(spread / 10).unbind(1),
-            spread.norm(dim=1) / 10,
-            *(centre / 100).unbind(1),
-            *share.unbind(1),
-            *strongest.unbind(1),
-        ],
-        1,
-    )
-    return torch.cat([mean, at_peak, numbers], 1), centre
 
 
 def _step_mm(config: EncoderConfig, stage: int) -> tuple[float, ...]:
