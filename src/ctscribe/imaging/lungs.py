@@ -273,7 +273,8 @@ def _spine(
     midline = float((across * np.arange(width)).sum() / max(across.sum(), 1.0))
     depth = np.flatnonzero(lungs.any((0, 2)))
     top = int(depth[0] + 0.45 * (depth[-1] - depth[0]))
-    bottom = max(0, int(depth[0] - 40 / spacing[1]))
+    # Lungs that float on fluid end far in front of the spine.
+    bottom = max(0, int(depth[0] - 140 / spacing[1]))
     spine_y = None
     for reach_mm in (70.0, 35.0, 35.0):
         reach = reach_mm / spacing[2]

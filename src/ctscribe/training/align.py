@@ -166,7 +166,7 @@ def align(
             optimizer.step()
             schedule.step()
             for k, v in {**terms, "loss": loss}.items():
-                sums[k] = sums.get(k, 0.0) + float(v) / batches
+                sums[k] = sums.get(k, 0.0) + float(v.detach()) / batches
         for module in modules:
             module.eval()
         with torch.no_grad():

@@ -82,7 +82,7 @@ def caption(
             for index in group:
                 pooled, ids, mask, labels = train.batch(index, vlm.llm.pad_id, device)
                 loss = vlm(pooled, ids, mask, labels)
-                caption_sum += float(loss) / len(group)
+                caption_sum += float(loss.detach()) / len(group)
                 if train.phrases is not None and vlm.vision.pooling == "region":
                     tokens, _ = vlm.bridge(pooled)
                     aim = train.phrases.rows(torch.tensor(index))
