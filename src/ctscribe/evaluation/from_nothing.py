@@ -34,8 +34,9 @@ def make_parts(folder: Path, device: str, *, small: bool = False) -> dict[str, A
     start = time.monotonic()
     cores = os.cpu_count() or 1
     if device == "cuda":
+        second = "cuda:1" if torch.cuda.device_count() > 1 else device
         encoder = PretrainEncoder(device=device, workers=max(1, cores - 3))
-        llm = PretrainLLM(device=device, seconds=240.0)
+        llm = PretrainLLM(device=second, seconds=400.0)
     else:
         encoder = PretrainEncoder(
             seconds=1500.0, batch_size=4, pool_size=1500, workers=1, device=device, lr=1e-3

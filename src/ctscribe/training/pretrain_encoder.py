@@ -27,7 +27,7 @@ from ctscribe.phantom.findings import LESIONS
 from ctscribe.phantom.render import render_study, sample_study
 
 GRID_ZYX = (72, 80, 112)  # every pretraining sample is cropped or padded to this
-FRESH = 6  # a new study for so many that are drawn from the pool
+FRESH = 4  # a new study for so many that are drawn from the pool
 PRETRAINING_SEEDS = (
     1_000_000_000  # disjoint from the demo's and the tests' studies, which are below
 )
