@@ -53,7 +53,7 @@ def test_page_holds_cases_controls_and_no_scripts(out: Path) -> None:
     html = (out / "index.html").read_text("utf-8")
     assert html.count("data:image/png;base64,") >= 8
     assert "<script" not in html
-    assert "http-equiv=\"Content-Security-Policy\"" in html
+    assert 'http-equiv="Content-Security-Policy"' in html
     reports = (out / "evaluation" / "reports.jsonl").read_text("utf-8").splitlines()
     first = json.loads(reports[0])
     assert first["generated"]["model"]

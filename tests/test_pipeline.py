@@ -16,11 +16,18 @@ import torch
 
 from ctscribe.cli import main
 from ctscribe.config import AlignConfig, CaptionConfig, ModelConfig, ReportConfig
-from ctscribe.errors import CheckpointError, DataError, GateError, GenerationError
+from ctscribe.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    GateError,
+    GenerationError,
+)
 from ctscribe.evaluation.report import run_report
 from ctscribe.generation.decode import Generated
 from ctscribe.imaging.nifti import read_volume, write_volume
 from ctscribe.model.checkpoint import load_tensors
+from ctscribe.model.encoder import Encoder, EncoderConfig, save_encoder
 from ctscribe.model.vlm import VLM, load_vision
 from ctscribe.phantom.dataset import make_dataset
 from ctscribe.tables.manifest import load_rows
@@ -199,7 +206,15 @@ def test_a_collapsed_stage_one_stops_stage_two(work: Path, tmp_path: Path) -> No
     assert not gate["passed"]
     start = tmp_path / "vision_bridge_final.pt"
     with pytest.raises(GateError):
-        run_caption(caption_config(work, vision_checkpoint=start, from_scratch=True, output_dir=tmp_path, ignore_gate=False))
+        run_caption(
+            caption_config(
+                work,
+                vision_checkpoint=start,
+                from_scratch=True,
+                output_dir=tmp_path,
+                ignore_gate=False,
+            )
+        )
     assert not (tmp_path / "vision_bridge_vlm_final.pt").exists()
 
 
@@ -252,7 +267,9 @@ def test_no_chest_no_report(work: Path, tmp_path: Path, capsys: pytest.CaptureFi
     write_volume(blank, tmp_path / "blank.nii.gz")
     checkpoint = work / "vision_bridge_vlm_final.pt"
     page = tmp_path / "page.html"
-    assert code("report", tmp_path / "blank.nii.gz", "--checkpoint", checkpoint, "--output", page) == 2
+    assert (
+        code("report", tmp_path / "blank.nii.gz", "--checkpoint", checkpoint, "--output", page) == 2
+    )
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0
     assert "blank.nii.gz" in error
@@ -318,6 +335,35 @@ def test_every_unreadable_image_is_named(work: Path, tmp_path: Path) -> None:
     assert rows[3]["case_id"] in str(caught.value)
     assert "2 of" in str(caught.value)
     assert not (tmp_path / "vision_bridge_final.pt").exists()
+
+
+def test_two_dimensions_go_the_same_way(work: Path, tmp_path: Path) -> None:
+    """One slice a study, chosen by where the most lung is, pooled on a grid."""
+    config = EncoderConfig(
+        spatial_dims=2,
+        channels=(8, 8, 8, 8),
+        strides=((2, 2), (2, 2), (2, 2)),
+        blocks=(1, 1, 1, 1),
+    )
+    torch.manual_seed(0)
+    save_encoder(Encoder(config), tmp_path / "encoder")
+    model = ModelConfig(
+        encoder=tmp_path / "encoder", spatial_dims=2, pooling="grid", pool_size=(4, 4)
+    )
+    run_align(align_config(work, model=model, output_dir=tmp_path, epochs=1))
+    run_caption(caption_config(work, model=model, output_dir=tmp_path, cache_dir=None))
+    row = load_rows(part(work, "test"))[0]
+    checkpoint = tmp_path / "vision_bridge_vlm_final.pt"
+    page = run_report(
+        ReportConfig(image=row.image_path, checkpoint=checkpoint, output=tmp_path / "p.html")
+    )
+    assert page.generated
+    with pytest.raises(ConfigError, match="trained in 2 dimensions"):
+        run_align(
+            align_config(
+                work, model=ModelConfig(encoder=tmp_path / "encoder"), output_dir=tmp_path / "x"
+            )
+        )
 
 
 def test_evaluate_scores_the_model_beside_controls(work: Path, tmp_path: Path) -> None:

@@ -156,7 +156,9 @@ def run_demo(config: DemoConfig) -> Path:
         with costs.step(
             "从零预训练编码器和语言模型", "encoder and language model from nothing"
         ) as made:
-            parts = make_parts(out / "parts", device, small=config.profile == "small")
+            parts = make_parts(
+                out / "parts", device, language=config.language, small=config.profile == "small"
+            )
             made.append(f"{out / 'parts'}")
         if config.parts_only:
             return out / "parts"

@@ -63,6 +63,10 @@ TARGETS = {
 FILTERS = {
     "missing_image": Text("影像文件缺失", "image file missing"),
     "duplicate": Text("重复行", "duplicate row"),
+    "characters": Text("全角数字、多余空白", "full-width digits, surplus blanks"),
+    "phone": Text("电话号码", "telephone numbers"),
+    "advertising": Text("广告与联系方式", "advertising and contact details"),
+    "sex_age": Text("性别年龄", "statements of sex and age"),
     "generic_only": Text("只有一句“未见异常”", "nothing but “no abnormality”"),
 }
 

@@ -116,7 +116,7 @@ def pool_regions(output: EncoderOutput, config: EncoderConfig) -> Pooled:
 def _side(region: str) -> str:
     """The side that a region lies on: of a lobe, or of a pleural space."""
     if region in LOBES:
-        return side_of(region)  # type: ignore[arg-type]
+        return side_of(region)
     return region.removesuffix(" pleura")
 
 

@@ -8,6 +8,7 @@ class by its own positives, so that an 8 mm nodule weighs as much as a litre of 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from ctscribe.model.encoder import Encoder, EncoderConfig, EncoderOutput, save_e
 from ctscribe.phantom.findings import LESIONS
 from ctscribe.phantom.render import render_study, sample_study
 
-GRID_ZYX = (72, 80, 112)  # every pretraining sample is cropped or padded to this
+EXTENT_ZYX_MM = (288.0, 240.0, 336.0)  # every pretraining sample is cropped or padded to this
 FRESH = 4  # a new study for so many that are drawn from the pool
 PRETRAINING_SEEDS = (
     1_000_000_000  # disjoint from the demo's and the tests' studies, which are below
@@ -50,9 +51,9 @@ class PretrainEncoder:
 
 
 class Sample(NamedTuple):
-    """One prepared study on GRID_ZYX: image (float16, [-1, 1]), region and lesion labels (uint8).
+    """One prepared study on the grid of `grid_of`.
 
-    `lesion` holds a bit per class of LESIONS.
+    image: float16, [-1, 1]. region: uint8. lesion: uint8, a bit per class of LESIONS.
     """
 
     image: Tensor
@@ -75,22 +76,31 @@ def make_sample(seed: int, profile: str, config: EncoderConfig) -> Sample:
         multiple=config.multiple,
     )
     rng = np.random.default_rng(seed)
+    grid = grid_of(config)
     corner = [
         int(rng.integers(min(0, n - m), max(0, n - m) + 1))
-        for n, m in zip(prepared.tensor.shape[1:], GRID_ZYX, strict=True)
+        for n, m in zip(prepared.tensor.shape[1:], grid, strict=True)
     ]
-    image = _window(prepared.tensor[0], corner, -1.0).half()
-    region = _window(prepared.labels(rendered.region_zyx), corner, 0)
-    lesion = _window(prepared.labels(rendered.lesion_zyx), corner, 0)
+    image = _window(prepared.tensor[0], corner, grid, -1.0).half()
+    region = _window(prepared.labels(rendered.region_zyx), corner, grid, 0)
+    lesion = _window(prepared.labels(rendered.lesion_zyx), corner, grid, 0)
     return Sample(image, region, lesion)
 
 
-def _window(array: Tensor, corner: list[int], fill: float) -> Tensor:
-    """Crop or pad to GRID_ZYX from `corner`, which is negative where padding comes first."""
-    out = torch.full(GRID_ZYX, fill, dtype=array.dtype)
+def grid_of(config: EncoderConfig) -> tuple[int, int, int]:
+    """Voxels (z, y, x) of a pretraining sample: EXTENT_ZYX_MM, rounded up to what it divides by."""
+    z, y, x = (
+        math.ceil(mm / (step * n)) * n
+        for mm, step, n in zip(EXTENT_ZYX_MM, config.spacing_zyx_mm, config.multiple, strict=True)
+    )
+    return z, y, x
+
+
+def _window(array: Tensor, corner: list[int], grid: tuple[int, int, int], fill: float) -> Tensor:
+    """Crop or pad to `grid` from `corner`, which is negative where padding comes first."""
+    out = torch.full(grid, fill, dtype=array.dtype)
     source = tuple(
-        slice(max(c, 0), min(c + m, n))
-        for c, m, n in zip(corner, GRID_ZYX, array.shape, strict=True)
+        slice(max(c, 0), min(c + m, n)) for c, m, n in zip(corner, grid, array.shape, strict=True)
     )
     target = tuple(slice(s.start - c, s.stop - c) for s, c in zip(source, corner, strict=True))
     out[target] = array[source]
@@ -116,10 +126,10 @@ class _Studies(torch.utils.data.IterableDataset[Sample]):
 class _Pool:
     """The newest studies, as stacked tensors on the training device."""
 
-    def __init__(self, size: int, device: str) -> None:
-        self.image = torch.empty((size, *GRID_ZYX), dtype=torch.float16, device=device)
-        self.region = torch.empty((size, *GRID_ZYX), dtype=torch.uint8, device=device)
-        self.lesion = torch.empty((size, *GRID_ZYX), dtype=torch.uint8, device=device)
+    def __init__(self, size: int, grid: tuple[int, int, int], device: str) -> None:
+        self.image = torch.empty((size, *grid), dtype=torch.float16, device=device)
+        self.region = torch.empty((size, *grid), dtype=torch.uint8, device=device)
+        self.lesion = torch.empty((size, *grid), dtype=torch.uint8, device=device)
         self.size, self.seen = size, 0
 
     def add(self, sample: Sample) -> None:
@@ -207,7 +217,7 @@ def pretrain_encoder(
         prefetch_factor=8 if settings.workers else None,
     )
     stream = iter(loader)
-    pool = _Pool(settings.pool_size, device)
+    pool = _Pool(settings.pool_size, grid_of(config), device)
     began = time.monotonic()
     for _ in range(min(settings.pool_size, 24 * settings.batch_size)):
         pool.add(next(stream))

@@ -23,7 +23,7 @@ from ctscribe.model.llm import IGNORED, LLM, OUR_PATH, quiet_transformers
 from ctscribe.model.mamba import use_our_mixers
 from ctscribe.reports.labeller import label_report
 from ctscribe.reports.language import QUESTIONS, SLOTS
-from ctscribe.reports.schema import Finding
+from ctscribe.reports.schema import Finding, Language
 from ctscribe.training.report_corpus import (
     HELD_OUT,
     LANGUAGES,
@@ -60,6 +60,7 @@ class PretrainLLM:
     seconds: float | None = None  # ends the schedule early, at this time of training
     eval_reports: int = 200  # of each language, held out
     workers: int | None = None  # processes that write reports; None for one a core
+    languages: tuple[Language, ...] = LANGUAGES  # of the reports; half the text is half the work
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def pretrain_llm(
     started = time.perf_counter()
     torch.manual_seed(settings.seed)
     samples = write_samples(settings.reports, seed=settings.seed, workers=settings.workers)
+    samples = [s for s in samples if s.language in settings.languages]
     tokenizer = train_tokenizer(
         (text for s in samples[:_TOKENIZER_TEXTS] for text in (s.question + "\n", s.answer)),
         settings.vocab_size,
@@ -340,7 +342,7 @@ def evaluate(llm: LLM, settings: PretrainLLM, write: Writer) -> dict[str, Any]:
         2 * settings.eval_reports, seed=settings.seed, stream=HELD_OUT, workers=1
     )
     figures: dict[str, Any] = {}
-    for language in LANGUAGES:
+    for language in settings.languages:
         chosen = [s for s in samples if s.language == language]
         prompt = torch.tensor(llm.prompt_ids(QUESTIONS[language][0]), device=llm.device)
         texts: list[str] = []
