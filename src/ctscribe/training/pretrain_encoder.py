@@ -227,7 +227,6 @@ def pretrain_encoder(
     running: dict[str, float] = {}
     fresh_per_step = settings.batch_size / FRESH
     while share < 1:
-        share = max((time.monotonic() - start) / settings.seconds, step / settings.steps)
         lr = settings.lr * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * min(share, 1)))
         for group in optimizer.param_groups:
             group["lr"] = lr + 1e-6
@@ -247,6 +246,7 @@ def pretrain_encoder(
         optimizer.step()
         average.update_parameters(encoder)
         step += 1
+        share = max((time.monotonic() - start) / settings.seconds, step / settings.steps)
         if step % 100 == 0:
             running = {k: round(float(v.detach()), 4) for k, v in terms.items()}
             log(f"step {step} {time.monotonic() - start:.0f} s, {pool.seen} studies: {running}")
