@@ -46,3 +46,19 @@ def test_position_in_millimetres_matters() -> None:
     here = pooled()
     there = Pooled(here.features, here.position_mm + 15)
     assert not torch.allclose(bridge(here)[0], bridge(there)[0], atol=1e-3)
+
+
+def test_every_row_is_standardised_by_itself() -> None:
+    """A litre in one row and a millimetre in another weigh the same; an outlier cannot blow up."""
+    torch.manual_seed(0)
+    bridge = Bridge(CONFIG)
+    train = pooled(50)
+    unit = torch.logspace(-2, 4, CONFIG.tokens)[None, :, None]
+    bridge.fit_input(train.features)
+    expected = bridge(train)[0]
+    bridge.fit_input(train.features * unit + 7)
+    scaled = Pooled(train.features * unit + 7, train.position_mm)
+    assert torch.allclose(bridge(scaled)[0], expected, atol=1e-2)
+    far = Pooled(train.features + 1e9, train.position_mm)
+    farther = Pooled(train.features + 2e9, train.position_mm)
+    assert torch.equal(bridge(far)[0], bridge(farther)[0])

@@ -16,7 +16,7 @@ from ctscribe.training.pretrain_encoder import (
     targets,
 )
 
-COARSE = EncoderConfig(channels=(4, 6, 8, 8, 8), spacing_zyx_mm=(9.0, 7.5, 7.5))
+COARSE = EncoderConfig(channels=(4, 8, 8, 8, 8), spacing_zyx_mm=(9.0, 7.5, 7.5))
 
 
 def test_the_encoders_classes_are_the_phantoms() -> None:
@@ -99,7 +99,6 @@ def test_a_short_run_learns_and_saves_what_load_encoder_reads(tmp_path: Path) ->
     image = sample.image[None, None].float()
     truth = targets(sample.region[None], sample.lesion[None], COARSE)
     with torch.no_grad():
-        before, after = (
-            sum(segmentation_loss(e.eval()(image), *truth).values()) for e in (fresh, trained)
-        )
-    assert float(after) < 0.8 * float(before)
+        before, after = (segmentation_loss(e.eval()(image), *truth) for e in (fresh, trained))
+    assert float(after["region"]) < 0.85 * float(before["region"])
+    assert all(float(after[name]) < float(value) for name, value in before.items())

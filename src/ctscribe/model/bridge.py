@@ -19,6 +19,8 @@ from ctscribe.ops.selective_scan import selective_scan
 
 POSITION_SCALE_MM = 100.0
 FREQUENCIES = 6
+LEAST_SCALE = 1e-3  # of a feature that hardly varies among the training studies
+FARTHEST = 6.0  # standard deviations: an image unlike all others must not drown the rest
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,17 @@ class BridgeConfig:
 class Bridge(nn.Module):
     """`Pooled` to visual tokens (B, L, llm_width), and the hidden states (B, L, width) before."""
 
+    input_mean: Tensor
+    input_scale: Tensor
+
     def __init__(self, config: BridgeConfig) -> None:
         super().__init__()
         self.config = config
         width = config.width
-        self.norm_in = nn.LayerNorm(config.input_width)
+        # Each row has its own units (a lobe's volume, an effusion's depth): see `fit_input`.
+        shape = (config.tokens, config.input_width)
+        self.register_buffer("input_mean", torch.zeros(shape))
+        self.register_buffer("input_scale", torch.ones(shape))
         self.project_in = nn.Linear(config.input_width, width)
         self.row = nn.Parameter(torch.randn(config.tokens, width) * 0.02)
         self.position = nn.Linear(6 * FREQUENCIES, width)
@@ -53,13 +61,19 @@ class Bridge(nn.Module):
         # Tokens leave at the scale of the language model's own embeddings (set by `fit_scale`).
         self.norm_llm = nn.RMSNorm(config.llm_width)
 
+    def fit_input(self, features: Tensor) -> None:
+        """Standardise inputs as in the training studies `features` (n, L, D), row by row."""
+        self.input_mean.copy_(features.mean(0))
+        self.input_scale.copy_(features.std(0).clamp_min(LEAST_SCALE))
+
     def fit_scale(self, embedding_rms: float) -> None:
         """Start visual tokens at this root mean square, the one of what the LLM reads."""
         nn.init.constant_(self.norm_llm.weight, embedding_rms)
 
     def forward(self, pooled: Pooled) -> tuple[Tensor, Tensor]:
         """Visual tokens and the hidden states before them."""
-        x_BLD = self.project_in(self.norm_in(pooled.features)) + self.row
+        standard = (pooled.features - self.input_mean) / self.input_scale
+        x_BLD = self.project_in(standard.clamp(-FARTHEST, FARTHEST)) + self.row
         x_BLD = self.dropout(x_BLD + self.position(_waves(pooled.position_mm)))
         for block in self.blocks:
             x_BLD = x_BLD + self.dropout(block(x_BLD))

@@ -142,6 +142,7 @@ def align(
     """Train bridge and heads; returns the gate's figures and the log, one row an epoch."""
     torch.manual_seed(seed)
     vision.to(device)
+    vision.bridge.fit_input(train.pooled.features.to(device))
     text = TextProjection(train.text.shape[1], vision.heads.study.out_features).to(device)
     modules = [vision.bridge, vision.heads, text]
     parameters = [p for m in modules for p in m.parameters()]

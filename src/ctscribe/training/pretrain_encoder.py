@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool3d, cross_entropy, logsigmoid, one_hot
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ctscribe.imaging.transforms import prepare
 from ctscribe.imaging.volume import Volume
@@ -206,8 +206,7 @@ def pretrain_encoder(
     torch.manual_seed(settings.seed)
     device = settings.device
     encoder = Encoder(config).to(device)
-    ema: Any = get_ema_multi_avg_fn  # untyped in torch
-    average = AveragedModel(encoder, multi_avg_fn=ema(0.998))
+    average = AveragedModel(encoder, avg_fn=_moving_average)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.lr, weight_decay=0.02)
     generator = torch.Generator().manual_seed(settings.seed)
     loader = torch.utils.data.DataLoader(
@@ -261,6 +260,12 @@ def pretrain_encoder(
         "last_loss": running,
         **figures,
     }
+
+
+def _moving_average(average: Tensor, current: Tensor, number: Tensor | int) -> Tensor:
+    """Exponential, over 500 steps, but never over more than a tenth of those that were taken."""
+    decay = min(0.998, (1 + float(number)) / (10 + float(number)))
+    return average + (current - average) * (1 - decay)
 
 
 @torch.inference_mode()
