@@ -217,10 +217,10 @@ class AlignConfig(Config):
         0.75, "Mean AUROC of the report's labels that stage 2 needs.", low=0, high=1
     )
     gate_min_retrieval: float = setting(
-        3.0,
-        "Retrieval of the right report, as multiple of chance, that stage 2 needs.",
+        0.3,
+        "Retrieval of the right report that stage 2 needs: share of the way from chance to always.",
         low=0,
-        high=1000,
+        high=1,
     )
     ignore_gate: bool = setting(
         False, "Exit 0 below the gate's thresholds too; the checkpoint still records the failure."

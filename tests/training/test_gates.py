@@ -82,3 +82,10 @@ def test_floor_and_alignment_have_the_zero_they_should() -> None:
     scale = targets.square().sum(-1)
     ratio = token_alignment(wrong, targets, present) / token_alignment(denied, targets, present)
     assert ratio == pytest.approx(float(4 * scale[0, 1] / scale[0, 0]), rel=1e-4)
+
+
+def test_retrieval_is_asked_for_above_chance_however_few_studies_there_are() -> None:
+    for chance in (0.05, 0.46):
+        figures = gates.GateFigures(12, 9.0, 0.9, {}, 0.0, chance)
+        needed = gates.Thresholds.of(AlignConfig(), figures).retrieval_top5
+        assert chance + 0.1 < needed < 0.7
