@@ -76,6 +76,6 @@ def nearest(test: Tensor, train: Tensor) -> list[int]:
 def study_embedding(vision: Vision, pooled: Pooled) -> Tensor:
     """The stage-1 embedding (n, D) of pooled studies."""
     device = next(vision.bridge.parameters()).device
-    _, hidden = vision.bridge(Pooled(pooled.features.to(device), pooled.position_mm.to(device)))
+    _, hidden = vision.bridge(pooled.to(device))
     study: Tensor = vision.heads(hidden).study
     return study.cpu()

@@ -168,8 +168,7 @@ def true_findings(row: Row, truth: Path | None) -> tuple[Finding, ...]:
 @torch.no_grad()
 def read_heads(vlm: VLM, pooled: Pooled, device: str) -> HeadOutput:
     """The stage-1 heads' reading of pooled studies, on the CPU."""
-    moved = Pooled(pooled.features.to(device), pooled.position_mm.to(device))
-    _, hidden = vlm.bridge(moved)
+    _, hidden = vlm.bridge(pooled.to(device))
     output = vlm.vision.heads(hidden)
     return HeadOutput(*(t.cpu() for t in vars(output).values()))
 

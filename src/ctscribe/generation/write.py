@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 
@@ -46,19 +46,14 @@ def write_reports(
         prompt = torch.tensor([vlm.llm.prompt_ids(question)], device=device)
         for start in range(0, len(group), batch_size):
             index = group[start : start + batch_size]
-            part = Pooled(pooled.features[index].to(device), pooled.position_mm[index].to(device))
+            part = pooled.rows(index).to(device)
             prefix = vlm.prefix(part, prompt.expand(len(index), -1))
             mask = torch.ones(prefix.shape[:2], dtype=torch.long, device=device)
             texts = generate(
                 vlm.llm,
                 prefix,
                 mask,
-                max_new_tokens=decoding.max_new_tokens,
-                do_sample=decoding.do_sample,
-                temperature=decoding.temperature,
-                top_p=decoding.top_p,
-                repetition_penalty=decoding.repetition_penalty,
-                seed=decoding.seed,
+                **asdict(decoding),
             )
             for i, text in zip(index, texts, strict=True):
                 written[i] = text

@@ -9,6 +9,7 @@ and may share a lobe with a false alarm, so their gate is narrowed to a window a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,15 @@ class Pooled:
 
     features: Tensor
     position_mm: Tensor
+
+    def rows(self, index: Sequence[int] | Tensor) -> Pooled:
+        """Some studies."""
+        at = index if isinstance(index, Tensor) else list(index)
+        return Pooled(self.features[at], self.position_mm[at])
+
+    def to(self, device: str | torch.device) -> Pooled:
+        """The same on another device."""
+        return Pooled(self.features.to(device), self.position_mm.to(device))
 
 
 def pooled_width(config: EncoderConfig, pooling: str) -> int:

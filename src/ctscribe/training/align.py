@@ -60,7 +60,12 @@ class SlotTargets:
 
 def slot_targets(answers: Sequence[str], llm: LLM, language: Language) -> SlotTargets:
     """Read what each report states (its findings section) and embed the slots' phrases."""
-    slots = [slots_of(label_report(answer).findings) for answer in answers]
+    return _slot_targets([slots_of(label_report(a).findings) for a in answers], llm, language)
+
+
+def _slot_targets(
+    slots: Sequence[Sequence[Finding | None]], llm: LLM, language: Language
+) -> SlotTargets:
     phrases = [
         [
             slot_phrase(name, place, finding, language)
@@ -96,13 +101,14 @@ def align_studies(
 ) -> AlignStudies:
     """Read labels and embeddings from the reports `answers` of the pooled images."""
     stated = [label_report(answer).findings for answer in answers]
+    slots = [slots_of(findings) for findings in stated]
     keys = [_key(findings) for findings in stated]
     number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     group = torch.tensor([number[key] for key in keys])
     return AlignStudies(
         pooled=pooled,
-        labels=slot_labels([slots_of(findings) for findings in stated]),
-        phrases=slot_targets(answers, llm, language),
+        labels=slot_labels(slots),
+        phrases=_slot_targets(slots, llm, language),
         text=llm.text_embedding(list(answers)).float().cpu(),
         same=group[:, None] == group[None],
     )
@@ -194,9 +200,7 @@ def _copy(module: torch.nn.Module) -> dict[str, Tensor]:
 def _terms(
     vision: Vision, text: TextProjection, studies: AlignStudies, index: Tensor, device: str
 ) -> dict[str, Tensor]:
-    pooled = Pooled(
-        studies.pooled.features[index].to(device), studies.pooled.position_mm[index].to(device)
-    )
+    pooled = studies.pooled.rows(index).to(device)
     labels = studies.labels.rows(index)
     labels = SlotLabels(*(t.to(device) for t in vars(labels).values()))
     tokens, hidden = vision.bridge(pooled)
@@ -220,8 +224,7 @@ def gate_figures(
     vision: Vision, text: TextProjection, val: AlignStudies, device: str
 ) -> gates.GateFigures:
     """What the gate asks, on held-out studies."""
-    pooled = Pooled(val.pooled.features.to(device), val.pooled.position_mm.to(device))
-    _, hidden = vision.bridge(pooled)
+    _, hidden = vision.bridge(val.pooled.to(device))
     output = vision.heads(hidden)
     return gates.measure(
         output.study.cpu(),

@@ -41,9 +41,7 @@ class CaptionStudies:
         self, index: list[int], pad: int, device: str
     ) -> tuple[Pooled, Tensor, Tensor, Tensor]:
         """Pooled features, ids, mask and labels of some studies."""
-        pooled = Pooled(
-            self.pooled.features[index].to(device), self.pooled.position_mm[index].to(device)
-        )
+        pooled = self.pooled.rows(index).to(device)
         ids, mask, labels = (t.to(device) for t in collate(self.tokens, index, pad))
         return pooled, ids, mask, labels
 

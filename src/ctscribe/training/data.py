@@ -27,9 +27,9 @@ from ctscribe.imaging.transforms import prepare, select_slices
 from ctscribe.imaging.volume import Volume
 from ctscribe.model.checkpoint import write_atomically
 from ctscribe.model.encoder import EncoderConfig
-from ctscribe.model.llm import LLM
+from ctscribe.model.llm import IGNORED, LLM
 from ctscribe.model.pooling import Pooled
-from ctscribe.model.vlm import IGNORED, Vision
+from ctscribe.model.vlm import Vision
 from ctscribe.tables.manifest import Row
 
 Progress = Callable[[int], None]
@@ -49,8 +49,7 @@ class Encoded:
     def rows(self, index: Sequence[int]) -> Encoded:
         """Some studies."""
         at = list(index)
-        pooled = Pooled(self.pooled.features[at], self.pooled.position_mm[at])
-        return Encoded(pooled, self.thumbnail[at])
+        return Encoded(self.pooled.rows(at), self.thumbnail[at])
 
 
 def encode(vision: Vision, image: Tensor) -> Encoded:
@@ -62,8 +61,7 @@ def encode(vision: Vision, image: Tensor) -> Encoded:
         else torch.nn.functional.adaptive_avg_pool2d
     )
     small = shrink(image.float(), THUMBNAIL_CELLS).flatten(1)
-    pooled = vision.pool(image)
-    return Encoded(Pooled(pooled.features.cpu(), pooled.position_mm.cpu()), small.cpu())
+    return Encoded(vision.pool(image).to("cpu"), small.cpu())
 
 
 T = TypeVar("T")
