@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 
+from ctscribe.config import bundled
 from ctscribe.errors import CheckpointError, ConfigError
 from ctscribe.model.llm import IGNORED, LLM, OUR_PATH, THEIR_PATH, load_llm
 from tests.model.tiny import save, stock_mamba, tokenizer
@@ -156,3 +157,31 @@ def test_a_hub_name_is_never_downloaded_but_explained() -> None:
 def test_eight_bits_on_a_cpu_are_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="needs a CUDA device"):
         load_llm(folder, load_in_8bit=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_eight_bits_read_a_report_as_sixteen_do_and_checkpoints_change_nothing() -> None:
+    pytest.importorskip("bitsandbytes", reason="needs bitsandbytes")
+    gradients: list[torch.Tensor] = []
+    losses: list[float] = []
+    for in_8bit, checkpointed in ((False, False), (True, False), (True, True)):
+        llm = load_llm(bundled("llm"), device="cuda", load_in_8bit=in_8bit)
+        llm.checkpoint_blocks(checkpointed)
+        mixer = llm.base.backbone.layers[0].mixer
+        assert ("8bit" in type(mixer.in_proj).__name__) == in_8bit
+        assert "8bit" not in type(mixer.dt_proj).__name__
+        ids = torch.tensor(
+            [llm.answer_ids("所见：右肺上叶见实性结节，大小约15mm。")], device="cuda"
+        )
+        x = llm.embed(ids).detach().clone().requires_grad_()
+        loss = llm.forward_embeds(x, torch.ones_like(ids), ids)
+        loss.backward()
+        assert x.grad is not None
+        losses.append(loss.item())
+        gradients.append(x.grad.flatten().float())
+        assert not any(p.grad is not None for p in llm.parameters())
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert losses[2] == pytest.approx(losses[1], rel=1e-3)
+    cosine = torch.nn.functional.cosine_similarity
+    assert cosine(gradients[0], gradients[1], dim=0) > 0.95
+    assert cosine(gradients[1], gradients[2], dim=0) > 0.999

@@ -9,11 +9,13 @@ from ctscribe.phantom.findings import LESIONS
 from ctscribe.training.pretrain_encoder import (
     PRETRAINING_SEEDS,
     PretrainEncoder,
+    Sample,
     grid_of,
     make_sample,
     pretrain_encoder,
     segmentation_loss,
     targets,
+    truth_of,
 )
 
 COARSE = EncoderConfig(channels=(4, 8, 8, 8, 8), spacing_zyx_mm=(9.0, 7.5, 7.5))
@@ -97,7 +99,7 @@ def test_a_short_run_learns_and_saves_what_load_encoder_reads(tmp_path: Path) ->
     trained = load_encoder(tmp_path)
     sample = make_sample(999, "demo", COARSE)
     image = sample.image[None, None].float()
-    truth = targets(sample.region[None], sample.lesion[None], COARSE)
+    truth = truth_of(Sample(*(x[None] for x in sample)))
     with torch.no_grad():
         before, after = (segmentation_loss(e.eval()(image), *truth) for e in (fresh, trained))
     assert float(after["region"]) < 0.85 * float(before["region"])

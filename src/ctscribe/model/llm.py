@@ -328,6 +328,8 @@ def _eight_bit(device: str | torch.device) -> dict[str, Any]:
     skip = ["dt_proj", "lm_head"]
     config: Any = transformers.BitsAndBytesConfig
     settings = config(load_in_8bit=True, llm_int8_skip_modules=skip)
+    # At every product of every layer it says that it computes in fp16, which is what it is for.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     return {"quantization_config": settings, "device_map": {"": torch.device(device)}}
 
 

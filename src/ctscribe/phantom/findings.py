@@ -40,7 +40,7 @@ LESIONS: tuple[str, ...] = (
     "effusion",
     "pneumothorax",
 )
-ProfileName = Literal["demo", "fine"]
+ProfileName = Literal["demo", "fine", "crowded"]
 Array = NDArray[np.float64]
 
 # Greatest thickness in mm and reach as a share of the lung's height. The gaps between the amounts
@@ -69,17 +69,39 @@ DIRECTIONS = 240  # in which a nodule's surface is looked at to measure it
 
 @dataclass(frozen=True)
 class Profile:
-    """How fine the voxels are and how small nodules get; ranges are uniform, mm."""
+    """How fine the voxels are, how small nodules get (uniform ranges, mm), and what is how rare.
+
+    Shares are of studies; those of findings, of studies that have any. nodules: chances of 1, 2, …
+    in a study that has them.
+    """
 
     name: ProfileName
     spacing_z_mm: tuple[float, float]
     spacing_xy_mm: tuple[float, float]
     nodule_mm: tuple[float, float]
+    without: float = 0.19
+    consolidation: float = 0.24
+    nodule: float = 0.74
+    nodules: tuple[float, ...] = (0.55, 0.3, 0.15)
+    emphysema: float = 0.28
+    effusion: float = 0.30
+    pneumothorax: float = 0.24
 
 
 PROFILES: dict[str, Profile] = {
     "demo": Profile("demo", (3.5, 5.0), (2.6, 3.4), (8.0, 30.0)),
     "fine": Profile("fine", (1.0, 2.5), (0.6, 0.9), (4.0, 30.0)),
+    # For pretraining where time is short: several times the lesions in each image.
+    "crowded": Profile(
+        "crowded",
+        (3.5, 5.0),
+        (2.6, 3.4),
+        (8.0, 30.0),
+        without=0.05,
+        nodule=0.95,
+        nodules=(0.1, 0.2, 0.3, 0.25, 0.15),
+        emphysema=0.45,
+    ),
 }
 
 
@@ -151,33 +173,34 @@ class NoduleShape:
 def draw_findings(rng: np.random.Generator, profile: str = "demo") -> tuple[Finding, ...]:
     """Findings of one study, as a report would list them, without a patient to put them in.
 
-    A fifth of the studies has none; more than half have nodules, which are what is hard.
+    By default a fifth of the studies has none; more than half have nodules, which are what is hard.
     """
-    low, high = PROFILES[profile].nodule_mm
-    if rng.random() < 0.19:
+    chosen = PROFILES[profile]
+    low, high = chosen.nodule_mm
+    if rng.random() < chosen.without:
         return ()
     while True:
         found: list[Finding] = []
         taken: set[str] = set()
-        if rng.random() < 0.24:
+        if rng.random() < chosen.consolidation:
             for lobe in _lobes(rng, (0.8, 0.2), (0.2, 0.15, 0.25, 0.15, 0.25)):
                 found.append(Finding("consolidation", side_of(lobe), lobe))
                 taken.add(lobe)
-        if rng.random() < 0.74:
-            for lobe in _lobes(rng, (0.55, 0.3, 0.15), (0.2,) * 5, taken):
+        if rng.random() < chosen.nodule:
+            for lobe in _lobes(rng, chosen.nodules, (0.2,) * 5, taken):
                 size = float(round(rng.uniform(low, high)))
                 density = DENSITIES[rng.integers(len(DENSITIES))]
                 found.append(Finding("nodule", side_of(lobe), lobe, size, density))
-        if rng.random() < 0.28:
+        if rng.random() < chosen.emphysema:
             for lobe in _lobes(rng, (0.5, 0.35, 0.15), (0.28, 0.14, 0.15, 0.28, 0.15), taken):
                 found.append(Finding("emphysema", side_of(lobe), lobe))
         free = list(SIDES)
-        if rng.random() < 0.30:
+        if rng.random() < chosen.effusion:
             sides = SIDES if rng.random() < 0.25 else (SIDES[rng.integers(2)],)
             for side in sides:
                 found.append(Finding("effusion", side, amount=AMOUNTS[rng.integers(3)]))
                 free.remove(side)
-        if free and rng.random() < 0.24:
+        if free and rng.random() < chosen.pneumothorax:
             side = free[rng.integers(len(free))]
             found.append(Finding("pneumothorax", side, amount=AMOUNTS[rng.integers(3)]))
         if found:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -28,7 +28,7 @@ from ctscribe.phantom.findings import LESIONS
 from ctscribe.phantom.render import render_study, sample_study
 
 EXTENT_ZYX_MM = (288.0, 240.0, 336.0)  # every pretraining sample is cropped or padded to this
-FRESH = 4  # a new study for so many that are drawn from the pool
+FIRST_BATCHES = 24  # of studies before training starts
 PRETRAINING_SEEDS = (
     1_000_000_000  # disjoint from the demo's and the tests' studies, which are below
 )
@@ -43,17 +43,19 @@ class PretrainEncoder:
     batch_size: int = 16
     lr: float = 2e-3
     pool_size: int = 8_000  # studies kept for reuse
+    draws: int = 4  # from the pool for each new study
     workers: int = 14
     seed: int = 7
     device: str = "cuda"
-    profile: str = "demo"
-    eval_studies: int = 400  # held-out studies that the figures are of
+    profile: str = "demo"  # of the studies it learns from
+    eval_studies: int = 400  # held-out studies of the demo's profile that the figures are of
 
 
 class Sample(NamedTuple):
-    """One prepared study on the grid of `grid_of`.
+    """One prepared study.
 
-    image: float16, [-1, 1]. region: uint8. lesion: uint8, a bit per class of LESIONS.
+    image: float16 on the grid of `grid_of`, [-1, 1]. region, lesion: uint8, the `targets` on the
+    fine grid of the encoder; lesion (K, ...) in 1/255.
     """
 
     image: Tensor
@@ -84,7 +86,8 @@ def make_sample(seed: int, profile: str, config: EncoderConfig) -> Sample:
     image = _window(prepared.tensor[0], corner, grid, -1.0).half()
     region = _window(prepared.labels(rendered.region_zyx), corner, grid, 0)
     lesion = _window(prepared.labels(rendered.lesion_zyx), corner, grid, 0)
-    return Sample(image, region, lesion)
+    majority, share = targets(region[None], lesion[None], config)
+    return Sample(image, majority[0].byte(), (255 * share[0]).round().byte())
 
 
 def grid_of(config: EncoderConfig) -> tuple[int, int, int]:
@@ -126,23 +129,21 @@ class _Studies(torch.utils.data.IterableDataset[Sample]):
 class _Pool:
     """The newest studies, as stacked tensors on the training device."""
 
-    def __init__(self, size: int, grid: tuple[int, int, int], device: str) -> None:
-        self.image = torch.empty((size, *grid), dtype=torch.float16, device=device)
-        self.region = torch.empty((size, *grid), dtype=torch.uint8, device=device)
-        self.lesion = torch.empty((size, *grid), dtype=torch.uint8, device=device)
+    def __init__(self, size: int, first: Sample, device: str) -> None:
+        self.kept = Sample(
+            *(torch.empty((size, *x.shape), dtype=x.dtype, device=device) for x in first)
+        )
         self.size, self.seen = size, 0
+        self.add(first)
 
     def add(self, sample: Sample) -> None:
-        at = self.seen % self.size
-        self.image[at] = sample.image
-        self.region[at] = sample.region
-        self.lesion[at] = sample.lesion
+        for kept, new in zip(self.kept, sample, strict=True):
+            kept[self.seen % self.size] = new
         self.seen += 1
 
-    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(self, n: int, generator: torch.Generator) -> Sample:
         at = torch.randint(min(self.seen, self.size), (n,), generator=generator)
-        at = at.to(self.image.device)
-        return self.image[at], self.region[at], self.lesion[at]
+        return Sample(*(kept[at.to(kept.device)] for kept in self.kept))
 
 
 def targets(region: Tensor, lesion: Tensor, config: EncoderConfig) -> tuple[Tensor, Tensor]:
@@ -156,6 +157,11 @@ def targets(region: Tensor, lesion: Tensor, config: EncoderConfig) -> tuple[Tens
     lesions = ((lesion[:, None].int() >> bits[:, None, None, None]) & 1).float()
     majority = avg_pool3d(regions, stride, stride).argmax(1)
     return majority, (2 * avg_pool3d(lesions, stride, stride)).clamp_max(1)
+
+
+def truth_of(batch: Sample) -> tuple[Tensor, Tensor]:
+    """Targets of a batch of samples as `segmentation_loss` takes them."""
+    return batch.region.long(), batch.lesion.float() / 255
 
 
 def segmentation_loss(output: EncoderOutput, region: Tensor, lesion: Tensor) -> dict[str, Tensor]:
@@ -216,28 +222,27 @@ def pretrain_encoder(
         prefetch_factor=8 if settings.workers else None,
     )
     stream = iter(loader)
-    pool = _Pool(settings.pool_size, grid_of(config), device)
     began = time.monotonic()
-    for _ in range(min(settings.pool_size, 24 * settings.batch_size)):
+    pool = _Pool(settings.pool_size, next(stream), device)
+    while pool.seen < min(settings.pool_size, FIRST_BATCHES * settings.batch_size):
         pool.add(next(stream))
     log(f"{pool.seen} studies after {time.monotonic() - began:.0f} s; training starts")
     start = time.monotonic()
     step, share = 0, 0.0
     running: dict[str, float] = {}
-    fresh_per_step = settings.batch_size / FRESH
+    fresh_per_step = settings.batch_size / settings.draws
     while share < 1:
         lr = settings.lr * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * np.cos(np.pi * min(share, 1)))
         for group in optimizer.param_groups:
             group["lr"] = lr + 1e-6
-        while pool.seen < 24 * settings.batch_size + step * fresh_per_step:
+        while pool.seen < FIRST_BATCHES * settings.batch_size + step * fresh_per_step:
             pool.add(next(stream))
-        image, region, lesion = pool.draw(settings.batch_size, generator)
+        sample = pool.draw(settings.batch_size, generator)
         with torch.no_grad():
-            image = augment(image, generator)[:, None]
-            region_truth, lesion_truth = targets(region, lesion, config)
+            image = augment(sample.image, generator)[:, None]
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             output = encoder(image)
-        terms = segmentation_loss(output, region_truth, lesion_truth)
+        terms = segmentation_loss(output, *truth_of(sample))
         loss = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -275,7 +280,7 @@ def evaluate_encoder(
     """Dice of the regions and, per lesion class, the AUROC of its strongest voxel per study."""
     from sklearn.metrics import roc_auc_score
 
-    held_out = PretrainEncoder(**{**settings.__dict__, "seed": settings.seed + 1})
+    held_out = replace(settings, seed=settings.seed + 1, profile="demo")
     loader = torch.utils.data.DataLoader(
         _Studies(held_out, config), batch_size=8, num_workers=settings.workers
     )
@@ -284,8 +289,9 @@ def evaluate_encoder(
         if i * 8 >= n:
             break
         device = settings.device
-        region, lesion = targets(sample.region.to(device), sample.lesion.to(device), config)
-        output = encoder(sample.image.to(device)[:, None].float())
+        sample = Sample(*(x.to(device) for x in sample))
+        region, lesion = truth_of(sample)
+        output = encoder(sample.image[:, None].float())
         guess = one_hot(output.region_logits.argmax(1), len(config.regions)).movedim(-1, 1)
         real = one_hot(region, len(config.regions)).movedim(-1, 1)
         dice.append(1 - _dice_loss(guess.float(), real.float())[:, 1:6])

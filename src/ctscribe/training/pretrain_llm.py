@@ -53,6 +53,7 @@ class PretrainLLM:
     seed: int = 7  # of weights, order and noise; text seeds are SEED_SPACE + this
     d_model: int = 256
     n_layer: int = 4
+    d_state: int = 16
     vocab_size: int = 2048
     reports: int = 120_000  # different reports, both languages together
     lr: float = 3e-3
@@ -139,7 +140,7 @@ def new_mamba(settings: PretrainLLM, tokenizer: Any) -> nn.Module:
         vocab_size=-(-len(tokenizer) // 64) * 64,
         hidden_size=settings.d_model,
         num_hidden_layers=settings.n_layer,
-        state_size=16,
+        state_size=settings.d_state,
         bos_token_id=tokenizer.eos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
