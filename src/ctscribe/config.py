@@ -408,6 +408,11 @@ class DemoConfig(Config):
         None, "Processes that make phantoms; left out, one a core.", low=1, high=256
     )
 
+    @property
+    def ignore_gate(self) -> bool:
+        """Where parts or alignment get minutes only, a failed gate is shown and not the end."""
+        return self.profile == "small" or self.from_nothing
+
 
 @dataclass(frozen=True)
 class SplitConfig(Config):

@@ -157,6 +157,7 @@ def demo(**changes) -> p.DemoPage:
                         True,
                     ),
                 ),
+                "epoch",
             ),
             p.LossPlot(
                 T("第二阶段 · 报告", "Stage 2 · caption"),
@@ -169,8 +170,8 @@ def demo(**changes) -> p.DemoPage:
                         True,
                     ),
                 ),
+                T("优化步", "step"),
                 log=True,
-                note=T("语言模型冻结", "language model frozen"),
             ),
         ),
         "gate": p.Gate(

@@ -269,7 +269,7 @@ def test_loss_chart_stays_in_its_box() -> None:
         )
         for i in range(4)
     )
-    chart = v.loss_chart(p.LossPlot("x", curves, log=True))
+    chart = v.loss_chart(p.LossPlot("x", curves, "step", log=True))
     assert chart is not None
     numbers = [float(n) for c in chart.lines for n in re.findall(r"-?[\d.]+", c.path + c.raw)]
     assert all(0 <= n <= 1000 for n in numbers)
@@ -277,7 +277,7 @@ def test_loss_chart_stays_in_its_box() -> None:
     assert min(b - a for a, b in pairwise(labels)) >= 9 - 1e-6
     assert labels[0] >= -10
     assert labels[-1] <= 100
-    assert v.loss_chart(p.LossPlot("x", (p.LossCurve("c", [1], [math.nan]),))) is None
+    assert v.loss_chart(p.LossPlot("x", (p.LossCurve("c", [1], [math.nan]),), "step")) is None
     assert v.nice_ticks(900, 5) == [0, 200, 400, 600, 800]
 
 

@@ -81,7 +81,7 @@ def demo_page(run: DemoRun) -> DemoPage:
         studies=len(evaluation.rows),
         scores=score_rows(_columns(run), TARGETS if config.profile == "demo" else None),
         losses=(_align_plot(config.output_dir), _caption_plot(config.output_dir)),
-        gate=_gate(run.gate, ignored=config.profile == "small"),
+        gate=_gate(run.gate, ignored=config.ignore_gate),
         cleaning=_cleaning(run),
         split=_split(run),
         steps=tuple(StepCost(s.name, s.seconds, s.peak_gib, s.made) for s in run.costs.steps),
@@ -109,9 +109,7 @@ def demo_page(run: DemoRun) -> DemoPage:
             "first two without any; not by score",
         ),
         real=_real(run, device),
-        budget=Budget(run.plan.budget_seconds, 6.0)
-        if device == "cpu" and not config.from_nothing
-        else None,
+        budget=Budget(run.plan.budget_seconds, 6.0) if device == "cpu" else None,
         language=config.language,
     )
 
@@ -163,8 +161,10 @@ def _align_plot(out: Path) -> LossPlot:
         curve("token", Text("词元对齐", "token alignment")),
         curve("contrast", Text("图文对比", "image–report contrast")),
     )
-    note = Text("横轴为轮次", "by epoch; the epoch with the least validation loss is kept")
-    return LossPlot(Text("第一阶段 · 对齐", "Stage 1 · align"), curves, note=note)
+    along = Text(
+        "轮次；保留验证损失最小的一轮", "epoch; the one with the least validation loss is kept"
+    )
+    return LossPlot(Text("第一阶段 · 对齐", "Stage 1 · align"), curves, along)
 
 
 def _caption_plot(out: Path) -> LossPlot:
@@ -174,8 +174,8 @@ def _caption_plot(out: Path) -> LossPlot:
         [row["step"] for row in log],
         [row["caption_loss"] for row in log],
     )
-    note = Text("横轴为优化步", "by optimiser step; the language model is frozen")
-    return LossPlot(Text("第二阶段 · 写报告", "Stage 2 · caption"), (curve,), note=note)
+    along = Text("优化步；语言模型冻结", "optimiser step; the language model is frozen")
+    return LossPlot(Text("第二阶段 · 写报告", "Stage 2 · caption"), (curve,), along)
 
 
 def _gate(gate: dict[str, Any], *, ignored: bool) -> Gate:

@@ -11,6 +11,8 @@ import multiprocessing
 import os
 import platform
 import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,50 @@ from ctscribe.model.checkpoint import write_atomically
 from ctscribe.model.encoder import EncoderConfig
 from ctscribe.model.llm import LLM
 from ctscribe.reports.schema import Language
+from ctscribe.training.data import Progress
 from ctscribe.training.pretrain_encoder import PretrainEncoder, pretrain_encoder
 from ctscribe.training.pretrain_llm import PretrainLLM, pretrain_llm
+from ctscribe.training.setup import bar
+
+
+def plan(
+    device: str, language: Language, small: bool
+) -> tuple[EncoderConfig, PretrainEncoder, PretrainLLM]:
+    """What is made on a device, and for how long."""
+    if device == "cuda":
+        second = "cuda:1" if torch.cuda.device_count() > 1 else device
+        workers = max(1, (os.cpu_count() or 1) - 3)
+        config, encoder = EncoderConfig(), PretrainEncoder(device=device, workers=workers)
+        llm = PretrainLLM(device=second, seconds=400.0)
+    else:
+        # Two cores cannot do what a GPU does in the same time: smaller parts, more and smaller
+        # steps, images with more to learn from, and reports in one language.
+        config = EncoderConfig(channels=(8, 16, 32, 48, 64), spacing_zyx_mm=(4.5, 3.75, 3.75))
+        encoder = PretrainEncoder(
+            profile="crowded",
+            seconds=1200.0,
+            batch_size=2,
+            lr=4e-3,
+            pool_size=1500,
+            workers=1,
+            device=device,
+            eval_studies=200,
+        )
+        llm = PretrainLLM(
+            device=device,
+            seconds=700.0,
+            steps=5_000,
+            batch_size=16,
+            lr=2e-3,
+            d_model=160,
+            n_layer=3,
+            d_state=8,
+            languages=(language,),
+        )
+    if small:
+        encoder = replace(encoder, seconds=20.0, pool_size=64, eval_studies=8)
+        llm = replace(llm, seconds=20.0, reports=2000, eval_reports=8)
+    return config, encoder, llm
 
 
 def make_parts(
@@ -37,34 +81,7 @@ def make_parts(
     few minutes that proves the path and nothing else.
     """
     start = time.monotonic()
-    cores = os.cpu_count() or 1
-    config = EncoderConfig()
-    if device == "cuda":
-        second = "cuda:1" if torch.cuda.device_count() > 1 else device
-        encoder = PretrainEncoder(device=device, workers=max(1, cores - 3))
-        llm = PretrainLLM(device=second, seconds=400.0)
-    else:
-        # Two cores cannot do what a GPU does in the same time: smaller parts, in one language.
-        config = EncoderConfig(channels=(8, 16, 32, 48, 64), spacing_zyx_mm=(4.5, 3.75, 3.75))
-        encoder = PretrainEncoder(
-            seconds=1200.0, batch_size=4, pool_size=1500, workers=1, device=device
-        )
-        llm = PretrainLLM(
-            device=device,
-            seconds=700.0,
-            batch_size=32,
-            reports=120_000,
-            d_model=160,
-            n_layer=3,
-            languages=(language,),
-        )
-    if small:
-        encoder = PretrainEncoder(
-            seconds=45.0, batch_size=2, pool_size=64, workers=1, device=device, eval_studies=8
-        )
-        llm = PretrainLLM(
-            device=device, seconds=40.0, batch_size=16, reports=2000, steps=400, eval_reports=8
-        )
+    config, encoder, llm = plan(device, language, small)
     results: dict[str, Any] = {}
     if device == "cuda":
         context = multiprocessing.get_context("spawn")
@@ -82,7 +99,7 @@ def make_parts(
     results["seconds"] = round(time.monotonic() - start, 1)
     results["made_on"] = {
         "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor(),
-        "cores": cores,
+        "cores": os.cpu_count(),
         "torch": torch.__version__,
         "ctscribe": ctscribe.__version__,
         "date": time.strftime("%Y-%m-%d"),
@@ -102,7 +119,8 @@ def _make_encoder(folder: Path, settings: PretrainEncoder, config: EncoderConfig
             print(line, file=handle, flush=True)
 
         log(str(settings))
-        figures = pretrain_encoder(folder, settings, config, log)
+        with bar("encoder %", 100) as progress:
+            figures = pretrain_encoder(folder, settings, config, log, progress)
         log(json.dumps(figures))
     return figures
 
@@ -116,7 +134,12 @@ def _make_llm(folder: Path, settings: PretrainLLM) -> None:
             print(line, file=handle, flush=True)
 
         log(str(settings))
-        figures = pretrain_llm(folder, settings, write=_write, log=log)
+        # Beside the encoder, in a process of its own, it leaves the terminal to the other's bar.
+        shown: AbstractContextManager[Progress | None] = (
+            nullcontext() if settings.device != "cpu" else bar("language model %", 100)
+        )
+        with shown as progress:
+            figures = pretrain_llm(folder, settings, write=_write, log=log, progress=progress)
         log(json.dumps(figures, ensure_ascii=False))
 
 

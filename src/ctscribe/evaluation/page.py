@@ -90,12 +90,15 @@ class LossCurve:
 
 @dataclass(frozen=True)
 class LossPlot:
-    """The curves of one stage on one pair of axes; `log` for a logarithmic loss axis."""
+    """The curves of one stage on one pair of axes; `log` for a logarithmic loss axis.
+
+    along: what the axis below counts.
+    """
 
     title: Words
     curves: tuple[LossCurve, ...]
+    along: Words
     log: bool = False
-    note: Words = ""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from ctscribe.imaging.volume import Volume
 from ctscribe.model.encoder import Encoder, EncoderConfig, EncoderOutput, save_encoder
 from ctscribe.phantom.findings import LESIONS
 from ctscribe.phantom.render import render_study, sample_study
+from ctscribe.training.data import Progress
+from ctscribe.training.setup import in_percent
 
 EXTENT_ZYX_MM = (288.0, 240.0, 336.0)  # every pretraining sample is cropped or padded to this
 FIRST_BATCHES = 24  # of studies before training starts
@@ -205,8 +207,12 @@ def pretrain_encoder(
     settings: PretrainEncoder,
     config: EncoderConfig | None = None,
     log: Callable[[str], None] = print,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train, save to `folder` (float16) and return the figures on studies of later seeds."""
+    """Train, save to `folder` (float16) and return the figures on studies of later seeds.
+
+    progress: of a bar of 100.
+    """
     config = config or EncoderConfig()
     assert config.lesions == LESIONS, "the phantoms' lesion bits are in this order"
     torch.manual_seed(settings.seed)
@@ -229,6 +235,7 @@ def pretrain_encoder(
     log(f"{pool.seen} studies after {time.monotonic() - began:.0f} s; training starts")
     start = time.monotonic()
     step, share = 0, 0.0
+    tell = in_percent(progress)
     running: dict[str, float] = {}
     fresh_per_step = settings.batch_size / settings.draws
     while share < 1:
@@ -251,6 +258,7 @@ def pretrain_encoder(
         average.update_parameters(encoder)
         step += 1
         share = max((time.monotonic() - start) / settings.seconds, step / settings.steps)
+        tell(share)
         if step % 100 == 0:
             running = {k: round(float(v.detach()), 4) for k, v in terms.items()}
             log(f"step {step} {time.monotonic() - start:.0f} s, {pool.seen} studies: {running}")

@@ -24,6 +24,7 @@ from ctscribe.model.mamba import use_our_mixers
 from ctscribe.reports.labeller import label_report
 from ctscribe.reports.language import QUESTIONS, SLOTS
 from ctscribe.reports.schema import Finding, Language
+from ctscribe.training.data import Progress
 from ctscribe.training.report_corpus import (
     HELD_OUT,
     LANGUAGES,
@@ -34,6 +35,7 @@ from ctscribe.training.report_corpus import (
     train_tokenizer,
     write_samples,
 )
+from ctscribe.training.setup import in_percent
 
 # Writes on from prompts: (llm, embeds (B, L, W), mask (B, L), most tokens) to texts. Passed in,
 # since training does not import generation.
@@ -81,13 +83,14 @@ def pretrain_llm(
     *,
     write: Writer,
     log: Callable[[str], None] = print,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train, save model and tokenizer to `out_dir` as `load_llm` reads them, return the figures.
 
     Figures (also in out_dir/pretraining.json, with settings and losses): per language, on reports
     written from clean prefixes of held-out seeds: strict F1 of findings and impression, share of
     reports that are right throughout, contradictions, and what nodules' attributes come out as.
+    progress: of a bar of 100.
     """
     started = time.perf_counter()
     torch.manual_seed(settings.seed)
@@ -254,7 +257,7 @@ def _train(
     corpus: Corpus,
     settings: PretrainLLM,
     log: Callable[[str], None],
-    progress: Callable[[int], None] | None,
+    progress: Progress | None,
 ) -> tuple[list[dict[str, float]], float]:
     """The losses, each the mean since the one before, and the seconds it took."""
     cuda = settings.device.startswith("cuda")
@@ -268,6 +271,7 @@ def _train(
     total = torch.zeros((), device=settings.device)
     losses: list[dict[str, float]] = []
     started, step, done = time.perf_counter(), 0, 0.0
+    tell = in_percent(progress)
     llm.train()
     while done < 1 and step < settings.steps:
         for group in optimizer.param_groups:
@@ -284,8 +288,7 @@ def _train(
         step += 1
         elapsed = time.perf_counter() - started
         done = max(step / settings.steps, elapsed / settings.seconds if settings.seconds else 0.0)
-        if progress is not None:
-            progress(1)
+        tell(done)
         if step % every == 0 or done >= 1:
             since = step - (int(losses[-1]["step"]) if losses else 0)
             losses.append({"step": step, "loss": round(float(total) / since, 4)})

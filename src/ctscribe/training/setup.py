@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +172,20 @@ def bar(title: str, total: int) -> Iterator[Progress]:
     with Progress(*columns, console=console, transient=False) as progress:
         task = progress.add_task(title, total=total)
         yield lambda n: progress.advance(task, n)
+
+
+def in_percent(progress: Progress | None) -> Callable[[float], None]:
+    """Moves a bar of 100 to a share (0 to 1) of the work."""
+    told = 0
+
+    def tell(share: float) -> None:
+        nonlocal told
+        percent = min(100, int(100 * share))
+        if progress is not None and percent > told:
+            progress(percent - told)
+            told = percent
+
+    return tell
 
 
 def open_rows(
