@@ -12,12 +12,13 @@ REPO = Path(__file__).parents[1]
 SRC = REPO / "src" / "ctscribe"
 SHIMS = [REPO / "train.py", REPO / "train_vlm.py", *sorted((REPO / "scripts").glob("*.py"))]
 
-BASE = {"errors", "settings", "config", "resolve"}
+BASE = {"errors", "files", "settings", "config", "resolve"}
 LEAVES = {"imaging", "tables", "reports", "ops"}
 PARTS = {"model", "phantom"}
 # What each may import beside itself. Inside BASE the order is errors, settings, config, resolve.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "files": set(),
     "settings": {"errors"},
     "config": {"errors", "settings"},
     "resolve": {"errors", "settings", "config"},
@@ -82,13 +83,13 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
     heavy = ["torch", "transformers", "monai", "SimpleITK", "pandas", "matplotlib", "scipy"]
     code = f"""
 import sys, time
-start = time.perf_counter()
+start = time.process_time()  # of this process, whatever else the machine does
 import ctscribe.cli
 try:
     ctscribe.cli.main(["--help"])
 except SystemExit as stop:
     assert stop.code == 0
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 loaded = [name for name in {heavy!r} if name in sys.modules]
 assert not loaded, loaded
 print("SECONDS", seconds)

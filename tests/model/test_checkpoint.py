@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from ctscribe.errors import CheckpointError
-from ctscribe.model import checkpoint
 from ctscribe.model.checkpoint import load_tensors, save_tensors
 
 
@@ -70,7 +69,7 @@ def test_a_crash_while_saving_leaves_the_old_checkpoint(
         raise OSError("disk full")
 
     if fails_at == "write":
-        monkeypatch.setattr(checkpoint.os, "fsync", crash)
+        monkeypatch.setattr("os.fsync", crash)
     else:
         monkeypatch.setattr(Path, "replace", crash)
     with pytest.raises(OSError, match="disk full"):

@@ -31,7 +31,7 @@ from ctscribe.config import (
 )
 from ctscribe.evaluation.page import Text, write_page
 from ctscribe.evaluation.run import Evaluation, results, run_evaluate
-from ctscribe.model.checkpoint import write_atomically
+from ctscribe.files import write_atomically
 from ctscribe.tables.clean import CleanOptions, CleanResult, run_clean
 from ctscribe.tables.split import SplitResult, run_split
 from ctscribe.training import setup

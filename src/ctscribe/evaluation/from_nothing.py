@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 import ctscribe
+from ctscribe.files import write_atomically
 from ctscribe.generation.decode import generate
-from ctscribe.model.checkpoint import write_atomically
 from ctscribe.model.encoder import EncoderConfig
 from ctscribe.model.llm import LLM
 from ctscribe.reports.schema import Language

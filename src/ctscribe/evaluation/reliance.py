@@ -16,8 +16,6 @@ from torch import Tensor
 
 from ctscribe.errors import DataError
 from ctscribe.model.encoder import EncoderConfig
-from ctscribe.model.pooling import Pooled
-from ctscribe.model.vlm import Vision
 from ctscribe.reports.labeller import label_report
 
 AIR = -1.0  # the lower end of the window, after scaling
@@ -70,12 +68,3 @@ def nearest(test: Tensor, train: Tensor) -> list[int]:
     a, b = ((x - mean) / deviation for x in (test, train))
     a, b = (torch.nn.functional.normalize(x, dim=1) for x in (a, b))
     return [int(i) for i in (a @ b.T).argmax(1)]
-
-
-@torch.no_grad()
-def study_embedding(vision: Vision, pooled: Pooled) -> Tensor:
-    """The stage-1 embedding (n, D) of pooled studies."""
-    device = next(vision.bridge.parameters()).device
-    _, hidden = vision.bridge(pooled.to(device))
-    study: Tensor = vision.heads(hidden).study
-    return study.cpu()

@@ -18,12 +18,11 @@ from ctscribe.evaluation.reliance import (
     commonest_normal,
     nearest,
     other_patient,
-    study_embedding,
 )
 from ctscribe.evaluation.text_metrics import text_scores
+from ctscribe.files import write_atomically
 from ctscribe.generation.decode import Generated
 from ctscribe.generation.write import Decoding, write_reports
-from ctscribe.model.checkpoint import write_atomically
 from ctscribe.model.heads import HeadOutput, findings_of
 from ctscribe.model.pooling import Pooled
 from ctscribe.model.vlm import VLM, Provenance, load_vision
@@ -198,7 +197,8 @@ def _other_controls(
         by_voxels = nearest(held_out.thumbnail, known.thumbnail)
         texts["voxels"] = [answers[i] for i in by_voxels]
         by_features = nearest(
-            study_embedding(vlm.vision, held_out.pooled), study_embedding(vlm.vision, known.pooled)
+            read_heads(vlm, held_out.pooled, device).study,
+            read_heads(vlm, known.pooled, device).study,
         )
         texts["features"] = [answers[i] for i in by_features]
     return texts

@@ -11,7 +11,6 @@ import importlib
 import locale
 import logging
 import math
-import os
 import struct
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctscribe.errors import ImageError
+from ctscribe.files import replacing
 from ctscribe.imaging.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -95,18 +95,15 @@ def write_volume(volume: Volume, path: str | Path) -> None:
     direction = LPS_TO_RAS @ volume.affine[:3, :3] / np.array(spacing_xyz)
     image.SetDirection(direction.ravel().tolist())
     image.SetOrigin((LPS_TO_RAS @ volume.affine[:3, 3]).tolist())
-    part = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
     try:
-        sitk.WriteImage(image, str(part), useCompression=suffix != ".nii", compressionLevel=1)
-        os.replace(part, path)
+        with replacing(path) as part:
+            sitk.WriteImage(image, str(part), useCompression=suffix != ".nii", compressionLevel=1)
     except (RuntimeError, OSError) as error:
         raise ImageError(
             f"the image cannot be written ({_last_line(error)})",
             file=path,
             fix="check that the folder exists, is writable and has room",
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=1)

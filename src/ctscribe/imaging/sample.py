@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctscribe.errors import DataError
+from ctscribe.files import write_atomically
 
 PACKAGE = "TotalSegmentator"
 VERSION = "2.18.0"
@@ -66,9 +67,7 @@ def fetch_sample(cache_dir: Path | None = None) -> SamplePaths:
             for (member, sha256), path in wanted:
                 data = _member(archive, member)
                 _check(data, sha256, archive.name + "/" + member)
-                part = path.with_name(f"{path.name}.{os.getpid()}.part")
-                part.write_bytes(data)
-                os.replace(part, path)
+                write_atomically(path, data)
     for (_, sha256), path in wanted:
         _check(path.read_bytes(), sha256, str(path))
     return paths

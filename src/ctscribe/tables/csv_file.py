@@ -6,13 +6,13 @@ import csv
 import difflib
 import io
 import logging
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctscribe.errors import DataError
+from ctscribe.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,13 +83,11 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 
     Raises DataError if the file cannot be written (open in Excel, no folder rights).
     """
-    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_csv(part, index=False, encoding="utf-8-sig", lineterminator="\r\n")
-        os.replace(part, path)
+        with replacing(path) as part:
+            frame.to_csv(part, index=False, encoding="utf-8-sig", lineterminator="\r\n")
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise DataError(
             f"it cannot be written ({error.strerror})",
             file=path,

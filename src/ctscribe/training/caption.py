@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ctscribe.config import STAGE2_CONFIG, STAGE2_LOG, CaptionConfig
 from ctscribe.errors import CheckpointError
-from ctscribe.model.checkpoint import write_atomically
+from ctscribe.files import write_atomically
 from ctscribe.model.pooling import Pooled
 from ctscribe.model.vlm import VLM, Provenance, Vision, load_vision, save_vision
 from ctscribe.reports.language import SLOTS, detect_language

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ctscribe.errors import CtscribeError, DataError, ImageError
+from ctscribe.files import write_atomically
 from ctscribe.imaging.checks import ChestCheck, require_chest
 from ctscribe.imaging.nifti import read_volume
 from ctscribe.imaging.transforms import prepare, select_slices
 from ctscribe.imaging.volume import Volume
-from ctscribe.model.checkpoint import write_atomically
 from ctscribe.model.encoder import EncoderConfig
 from ctscribe.model.llm import IGNORED, LLM
 from ctscribe.model.pooling import Pooled

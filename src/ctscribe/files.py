@@ -1,0 +1,30 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path`, of the same ending, to write to; once on disk, it becomes `path`.
+
+    If anything fails, `path` is as it was and nothing else is left.
+    """
+    part = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield part
+        with part.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file's content; a crash leaves the old one."""
+    with replacing(path) as part:
+        part.write_bytes(data)
