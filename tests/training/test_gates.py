@@ -31,11 +31,34 @@ def test_a_collapsed_model_fails_on_every_count() -> None:
     truth, same = studies()
     study = torch.ones(N, 32) / 32**0.5 + 1e-7 * torch.randn(N, 32)
     figures = gates.measure(study, torch.randn(N, 32), same, torch.zeros_like(truth), truth)
-    wrong = gates.verdict(figures, gates.Thresholds.of(AlignConfig(gate_min_rank=40), figures))
+    wrong = gates.verdict(figures, gates.Thresholds.of(AlignConfig(gate_min_rank=20), figures))
     assert len(wrong) == 3
     with pytest.raises(GateError, match="ignore-gate"):
         gates.require(wrong, ignore=False, file="x")
     gates.require(wrong, ignore=True, file="x")
+
+
+@pytest.mark.parametrize("n", [8, 12, 20])
+def test_few_studies_can_pass_if_they_differ_and_not_if_they_are_alike(n: int) -> None:
+    torch.manual_seed(n)
+    truth = (torch.rand(n, len(SLOTS)) < 0.2).float()
+    same = torch.eye(n).bool()
+    for spread, passes in ((1.0, True), (0.0, False)):
+        study = torch.randn(1, 32) + torch.randn(n, 32) * torch.tensor([1.0] + [spread] * 31)
+        study = torch.nn.functional.normalize(study, dim=1)
+        figures = gates.measure(study, study, same, truth * 4 - 2, truth)
+        wrong = gates.verdict(figures, gates.Thresholds.of(AlignConfig(), figures))
+        assert bool(wrong) != passes, wrong
+
+
+def test_too_few_studies_are_said_to_be_too_few() -> None:
+    truth = torch.ones(5, len(SLOTS))
+    study = torch.nn.functional.normalize(torch.randn(5, 32), dim=1)
+    figures = gates.measure(study, study, torch.eye(5).bool(), truth, truth)
+    wrong = gates.verdict(figures, gates.Thresholds.of(AlignConfig(), figures))
+    assert len(wrong) == 1
+    assert "5 held-out studies are too few" in wrong[0]
+    assert "--val-ratio" in wrong[0]
 
 
 def test_chance_of_retrieval_is_what_random_orders_reach() -> None:

@@ -20,6 +20,9 @@ from ctscribe.errors import GateError
 from ctscribe.reports.language import SLOTS
 from ctscribe.reports.schema import FINDINGS
 
+FEWEST_STUDIES = 8  # of five, each finds its own report among five
+RANK_SHARE = 0.4  # of n - 1, the greatest rank of n studies, is asked where that is less
+
 
 @dataclass(frozen=True)
 class GateFigures:
@@ -84,14 +87,20 @@ class Thresholds:
 
     @classmethod
     def of(cls, config: AlignConfig, figures: GateFigures) -> Thresholds:
-        """From the settings; chance is high where few studies are held out, so it is the base."""
+        """From the settings; where few studies are held out, chance is high and rank is bounded."""
         chance = figures.retrieval_chance
         retrieval = chance + config.gate_min_retrieval * (1 - chance)
-        return cls(config.gate_min_rank, config.gate_min_auroc, retrieval)
+        rank = min(config.gate_min_rank, RANK_SHARE * (figures.studies - 1))
+        return cls(rank, config.gate_min_auroc, retrieval)
 
 
 def verdict(figures: GateFigures, thresholds: Thresholds) -> list[str]:
     """What is below its threshold, in words; empty if stage 2 may start."""
+    if figures.studies < FEWEST_STUDIES:
+        return [
+            f"{figures.studies} held-out studies are too few to judge by, at least "
+            f"{FEWEST_STUDIES} are needed (--val-ratio, --csv-val)"
+        ]
     names = {
         "effective_rank": "effective rank",
         "label_auroc": "label AUROC",
