@@ -21,7 +21,7 @@ from ctscribe.reports.language import SLOTS
 from ctscribe.reports.schema import FINDINGS
 
 FEWEST_STUDIES = 8  # of five, each finds its own report among five
-RANK_SHARE = 0.4  # of n - 1, the greatest rank of n studies, is asked where that is less
+RANK_SHARE = 0.25  # of n, the greatest rank of n studies, is asked where that is less
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,12 @@ def measure(
 
 
 def effective_rank(x: Tensor) -> float:
-    """exp of the entropy of the normalised singular values of x (n, D), centred."""
-    values = torch.linalg.svdvals((x - x.mean(0)).double())
-    if float(values.sum()) < 1e-9:
-        return 1.0
-    p = values / values.sum()
+    """exp of the entropy of the normalised singular values of x (n, D).
+
+    Not centred: of rows that are all but equal, centring leaves their noise, whose rank is high.
+    """
+    values = torch.linalg.svdvals(x.double())
+    p = values / values.sum().clamp_min(1e-12)
     return float(torch.exp(-(p * torch.log(p.clamp_min(1e-12))).sum()))
 
 
@@ -90,7 +91,7 @@ class Thresholds:
         """From the settings; where few studies are held out, chance is high and rank is bounded."""
         chance = figures.retrieval_chance
         retrieval = chance + config.gate_min_retrieval * (1 - chance)
-        rank = min(config.gate_min_rank, RANK_SHARE * (figures.studies - 1))
+        rank = min(config.gate_min_rank, RANK_SHARE * figures.studies)
         return cls(rank, config.gate_min_auroc, retrieval)
 
 
