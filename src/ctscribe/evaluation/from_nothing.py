@@ -11,7 +11,8 @@ import multiprocessing
 import os
 import platform
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,36 +112,35 @@ def make_parts(
 
 
 def _make_encoder(folder: Path, settings: PretrainEncoder, config: EncoderConfig) -> dict[str, Any]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "pretraining.log").open("w", encoding="utf-8") as handle:
-
-        def log(line: str) -> None:
-            print(f"encoder: {line}", flush=True)
-            print(line, file=handle, flush=True)
-
+    with _logged("encoder", folder) as log, bar("encoder %", 100) as progress:
         log(str(settings))
-        with bar("encoder %", 100) as progress:
-            figures = pretrain_encoder(folder, settings, config, log, progress)
+        figures = pretrain_encoder(folder, settings, config, log, progress)
         log(json.dumps(figures))
     return figures
 
 
 def _make_llm(folder: Path, settings: PretrainLLM) -> None:
+    # Beside the encoder, in a process of its own, it leaves the terminal to the other's bar.
+    shown: AbstractContextManager[Progress | None] = (
+        nullcontext() if settings.device != "cpu" else bar("language model %", 100)
+    )
+    with _logged("llm", folder) as log, shown as progress:
+        log(str(settings))
+        figures = pretrain_llm(folder, settings, write=_write, log=log, progress=progress)
+        log(json.dumps(figures, ensure_ascii=False))
+
+
+@contextmanager
+def _logged(name: str, folder: Path) -> Iterator[Callable[[str], None]]:
+    """Lines go to the terminal, under the part's name, and to `folder`/pretraining.log."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "pretraining.log").open("w", encoding="utf-8") as handle:
 
         def log(line: str) -> None:
-            print(f"llm: {line}", flush=True)
+            print(f"{name}: {line}", flush=True)
             print(line, file=handle, flush=True)
 
-        log(str(settings))
-        # Beside the encoder, in a process of its own, it leaves the terminal to the other's bar.
-        shown: AbstractContextManager[Progress | None] = (
-            nullcontext() if settings.device != "cpu" else bar("language model %", 100)
-        )
-        with shown as progress:
-            figures = pretrain_llm(folder, settings, write=_write, log=log, progress=progress)
-        log(json.dumps(figures, ensure_ascii=False))
+        yield log
 
 
 def _write(llm: LLM, embeds: Tensor, mask: Tensor, most: int) -> list[str]:
