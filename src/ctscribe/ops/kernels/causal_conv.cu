@@ -1,0 +1,152 @@
+// Causal convolution along L, one filter of TAPS weights a channel, with SiLU: forward and backward.
+//
+//   s_t = bias + sum_k w_k x_{t - TAPS + 1 + k},  y_t = silu(s_t)          (B, L, D)
+//
+// x, y, dy, dx: (B, L, D), D contiguous, each with a batch and a row stride of its own (x is half of
+// in_proj's output, dx half of its gradient). weight: (D, TAPS), bias: (D,), fp32.
+// initial: (B, TAPS - 1, D), the inputs before x, contiguous. mask: (B, L) bytes; where it is 0, x
+// counts as zero and y is zero. silu: 0 leaves it out. Null pointers: bias, initial (zeros), mask,
+// and in the backward pass d_initial and d_weight (not wanted).
+// d_weight: (blocks along L, B, D, TAPS + 1) fp32, each block's own sums, the bias's last.
+//
+// Mapping: a thread has WIDE channels of STEPS rows, which it walks along with the last TAPS inputs in
+// registers; neighbouring threads have neighbouring channels. Memory-bound: x is read once and TAPS - 1
+// rows a block again.
+
+#include "common.cuh"
+
+#define PAST (TAPS - 1)
+
+
+// Row t of x where it exists, of `initial` before it, else zeros; as floats.
+__device__ __forceinline__ void input(float* value, const elem* x, i64 x_row, const elem* initial,
+                                      const unsigned char* mask, int t, int L, i64 width, int valid) {
+    const bool before = t < 0;
+    const bool there = t < L && (before ? initial != nullptr : !mask || mask[t]);
+    const Row<WIDE> row = load_row<WIDE>(before ? initial + (t + PAST) * width : x + t * x_row,
+                                         there ? valid : 0);
+#pragma unroll
+    for (int e = 0; e < WIDE; e++) value[e] = row.at(e);
+}
+
+extern "C" __global__ void __launch_bounds__(128) conv_forward(
+    const elem* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias,
+    const elem* __restrict__ initial, const unsigned char* __restrict__ mask, elem* __restrict__ y,
+    i64 length, i64 width, i64 apply_silu, i64 x_batch, i64 x_row, i64 y_batch, i64 y_row)
+{
+    const i64 d = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * WIDE;
+    if (d >= width) return;
+    const int batch = blockIdx.z, L = (int)length, valid = (int)min((i64)WIDE, width - d);
+    const int first = blockIdx.y * STEPS;
+    x += batch * x_batch + d;
+    y += batch * y_batch + d;
+    if (initial) initial += (i64)batch * PAST * width + d;
+    if (mask) mask += (i64)batch * L;
+
+    float w[WIDE][TAPS], b[WIDE], window[TAPS][WIDE];
+#pragma unroll
+    for (int e = 0; e < WIDE; e++) {
+        b[e] = e < valid && bias ? bias[d + e] : 0.f;
+#pragma unroll
+        for (int k = 0; k < TAPS; k++) w[e][k] = e < valid ? weight[(d + e) * TAPS + k] : 0.f;
+    }
+#pragma unroll
+    for (int k = 0; k < PAST; k++) input(window[k], x, x_row, initial, mask, first - PAST + k, L, width, valid);
+#pragma unroll
+    for (int i = 0; i < STEPS; i++) {
+        const int t = first + i;
+        if (t >= L) break;
+        input(window[PAST], x, x_row, initial, mask, t, L, width, valid);
+        float value[WIDE];
+        const bool padding = mask && !mask[t];
+#pragma unroll
+        for (int e = 0; e < WIDE; e++) {
+            float s = b[e];
+#pragma unroll
+            for (int k = 0; k < TAPS; k++) s += w[e][k] * window[k][e];
+            value[e] = padding ? 0.f : apply_silu ? silu(s) : s;
+#pragma unroll
+            for (int k = 0; k < PAST; k++) window[k][e] = window[k + 1][e];
+        }
+        store_row<WIDE>(y + t * y_row, value, valid);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(128) conv_backward(
+    const elem* __restrict__ dy, const elem* __restrict__ x, const float* __restrict__ weight,
+    const float* __restrict__ bias, const elem* __restrict__ initial,
+    const unsigned char* __restrict__ mask, elem* __restrict__ dx, elem* __restrict__ d_initial,
+    float* __restrict__ d_weight, i64 length, i64 width, i64 apply_silu, i64 dy_batch, i64 dy_row,
+    i64 x_batch, i64 x_row, i64 dx_batch, i64 dx_row)
+{
+    const i64 d = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * WIDE;
+    if (d >= width) return;
+    const int batch = blockIdx.z, L = (int)length, valid = (int)min((i64)WIDE, width - d);
+    const int first = blockIdx.y * STEPS;
+    dy += batch * dy_batch + d;
+    x += batch * x_batch + d;
+    dx += batch * dx_batch + d;
+    if (initial) initial += (i64)batch * PAST * width + d;
+    if (d_initial) d_initial += (i64)batch * PAST * width + d;
+    if (mask) mask += (i64)batch * L;
+
+    float w[WIDE][TAPS], b[WIDE], window[TAPS][WIDE], ds[TAPS][WIDE] = {}, sums[WIDE][TAPS + 1] = {};
+#pragma unroll
+    for (int e = 0; e < WIDE; e++) {
+        b[e] = e < valid && bias ? bias[d + e] : 0.f;
+#pragma unroll
+        for (int k = 0; k < TAPS; k++) w[e][k] = e < valid ? weight[(d + e) * TAPS + k] : 0.f;
+    }
+    // The inputs before x belong to the first block: it starts TAPS - 1 rows early.
+    const int start = blockIdx.y == 0 && d_initial ? first - PAST : first;
+#pragma unroll
+    for (int k = 0; k < PAST; k++) input(window[k], x, x_row, initial, mask, start - PAST + k, L, width, valid);
+    // ds_t needs x up to t, dx_t needs ds up to t + TAPS - 1: what a row gives is written PAST rows on.
+    for (int t = start; t < first + STEPS + PAST; t++) {
+        const bool inside = t >= 0 && t < L, padding = inside && mask && !mask[t];
+        input(window[PAST], x, x_row, initial, mask, t, L, width, valid);
+        const Row<WIDE> g = load_row<WIDE>(dy + t * dy_row, inside && !padding ? valid : 0);
+#pragma unroll
+        for (int e = 0; e < WIDE; e++) {
+            float s = b[e];
+#pragma unroll
+            for (int k = 0; k < TAPS; k++) s += w[e][k] * window[k][e];
+            ds[PAST][e] = apply_silu ? g.at(e) * silu_slope(s, sigmoid(s)) : g.at(e);
+            if (t < first + STEPS) {  // later rows are the next block's
+#pragma unroll
+                for (int k = 0; k < TAPS; k++) sums[e][k] += ds[PAST][e] * window[k][e];
+                sums[e][TAPS] += ds[PAST][e];
+            }
+        }
+        const int to = t - PAST;
+        if (to >= start && to < L) {
+            float value[WIDE];
+            const bool hidden = to >= 0 && mask && !mask[to];
+#pragma unroll
+            for (int e = 0; e < WIDE; e++) {
+                value[e] = 0.f;
+#pragma unroll
+                for (int k = 0; k < TAPS; k++) value[e] += ds[k][e] * w[e][PAST - k];
+                if (hidden) value[e] = 0.f;
+            }
+            store_row<WIDE>(to < 0 ? d_initial + (to + PAST) * width : dx + to * dx_row, value, valid);
+        }
+#pragma unroll
+        for (int k = 0; k < PAST; k++) {
+#pragma unroll
+            for (int e = 0; e < WIDE; e++) {
+                window[k][e] = window[k + 1][e];
+                ds[k][e] = ds[k + 1][e];
+            }
+        }
+    }
+    if (d_weight) {
+        d_weight += (((i64)blockIdx.y * gridDim.z + batch) * width + d) * (TAPS + 1);
+#pragma unroll
+        for (int e = 0; e < WIDE; e++)
+            if (e < valid) {
+#pragma unroll
+                for (int k = 0; k <= TAPS; k++) d_weight[e * (TAPS + 1) + k] = sums[e][k];
+            }
+    }
+}

@@ -1,0 +1,158 @@
+// What every kernel shares: the element type, fast exponentials, and sums over lanes.
+//
+// ELEMENT chooses the type of activations: 0 fp32, 1 bf16, 2 fp16. Parameters and states are fp32.
+// bf16 and fp16 are handled as their bits, so that NVRTC needs no CUDA header.
+
+#pragma once
+
+#ifndef ELEMENT
+#define ELEMENT 0
+#endif
+
+typedef long long i64;
+
+#if ELEMENT == 0
+typedef float elem;
+__device__ __forceinline__ float to_float(elem x) { return x; }
+__device__ __forceinline__ elem to_elem(float x) { return x; }
+#elif ELEMENT == 1
+typedef unsigned short elem;
+__device__ __forceinline__ float to_float(elem x) { return __uint_as_float((unsigned)x << 16); }
+__device__ __forceinline__ elem to_elem(float x) {
+#if __CUDA_ARCH__ >= 800
+    elem r;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(r) : "f"(x));
+    return r;
+#else
+    unsigned bits = __float_as_uint(x);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fff;  // NaN
+    return (elem)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);  // to nearest, ties to even
+#endif
+}
+#else
+typedef unsigned short elem;
+__device__ __forceinline__ float to_float(elem x) {
+    float r;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x));
+    return r;
+}
+__device__ __forceinline__ elem to_elem(float x) {
+    elem r;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r) : "f"(x));
+    return r;
+}
+#endif
+
+#define LOG2E 1.4426950408889634f
+
+// 2^x, about 2^-22 relative.
+__device__ __forceinline__ float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+__device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.f, 1.f + exp2_fast(-x * LOG2E)); }
+__device__ __forceinline__ float silu(float x) { return x * sigmoid(x); }
+// d silu(x) / dx, given s = sigmoid(x).
+__device__ __forceinline__ float silu_slope(float x, float s) { return s * (1.f + x * (1.f - s)); }
+// log(1 + e^x), from e = e^x; above 20 it is x (PyTorch's threshold). For 16-bit inputs in a few
+// instructions without a branch, to 1e-5 relative: lg2 is good to 2^-22 absolute, which is too little
+// where e is small, so there the series takes over.
+__device__ __forceinline__ float softplus(float x, float e) {
+#if ELEMENT == 0
+    return x > 20.f ? x : log1pf(e);
+#else
+    float log2;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(log2) : "f"(1.f + e));
+    const float series = e + e * e * (e * 0.33333333f - 0.5f);
+    const float y = e < 0.015625f ? series : log2 * 0.69314718f;
+    return x > 20.f ? x : y;
+#endif
+}
+
+template <int E> struct __align__(E < 4 ? 4 * E : 16) Floats { float at[E]; };
+
+// E neighbouring elements, kept as the words they came in: unpacking at once would wait for the load.
+template <int E> struct __align__(E * sizeof(elem) < 16 ? E * sizeof(elem) : 16) Row {
+    static constexpr int WORDS = E * sizeof(elem) / 4;
+    static_assert(WORDS >= 1, "a row is at least one word");
+    unsigned word[WORDS];
+
+    __device__ __forceinline__ float at(int e) const {
+#if ELEMENT == 0
+        return __uint_as_float(word[e]);
+#elif ELEMENT == 1
+        return __uint_as_float(e % 2 ? word[e / 2] & 0xffff0000u : word[e / 2] << 16);
+#else
+        return to_float((elem)(word[e / 2] >> (e % 2 * 16)));
+#endif
+    }
+};
+
+// Of E elements `valid` exist; the others read as zero and are not written. VECTOR: one access for
+// all (16 bytes at a time), to aligned addresses, and all E exist or none.
+#ifndef VECTOR
+#define VECTOR 0
+#endif
+
+template <int E>
+__device__ __forceinline__ Row<E> load_row(const elem* from, int valid) {
+    Row<E> row = {};
+#if VECTOR
+    if (valid > 0) row = *reinterpret_cast<const Row<E>*>(from);
+#else
+#pragma unroll
+    for (int e = 0; e < E; e++) {
+#if ELEMENT == 0
+        if (e < valid) row.word[e] = __float_as_uint(from[e]);
+#else
+        if (e < valid) row.word[e / 2] |= (unsigned)from[e] << (e % 2 * 16);
+#endif
+    }
+#endif
+    return row;
+}
+
+template <int E>
+__device__ __forceinline__ void store_row(elem* to, const float* values, int valid) {
+#if VECTOR
+    Row<E> row;
+#pragma unroll
+    for (int w = 0; w < Row<E>::WORDS; w++) {
+#if ELEMENT == 0
+        row.word[w] = __float_as_uint(values[w]);
+#else
+        row.word[w] = (unsigned)to_elem(values[2 * w]) | (unsigned)to_elem(values[2 * w + 1]) << 16;
+#endif
+    }
+    if (valid > 0) *reinterpret_cast<Row<E>*>(to) = row;
+#else
+#pragma unroll
+    for (int e = 0; e < E; e++)
+        if (e < valid) to[e] = to_elem(values[e]);
+#endif
+}
+
+// Sums v over the W lanes whose numbers differ in the bits [STRIDE, STRIDE * W), and shares the sums
+// out: with V >= W, lane i of them ends with the sums of v[i * V / W ...] in v[0 .. V / W); with
+// V < W, lanes i * W / V ... all hold the sum of v[i] in v[0]. Halving what is sent at every
+// exchange costs V shuffles where one butterfly a value costs V log2(W).
+template <int V, int W, int STRIDE>
+__device__ __forceinline__ void sum_and_share(float* v, int lane) {
+    if constexpr (W > 1) {
+        constexpr int far = STRIDE * (W / 2);
+        if constexpr (V > 1) {
+            const bool upper = lane & far;
+#pragma unroll
+            for (int i = 0; i < V / 2; i++) {
+                const float give = upper ? v[i] : v[i + V / 2];
+                const float keep = upper ? v[i + V / 2] : v[i];
+                v[i] = keep + __shfl_xor_sync(~0u, give, far);
+            }
+            sum_and_share<V / 2, W / 2, STRIDE>(v, lane);
+        } else {
+            v[0] += __shfl_xor_sync(~0u, v[0], far);
+            sum_and_share<1, W / 2, STRIDE>(v, lane);
+        }
+    }
+}
