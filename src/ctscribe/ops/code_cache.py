@@ -12,15 +12,18 @@ import hashlib
 import logging
 import os
 import re
+import time
 from pathlib import Path
 
 from ctscribe.files import default_cache_dir, write_atomically
 
 ENV = "CTSCRIBE_KERNEL_CACHE"
 LIMIT_BYTES = 64 << 20
+_CRASHED_S = 3600.0  # an unfinished file this old has no process left that writes it
 
 _MAGIC = b"ctscribe kernel 1\n"
-_OURS = re.compile(r"(\.\d+\.)?[0-9a-f]{64}\.bin")  # with the unfinished files of crashed processes
+_OURS = re.compile(r"(\.\d+\.)?[0-9a-f]{64}\.bin")  # unfinished ones too
+_BROKEN = (OSError, RuntimeError)  # RuntimeError: there is no home folder
 _log = logging.getLogger(__name__)
 _complained = False
 
@@ -33,12 +36,12 @@ def folder() -> Path:
 
 def read(key: str) -> bytes | None:
     """The code kept under a key; None if there is none, or it is not what was written."""
-    path = _path(key)
-    try:
-        data = path.read_bytes()
-    except OSError:  # absent, mostly; what else it may be shows at writing
-        return None
     start = len(_MAGIC) + hashlib.sha256().digest_size
+    try:
+        path = _path(key)
+        data = path.read_bytes()
+    except _BROKEN:  # absent, mostly; anything else shows at writing
+        return None
     code = data[start:]
     if data[:start] != _MAGIC + _digest(key, code):
         return None
@@ -50,19 +53,20 @@ def read(key: str) -> bytes | None:
 def write(key: str, code: bytes) -> None:
     """Keep code under a key and drop the oldest above LIMIT_BYTES; if it fails, says so once."""
     global _complained
-    path = _path(key)
     try:
+        path = _path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, _MAGIC + _digest(key, code) + code)
-        _evict(path)
-    except OSError as error:
-        if not _complained:
+        data = _MAGIC + _digest(key, code) + code
+        write_atomically(path, data)
+        _evict(path, len(data))
+    except _BROKEN as error:
+        # On Windows a file that another process reads cannot be replaced: then it is there.
+        if not _complained and read(key) != code:
             _complained = True
             _log.warning(
-                "compiled kernels cannot be kept in %s (%s): each start compiles them again; "
+                "compiled kernels cannot be kept (%s): each start compiles them again; "
                 "%s names another folder",
-                path.parent,
-                error.strerror or error,
+                error,
                 ENV,
             )
 
@@ -75,7 +79,7 @@ def _digest(key: str, code: bytes) -> bytes:
     return hashlib.sha256(key.encode() + code).digest()
 
 
-def _evict(newest: Path) -> None:
+def _evict(newest: Path, size: int) -> None:
     """Remove what was used longest ago until LIMIT_BYTES hold the rest; `newest` stays."""
     files = []
     for path in newest.parent.iterdir():
@@ -84,15 +88,15 @@ def _evict(newest: Path) -> None:
                 about = path.stat()
             except OSError:  # another process removed it
                 continue
+            if path.name.startswith(".") and time.time() - about.st_mtime < _CRASHED_S:
+                continue  # another process writes it
             files.append((about.st_mtime_ns, about.st_size, path))
-    total = newest.stat().st_size + sum(size for _, size, _ in files)
-    for _, size, path in sorted(files):
+    total = size + sum(size for _, size, _ in files)
+    for _, freed, path in sorted(files):
         if total <= LIMIT_BYTES:
             return
         try:
-            path.unlink()
-        except FileNotFoundError:
-            pass
+            path.unlink(missing_ok=True)
         except OSError:  # open elsewhere, on Windows: another one then
             continue
-        total -= size
+        total -= freed

@@ -35,14 +35,16 @@ def load(file: str | Path, entry: str, defines: Defines, device: torch.device) -
     Must not first be called while a CUDA graph is captured: loading is not allowed there.
     Raises KernelError: no CUDA, no NVRTC, a compile error.
     """
-    index = device.index if device.index is not None else torch.cuda.current_device()
-    name = (file, entry, tuple(defines.items()), index)
+    if device.index is None:
+        _require(device)
+        device = torch.device("cuda", torch.cuda.current_device())
+    name = (file, entry, tuple(defines.items()), device)
     kernel = _kernels.get(name)
     if kernel is None:
         with _lock:
             kernel = _kernels.get(name)
             if kernel is None:
-                kernel = _kernels[name] = _load(file, entry, defines, index)
+                kernel = _kernels[name] = _load(file, entry, defines, device)
     return kernel
 
 
@@ -56,9 +58,10 @@ def why_not(device: torch.device | None = None) -> str | None:
 
     Compiles nothing. After the first call for a device it costs nothing.
     """
+    if torch.version.cuda is None:
+        return "this PyTorch is built without CUDA"
     if not torch.cuda.is_available():
-        build = torch.version.cuda and f"built for CUDA {torch.version.cuda}"
-        return f"PyTorch ({build or 'a build without CUDA'}) finds no CUDA device"
+        return f"PyTorch, built for CUDA {torch.version.cuda}, finds no CUDA device"
     index = None if device is None else device.index
     return _why_not(torch.cuda.current_device() if index is None else index)
 
@@ -128,7 +131,15 @@ class Kernel:
             ) from error
 
 
-def _load(file: str | Path, entry: str, defines: Defines, index: int) -> Kernel:
+def _require(device: torch.device) -> None:
+    reason = why_not(device)
+    if reason is not None:
+        raise KernelError(f"no kernel can run: {reason}", fix="use the backend torch")
+
+
+def _load(file: str | Path, entry: str, defines: Defines, device: torch.device) -> Kernel:
+    _require(device)
+    index = device.index
     core = _cuda_core()
     from cuda.bindings import driver
 
