@@ -95,7 +95,7 @@ def test_a_byte_moved_from_one_part_to_the_next_is_another_key(tmp_path: Path) -
         source = nvrtc.Source(tmp_path / "k.cu", b"", (("a.cuh", a), ("b.cuh", b)))
         return nvrtc.key(source, "entry", {}, "sm_90")
 
-    assert key(b"xy", b"z") != key(b"x", b"yz")
+    assert key(b"xb.cuh", b"y") != key(b"x", b"b.cuhy")
 
 
 def test_the_same_source_gives_the_same_code() -> None:
