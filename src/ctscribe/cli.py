@@ -311,6 +311,19 @@ def info() -> None:
         print(f"{name:16} {value}")
 
 
+@app.command("doctor")
+def doctor() -> None:
+    """Check Mamba's operators on this machine, and say what to install.
+
+    Prints PyTorch, device, driver, NVRTC and backend, runs every operator forward and backward
+    against a reference, and times it. Exit code 1 if an operator is wrong.
+    """
+    from ctscribe.ops.doctor import run_doctor
+
+    if not run_doctor():
+        raise typer.Exit(1)
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"ctscribe {ctscribe.__version__}")

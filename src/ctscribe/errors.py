@@ -6,6 +6,7 @@ CtscribeError            exit code 2: something the user can put right
 │   └── ImageError       an image is missing, unreadable, or holds no plausible chest
 ├── CheckpointError      weights that are absent, corrupt, or from another configuration
 ├── GateError            stage 1 did not reach the thresholds that stage 2 needs
+├── KernelError          a GPU kernel cannot be compiled, loaded or launched
 └── GenerationError      the language model wrote nothing
 """
 
@@ -53,6 +54,10 @@ class CheckpointError(CtscribeError):
 
 class GateError(CtscribeError):
     """Stage 1 stayed below the thresholds that make stage 2 worth its time."""
+
+
+class KernelError(CtscribeError):
+    """A GPU kernel cannot be compiled, loaded or launched."""
 
 
 class GenerationError(CtscribeError):

