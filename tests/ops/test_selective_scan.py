@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ctscribe.ops import selective_scan as module
+from ctscribe.ops import scan_torch
 from ctscribe.ops.selective_scan import (
     selective_scan,
     selective_scan_reference,
@@ -78,7 +78,8 @@ def test_equals_the_reference_forward_and_backward(
         leaves = {k: v.clone().requires_grad_() for k, v in values.items()}
         if scan is selective_scan:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(module, "_CPU_CHUNK", chunk)
+                patch.setattr(scan_torch, "CPU_CHUNK", chunk)
+                patch.setattr(scan_torch, "SHORTEST_CHUNK", 1)
                 y, state = selective_scan(**leaves, dt_softplus=plus, return_final_state=True)
         else:
             y, state = selective_scan_reference(**leaves, dt_softplus=plus)

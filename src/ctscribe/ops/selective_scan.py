@@ -5,9 +5,7 @@
     y_t  = (h_t . C_t + D u_t) silu(z_t)                (B, D)
 
 `selective_scan_reference` is these lines and nothing else: the spec that every backend is tested
-against. `selective_scan` is the fast one in plain PyTorch, for CPU and CUDA tensors alike. It works
-through chunks of time small enough to stay in the cache, keeps the state at the start of each chunk
-and computes the rest again in the backward pass: memory does not hold L D N states.
+against. `selective_scan` is the fast one, for CPU and CUDA tensors alike (see scan_torch).
 """
 
 from __future__ import annotations
@@ -18,10 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu, softplus
 
-# Numbers of one (T, B, N, D) chunk buffer. On a CPU the buffers of a chunk should fit in the
-# last-level cache; on a GPU a chunk should be large enough that its few large kernels pay.
-_CPU_CHUNK = 1 << 21
-_CUDA_CHUNK = 1 << 26
+from ctscribe.ops.scan_torch import scan_backward, scan_forward
 
 
 @overload
@@ -80,20 +75,10 @@ def selective_scan(
     Raises ValueError, naming the argument, on a wrong shape or device.
     """
     _check(u, dt, A, B, C, D, z, dt_bias, initial_state)
-    with torch.autocast(u.device.type, enabled=False):
-        wide = _wide(u)
-        u_w = u.to(wide)
-        step = _step_size(dt, dt_bias, dt_softplus, wide)
-        y, state_BND = _Scan.apply(  # type: ignore[no-untyped-call]
-            u_w,
-            step,
-            A.to(wide),
-            B.to(wide),
-            C.to(wide),
-            None if initial_state is None else initial_state.to(wide).transpose(1, 2),
-        )
-        y = _finish(y, u_w, D, z).to(u.dtype)
-        return (y, state_BND.transpose(1, 2)) if return_final_state else y
+    y, state = _Scan.apply(  # type: ignore[no-untyped-call]
+        u, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state
+    )
+    return (y, state) if return_final_state else y
 
 
 def selective_scan_reference(
@@ -148,142 +133,42 @@ def selective_scan_step(
 
 
 class _Scan(torch.autograd.Function):
-    """h_t = exp(dt_t A) h_{t-1} + (dt_t u_t) B_t, y_t = h_t . C_t; dt is already a step size.
-
-    Buffers are (T, B, N, D): a time step is contiguous, and so is D, which all the wide
-    elementwise operations run along.
-    """
-
     @staticmethod
     def forward(
-        ctx: Any, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, initial: Tensor | None
+        ctx: Any,
+        u: Tensor,
+        dt: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor | None,
+        z: Tensor | None,
+        dt_bias: Tensor | None,
+        dt_softplus: bool,
+        initial_state: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        batch, length, width = u.shape
-        n = A.shape[1]
-        A_ND = A.t().contiguous()
-        state = u.new_zeros(batch, n, width) if initial is None else initial.contiguous().clone()
-        chunk = _chunk_steps(u, n)
-        decay, states = (u.new_empty(min(chunk, length), batch, n, width) for _ in range(2))
-        y = torch.empty_like(u, memory_format=torch.contiguous_format)
-        starts = []
-        for start in range(0, length, chunk):
-            part = slice(start, min(start + chunk, length))
-            starts.append(state.clone())
-            _, h = _states(u, dt, B, A_ND, state, part, decay, states)
-            y[:, part] = _over_n(h, C[:, part])
-            state = h[-1].clone()
-        ctx.save_for_backward(u, dt, A_ND, B, C, torch.stack(starts))
-        ctx.chunk, ctx.has_initial = chunk, initial is not None
+        inputs = (u, dt, A, B, C, D, z, dt_bias)
+        y, final, starts = scan_forward(*inputs, dt_softplus, initial_state)
+        ctx.save_for_backward(starts, *inputs, initial_state)
+        ctx.dt_softplus = dt_softplus
         ctx.set_materialize_grads(False)
-        return y, state
+        return y, final
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gy: Tensor | None, gstate: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # once: checkpointing recomputes them when they are asked for
-        with torch.autocast(saved[0].device.type, enabled=False):
-            return _backward(ctx, saved, gy, gstate)
-
-
-def _backward(
-    ctx: Any, saved: tuple[Tensor, ...], gy: Tensor | None, gstate: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    """Chunks from the last to the first; in each, states forward again and their gradients back."""
-    u, dt, A_ND, B, C, starts = saved
-    need_u, need_dt, need_A, need_B, need_C, need_initial = ctx.needs_input_grad
-    batch, length, width = u.shape
-    n, chunk = A_ND.shape[0], ctx.chunk
-    if gy is None:
-        gy = torch.zeros_like(u)
-    gu, gdt = (torch.empty_like(u) if need else None for need in (need_u, need_dt))
-    gB, gC = (B.new_empty(B.shape) if need else None for need in (need_B, need_C))
-    gA = torch.zeros_like(A_ND) if need_A else None
-    buffers = [u.new_empty(min(chunk, length), batch, n, width) for _ in range(3)]
-    carry = u.new_zeros(batch, n, width) if gstate is None else gstate.contiguous().clone()
-    for index in reversed(range(len(starts))):
-        part = slice(index * chunk, min((index + 1) * chunk, length))
-        a, h = _states(u, dt, B, A_ND, starts[index], part, buffers[0], buffers[1])
-        g = gy[:, part]
-        if gC is not None:
-            gC[:, part] = _over_d(h, g)
-        # The gradient of each state: from its own output, and from the state after it.
-        gh = torch.mul(_rows(C, part)[..., None], _rows(g)[:, :, None], out=buffers[2][: len(a)])
-        gh[-1] += carry
-        for t in range(len(a) - 2, -1, -1):
-            torch.addcmul(gh[t], a[t + 1], gh[t + 1], out=gh[t])
-        torch.mul(a[0], gh[0], out=carry)
-        inner = _over_n(gh, B[:, part]) if gu is not None or gdt is not None else None
-        if gu is not None and inner is not None:
-            torch.mul(inner, dt[:, part], out=gu[:, part])
-        if gB is not None:
-            gB[:, part] = _over_d(gh, dt[:, part] * u[:, part])
-        if gdt is None and gA is None:
-            continue
-        # q = gradient of dt A, through exp: gh * h_{t-1} * exp(dt A).
-        a.mul_(gh)
-        a[1:].mul_(h[:-1])
-        a[0].mul_(starts[index])
-        if gA is not None:
-            gA += torch.mul(a, _rows(dt, part)[:, :, None], out=h).sum((0, 1))
-        if gdt is not None and inner is not None:
-            a.mul_(A_ND)
-            gdt[:, part] = a.sum(2).transpose(0, 1).addcmul_(inner, u[:, part])
-    return (
-        gu,
-        gdt,
-        None if gA is None else gA.t(),
-        gB,
-        gC,
-        carry if need_initial and ctx.has_initial else None,
-    )
-
-
-def _states(
-    u: Tensor,
-    dt: Tensor,
-    B: Tensor,
-    A_ND: Tensor,
-    before: Tensor,
-    part: slice,
-    decay: Tensor,
-    states: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """exp(dt A) and h of the steps `part`, both (T, B, N, D) in the given buffers."""
-    steps = part.stop - part.start
-    a, h = decay[:steps], states[:steps]
-    torch.mul(_rows(dt, part)[:, :, None], A_ND, out=a).exp_()
-    drive = _rows(dt[:, part] * u[:, part])
-    torch.mul(_rows(B, part)[..., None], drive[:, :, None], out=h)
-    for t in range(steps):
-        torch.addcmul(h[t], a[t], h[t - 1] if t else before, out=h[t])
-    return a, h
-
-
-def _rows(x: Tensor, part: slice | None = None) -> Tensor:
-    """(B, L, W) to (T, B, W), contiguous."""
-    return (x if part is None else x[:, part]).transpose(0, 1).contiguous()
-
-
-def _over_n(h_TBND: Tensor, C_BTN: Tensor) -> Tensor:
-    """Sum over N of states times C: (B, T, D)."""
-    steps, batch, n, width = h_TBND.shape
-    rows = _rows(C_BTN).view(steps * batch, 1, n)
-    y = torch.bmm(rows, h_TBND.view(steps * batch, n, width))
-    return y.view(steps, batch, width).transpose(0, 1)
-
-
-def _over_d(h_TBND: Tensor, g_BTD: Tensor) -> Tensor:
-    """Sum over D of states times g: (B, T, N)."""
-    steps, batch, n, width = h_TBND.shape
-    columns = _rows(g_BTD).view(steps * batch, width, 1)
-    y = torch.bmm(h_TBND.view(steps * batch, n, width), columns)
-    return y.view(steps, batch, n).transpose(0, 1)
-
-
-def _chunk_steps(u: Tensor, n: int) -> int:
-    budget = _CUDA_CHUNK if u.is_cuda else _CPU_CHUNK
-    row = max(1, u.shape[0] * u.shape[2] * n)
-    return max(1, min(32, u.shape[1], budget // row))
+    def backward(ctx: Any, gy: Tensor | None, gfinal: Tensor | None) -> tuple[Tensor | None, ...]:
+        starts, u, dt, A, B, C, D, z, dt_bias, initial_state = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        grads = scan_backward(
+            gy,
+            gfinal,
+            starts,
+            *(u, dt, A, B, C, D, z, dt_bias),
+            ctx.dt_softplus,
+            initial_state,
+            (*needs[:8], needs[9]),
+        )
+        return (*grads[:8], None, grads[8])
 
 
 def _wide(u: Tensor) -> torch.dtype:
