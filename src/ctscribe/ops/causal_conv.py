@@ -1,12 +1,19 @@
-"""The short causal convolution of Mamba, one filter a channel, with SiLU, in (B, L, D) layout."""
+"""The short causal convolution of Mamba, one filter a channel, with SiLU, in (B, L, D) layout.
+
+A registered operator of PyTorch, run by CUDA kernels (conv_cuda.py) or by plain PyTorch (the
+functions at the end of this file, which are the spec), as `backend` says.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad, silu
+
+from ctscribe.ops import backend as backends
+from ctscribe.ops import conv_cuda
 
 Activation = Literal["silu"] | None
 
@@ -19,6 +26,7 @@ def causal_conv1d(
     activation: Activation = ...,
     initial_state: Tensor | None = ...,
     return_final_state: Literal[False] = ...,
+    mask: Tensor | None = ...,
 ) -> Tensor: ...
 
 
@@ -31,6 +39,7 @@ def causal_conv1d(
     initial_state: Tensor | None = ...,
     *,
     return_final_state: Literal[True],
+    mask: Tensor | None = ...,
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -41,31 +50,211 @@ def causal_conv1d(
     activation: Activation = "silu",
     initial_state: Tensor | None = None,
     return_final_state: bool = False,
+    mask: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Every channel's own filter over the last K inputs; differentiable in every tensor.
 
     x: (B, L, D), L >= 1. weight: (D, K), its last column meets the newest input. bias: (D,).
-    initial_state: (B, K - 1, D), the inputs before x, zero if not given.
+    initial_state: (B, K - 1, D), the inputs before x, zero if not given. mask: (B, L), 0 or False
+    at padding, where inputs count as zero and outputs are zero.
     Returns (B, L, D) in x's dtype, and with `return_final_state` the last K - 1 inputs.
     Computed in fp32 (fp64 if x is). Raises ValueError, naming the argument, on a wrong shape.
     """
-    _check(x, weight, bias, activation, initial_state)
-    length, kernel = x.shape[1], weight.shape[1]
-    if initial_state is None:
-        past_BLD = pad(x, (0, 0, kernel - 1, 0))
+    _check(x, weight, bias, activation, initial_state, mask)
+    name = backends.pick(x.device, x.dtype)
+    if name != "cuda" or weight.shape[1] not in conv_cuda.TAPS:
+        name = "torch"
+    if initial_state is not None:
+        initial_state = initial_state.to(x.dtype)
+    seen = None if mask is None else mask.bool()
+    y: Tensor = _conv(x, weight, bias, initial_state, seen, activation == "silu", name)
+    if not return_final_state:
+        return y
+    if seen is not None:
+        x = x * seen[..., None]
+    past = weight.shape[1] - 1
+    if x.shape[1] >= past:
+        return y, x[:, x.shape[1] - past :]
+    before = x.new_zeros(len(x), past, x.shape[2]) if initial_state is None else initial_state
+    return y, torch.cat([before, x], 1)[:, x.shape[1] :]
+
+
+@torch.library.custom_op("ctscribe::causal_conv1d", mutates_args=())
+def _conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    mask: Tensor | None,
+    active: bool,
+    backend: str,
+) -> Tensor:
+    if backend == "torch" or x.numel() == 0:
+        return _plain(x, weight, bias, initial, mask, active)
+    return conv_cuda.conv_forward(
+        *_for_kernels(x, weight, bias), active, _contiguous(initial), mask
+    )
+
+
+@_conv.register_fake
+def _conv_fake(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    mask: Tensor | None,
+    active: bool,
+    backend: str,
+) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@torch.library.custom_op("ctscribe::causal_conv1d_backward", mutates_args=())
+def _conv_backward(
+    gy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    mask: Tensor | None,
+    active: bool,
+    needs: list[bool],
+    backend: str,
+) -> list[Tensor]:
+    """The gradients of x, weight, bias and initial that `needs` asks for; the others are empty."""
+    tensors = (x, weight, bias, initial)
+    grads: tuple[Tensor | None, ...]
+    if backend == "torch" or x.numel() == 0:
+        grads = _plain_backward(gy, x, weight, bias, initial, mask, active)
     else:
-        past_BLD = torch.cat([initial_state.to(x.dtype), x], 1)
-    with torch.autocast(x.device.type, enabled=False):
-        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-        taps = weight.to(wide).unbind(1)
-        inputs = past_BLD.to(wide)
-        y = inputs[:, :length] * taps[0]
-        for k in range(1, kernel):
-            y = torch.addcmul(y, inputs[:, k : k + length], taps[k])
-        if bias is not None:
-            y = y + bias.to(wide)
-        y = (silu(y) if activation else y).to(x.dtype)
-    return (y, past_BLD[:, length:]) if return_final_state else y
+        grads = conv_cuda.conv_backward(
+            gy.contiguous(),
+            *_for_kernels(x, weight, bias),
+            active,
+            _contiguous(initial),
+            mask,
+            need_weight=needs[1] or needs[2],
+            need_initial=needs[3],
+        )
+    return [
+        x.new_empty(0) if g is None or t is None or not n else g.to(t.dtype).contiguous()
+        for g, t, n in zip(grads, tensors, needs, strict=True)
+    ]
+
+
+@_conv_backward.register_fake
+def _conv_backward_fake(
+    gy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    mask: Tensor | None,
+    active: bool,
+    needs: list[bool],
+    backend: str,
+) -> list[Tensor]:
+    tensors = (x, weight, bias, initial)
+    return [
+        x.new_empty(0) if t is None or not n else t.new_empty(t.shape)
+        for t, n in zip(tensors, needs, strict=True)
+    ]
+
+
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.active, ctx.backend = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _differentiate(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
+    tensors = ctx.saved_tensors
+    needs = [bool(n) for n in ctx.needs_input_grad[:4]]
+    grads = _conv_backward(gy, *tensors, ctx.active, needs, ctx.backend)
+    wanted = (
+        g if n and t is not None else None for g, n, t in zip(grads, needs, tensors, strict=False)
+    )
+    return (*wanted, None, None, None)
+
+
+_conv.register_autograd(_differentiate, setup_context=_keep_for_backward)
+
+
+def _for_kernels(
+    x: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    return (
+        x if x.stride(-1) == 1 else x.contiguous(),
+        weight.float().contiguous(),
+        None if bias is None else bias.float().contiguous(),
+    )
+
+
+def _contiguous(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()
+
+
+def _plain(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    mask: Tensor | None,
+    active: bool,
+) -> Tensor:
+    """The convolution in PyTorch operations, in fp32 (fp64 if x is)."""
+    y = _filtered(_with_past(x, weight, initial, mask), weight, bias)
+    y = silu(y) if active else y
+    if mask is not None:
+        y = y * mask[..., None]
+    return y.to(x.dtype)
+
+
+def _plain_backward(
+    gy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    mask: Tensor | None,
+    active: bool,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, weight, bias and initial."""
+    length, taps = x.shape[1], weight.shape[1]
+    inputs = _with_past(x, weight, initial, mask)
+    g = gy.to(inputs.dtype)
+    if mask is not None:
+        g = g * mask[..., None]
+    if active:
+        g = torch.ops.aten.silu_backward(g, _filtered(inputs, weight, bias))
+    filters = weight.to(inputs.dtype).unbind(1)
+    ginputs = torch.zeros_like(inputs)
+    for k in range(taps):
+        ginputs[:, k : k + length].addcmul_(g, filters[k])
+    gweight = torch.stack([(g * inputs[:, k : k + length]).sum((0, 1)) for k in range(taps)], 1)
+    gx = ginputs[:, taps - 1 :]
+    if mask is not None:
+        gx = gx * mask[..., None]
+    return gx, gweight, g.sum((0, 1)), ginputs[:, : taps - 1]
+
+
+def _with_past(x: Tensor, weight: Tensor, initial: Tensor | None, mask: Tensor | None) -> Tensor:
+    """x with the K - 1 inputs before it, (B, K - 1 + L, D), in the dtype of the sums."""
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    inputs = x.to(wide)
+    if mask is not None:
+        inputs = inputs * mask[..., None]
+    if initial is None:
+        return pad(inputs, (0, 0, weight.shape[1] - 1, 0))
+    return torch.cat([initial.to(wide), inputs], 1)
+
+
+def _filtered(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    length = inputs.shape[1] - weight.shape[1] + 1
+    filters = weight.to(inputs.dtype).unbind(1)
+    y = inputs[:, :length] * filters[0]
+    for k in range(1, len(filters)):
+        y.addcmul_(inputs[:, k : k + length], filters[k])
+    return y if bias is None else y.add_(bias.to(y.dtype))
 
 
 def causal_conv1d_step(
@@ -91,6 +280,7 @@ def _check(
     bias: Tensor | None,
     activation: Activation,
     initial_state: Tensor | None,
+    mask: Tensor | None,
 ) -> None:
     if x.dim() != 3 or x.shape[1] < 1:
         raise ValueError(f"x must be (B, L, D) with L >= 1, not {tuple(x.shape)}")
@@ -104,3 +294,13 @@ def _check(
     past = (batch, weight.shape[1] - 1, width)
     if initial_state is not None and tuple(initial_state.shape) != past:
         raise ValueError(f"initial_state must be {past}, not {tuple(initial_state.shape)}")
+    if mask is not None and tuple(mask.shape) != (batch, x.shape[1]):
+        raise ValueError(f"mask must be {(batch, x.shape[1])}, not {tuple(mask.shape)}")
+    for name, tensor in (
+        ("weight", weight),
+        ("bias", bias),
+        ("initial_state", initial_state),
+        ("mask", mask),
+    ):
+        if tensor is not None and tensor.device != x.device:
+            raise ValueError(f"{name} is on {tensor.device}, but x is on {x.device}")

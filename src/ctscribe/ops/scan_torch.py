@@ -67,7 +67,7 @@ def scan_forward(
     """
     wide = _wide(u)
     batch, length, width = u.shape
-    chunks = _Chunks(A, batch, length, _count(A, batch, length), wide)
+    chunks = _Chunks(A, batch, length, chunk_count(A, batch, length), wide)
     starts = chunks.A_ND.new_empty(len(chunks.parts), batch, A.shape[1], width)
     if initial_state is None:
         starts[:1].zero_()
@@ -229,7 +229,7 @@ class _Chunks:
         return a, h
 
 
-def _count(A: Tensor, batch: int, length: int) -> int:
+def chunk_count(A: Tensor, batch: int, length: int) -> int:
     """How many chunks."""
     budget = CUDA_CHUNK if A.is_cuda else CPU_CHUNK
     steps = max(SHORTEST_CHUNK, budget // max(1, batch * A.numel()))

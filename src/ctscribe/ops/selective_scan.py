@@ -5,7 +5,9 @@
     y_t  = (h_t . C_t + D u_t) silu(z_t)                (B, D)
 
 `selective_scan_reference` is these lines and nothing else: the spec that every backend is tested
-against. `selective_scan` is the fast one, for CPU and CUDA tensors alike (see scan_torch).
+against. `selective_scan` is the fast one, a registered operator of PyTorch (to torch.compile,
+autocast, checkpointing, DDP and FSDP one operator with a gradient): by CUDA kernels (scan_cuda.py),
+by plain PyTorch (scan_torch.py) or by the official extension (scan_official.py), as `backend` says.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu, softplus
 
-from ctscribe.ops.scan_torch import scan_backward, scan_forward
+from ctscribe.ops import backend as backends
+from ctscribe.ops import scan_cuda, scan_official, scan_torch
+
+NAMES = scan_torch.NAMES  # of the tensors, in the order of the gradients
 
 
 @overload
@@ -75,10 +80,163 @@ def selective_scan(
     Raises ValueError, naming the argument, on a wrong shape or device.
     """
     _check(u, dt, A, B, C, D, z, dt_bias, initial_state)
-    y, state = _Scan.apply(  # type: ignore[no-untyped-call]
-        u, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state
-    )
+    tensors = (u, dt, A, B, C, D, z, dt_bias, initial_state)
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    name = backends.pick(u.device, _kernel_dtype(u, dt, B, C, z), A.shape[1])
+    y, state, _ = _scan(*tensors, dt_softplus, keep, name)
     return (y, state) if return_final_state else y
+
+
+@torch.library.custom_op("ctscribe::selective_scan", mutates_args=())
+def _scan(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    dt_softplus: bool,
+    keep: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y, the last state, and (with `keep`) what the backward pass starts from."""
+    if u.numel() == 0:
+        fake: tuple[Tensor, Tensor, Tensor] = _scan_fake(
+            u, dt, A, B, C, D, z, dt_bias, initial_state, dt_softplus, keep, backend
+        )
+        return fake
+    if backend == "torch":
+        y, state, starts = scan_torch.scan_forward(
+            u, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state
+        )
+        return y, state, starts if keep else starts.new_empty(0)
+    if backend == "mamba_ssm":
+        return scan_official.scan_forward(u, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state)
+    *inputs, start = _for_kernels(u, dt, A, B, C, D, z, dt_bias, initial_state)
+    y, state, starts = scan_cuda.scan_forward(*inputs, dt_softplus, start, keep=keep)  # type: ignore[arg-type,misc]
+    return y.to(u.dtype), state, starts
+
+
+@_scan.register_fake
+def _scan_fake(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    dt_softplus: bool,
+    keep: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch, length, width = u.shape
+    n = A.shape[1]
+    wide = torch.float64 if u.dtype == torch.float64 else torch.float32
+    state = u.new_empty(batch, width, n, dtype=wide)
+    shape: tuple[int, ...] = (0,)
+    if backend == "torch" and keep:
+        shape = (scan_torch.chunk_count(A, batch, length), batch, n, width)
+    elif backend == "mamba_ssm":
+        shape = scan_official.kept_shape(u, n)
+    elif keep:
+        shape = (batch, -(-length // scan_cuda.KEEP), width, n)
+    return u.new_empty(u.shape), state, u.new_empty(shape, dtype=wide)
+
+
+@torch.library.custom_op("ctscribe::selective_scan_backward", mutates_args=())
+def _scan_backward(
+    gy: Tensor | None,
+    gstate: Tensor | None,
+    starts: Tensor,
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    dt_softplus: bool,
+    needs: list[bool],
+    backend: str,
+) -> list[Tensor]:
+    """The gradients that `needs` asks for, in their inputs' dtypes; the others are empty."""
+    tensors = (u, dt, A, B, C, D, z, dt_bias, initial_state)
+    if u.numel() == 0:
+        grads = tuple(
+            None if t is None or not n else torch.zeros_like(t)
+            for t, n in zip(tensors, needs, strict=True)
+        )
+    elif backend == "torch":
+        grads = scan_torch.scan_backward(
+            gy, gstate, starts, *tensors[:8], dt_softplus, initial_state, tuple(needs)
+        )
+    elif backend == "mamba_ssm":
+        grads = scan_official.scan_backward(gy, gstate, starts, *tensors[:8], dt_softplus, needs)
+    else:
+        inputs = _for_kernels(*tensors)[:8]
+        gy = torch.zeros_like(u) if gy is None else gy
+        gy = _last_contiguous(gy).to(inputs[0].dtype)
+        gstate = None if gstate is None else gstate.contiguous()
+        grads = scan_cuda.scan_backward(gy, gstate, starts, *inputs, dt_softplus, needs)
+    return [
+        u.new_empty(0) if g is None or t is None or not n else g.to(t.dtype)
+        for g, t, n in zip(grads, tensors, needs, strict=True)
+    ]
+
+
+@_scan_backward.register_fake
+def _scan_backward_fake(
+    gy: Tensor | None,
+    gstate: Tensor | None,
+    starts: Tensor,
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+    dt_softplus: bool,
+    needs: list[bool],
+    backend: str,
+) -> list[Tensor]:
+    tensors = (u, dt, A, B, C, D, z, dt_bias, initial_state)
+    return [
+        u.new_empty(0) if t is None or not n else t.new_empty(t.shape)
+        for t, n in zip(tensors, needs, strict=True)
+    ]
+
+
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, dt_softplus, _, backend = inputs
+    ctx.save_for_backward(output[2], *tensors)
+    ctx.dt_softplus, ctx.backend = dt_softplus, backend
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(
+    ctx: Any, gy: Tensor | None, gstate: Tensor | None, _: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    starts, *tensors = ctx.saved_tensors  # once: checkpointing recomputes them when asked
+    needs = [bool(n) for n in ctx.needs_input_grad[:9]]
+    grads = _scan_backward(gy, gstate, starts, *tensors, ctx.dt_softplus, needs, ctx.backend)
+    wanted = (
+        g if n and t is not None else None for g, n, t in zip(grads, needs, tensors, strict=True)
+    )
+    return (*wanted, None, None, None)
+
+
+_scan.register_autograd(_differentiate, setup_context=_keep_for_backward)
 
 
 def selective_scan_reference(
@@ -132,43 +290,41 @@ def selective_scan_step(
     return _finish(y, u_w, D, z).to(u.dtype)
 
 
-class _Scan(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        u: Tensor,
-        dt: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor | None,
-        z: Tensor | None,
-        dt_bias: Tensor | None,
-        dt_softplus: bool,
-        initial_state: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        inputs = (u, dt, A, B, C, D, z, dt_bias)
-        y, final, starts = scan_forward(*inputs, dt_softplus, initial_state)
-        ctx.save_for_backward(starts, *inputs, initial_state)
-        ctx.dt_softplus = dt_softplus
-        ctx.set_materialize_grads(False)
-        return y, final
+def _for_kernels(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    initial_state: Tensor | None,
+) -> tuple[Any, ...]:
+    """As the kernels want them: activations in one dtype, the rest fp32, D and N contiguous."""
+    dtype = _kernel_dtype(u, dt, B, C, z)
+    return (
+        *(_last_contiguous(t.to(dtype)) for t in (u, dt)),
+        A.float().contiguous(),
+        *(_last_contiguous(t.to(dtype)) for t in (B, C)),
+        None if D is None else D.float().contiguous(),
+        None if z is None else _last_contiguous(z.to(dtype)),
+        None if dt_bias is None else dt_bias.float().contiguous(),
+        None if initial_state is None else initial_state.float().contiguous(),
+    )
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gy: Tensor | None, gfinal: Tensor | None) -> tuple[Tensor | None, ...]:
-        starts, u, dt, A, B, C, D, z, dt_bias, initial_state = ctx.saved_tensors
-        needs = ctx.needs_input_grad
-        grads = scan_backward(
-            gy,
-            gfinal,
-            starts,
-            *(u, dt, A, B, C, D, z, dt_bias),
-            ctx.dt_softplus,
-            initial_state,
-            (*needs[:8], needs[9]),
-        )
-        return (*grads[:8], None, grads[8])
+
+def _kernel_dtype(*tensors: Tensor | None) -> torch.dtype:
+    """The widest of the activations' dtypes."""
+    dtypes = [t.dtype for t in tensors if t is not None]
+    widest = dtypes[0]
+    for dtype in dtypes[1:]:
+        widest = torch.promote_types(widest, dtype)
+    return widest
+
+
+def _last_contiguous(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _wide(u: Tensor) -> torch.dtype:

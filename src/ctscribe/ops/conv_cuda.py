@@ -1,0 +1,92 @@
+"""The causal convolution by the kernels in `kernels/causal_conv.cu`."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ctscribe.ops import cuda
+from ctscribe.ops.scan_cuda import ELEMENTS
+
+FILE = "causal_conv.cu"
+TAPS = (2, 3, 4)  # filter widths that the kernels take
+_STEPS, _THREADS, _WIDE = 16, 128, 2
+
+
+def conv_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    silu: bool,
+    initial: Tensor | None,
+    mask: Tensor | None,
+) -> Tensor:
+    """y (B, L, D). x: its last dimension contiguous. weight, bias: fp32. mask: (B, L) bool."""
+    batch, length, width = x.shape
+    y = x.new_empty(batch, length, width)
+    kernel = cuda.load(FILE, "conv_forward", defines(x, weight, x, y), x.device)
+    kernel(
+        _grid(x),
+        _THREADS,
+        *(x, weight, bias, initial, mask, y, length, width, int(silu)),
+        *(x.stride(0), x.stride(1), y.stride(0), y.stride(1)),
+    )
+    return y
+
+
+def conv_backward(
+    gy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    silu: bool,
+    initial: Tensor | None,
+    mask: Tensor | None,
+    *,
+    need_weight: bool,
+    need_initial: bool,
+    dx: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of x, weight (D, K), bias (D,), both fp32, and initial (B, K - 1, D).
+
+    dx: a view (B, L, D) to write into, its last dimension contiguous.
+    """
+    batch, _, width = x.shape
+    taps = weight.shape[1]
+    dx = x.new_empty(x.shape) if dx is None else dx
+    grid = _grid(x)
+    dinitial = x.new_empty(batch, taps - 1, width) if need_initial else None
+    partial = weight.new_empty(grid[1], batch, width, taps + 1) if need_weight else None
+    kernel = cuda.load(FILE, "conv_backward", defines(x, weight, gy, x, dx), x.device)
+    kernel(
+        grid,
+        _THREADS,
+        *(gy, x, weight, bias, initial, mask, dx, dinitial, partial),
+        *(x.shape[1], width, int(silu), gy.stride(0), gy.stride(1)),
+        *(x.stride(0), x.stride(1), dx.stride(0), dx.stride(1)),
+    )
+    if partial is None:
+        return dx, None, None, dinitial
+    sums = partial.flatten(0, 1).sum(0)
+    return dx, sums[:, :taps], sums[:, taps], dinitial
+
+
+def defines(x: Tensor, weight: Tensor, *rows: Tensor) -> dict[str, str | int]:
+    """The variant of the kernels for these tensors."""
+    whole = _WIDE * x.element_size()
+    vector = x.shape[2] % _WIDE == 0 and all(
+        (t.data_ptr() | t.stride(0) * t.element_size() | t.stride(1) * t.element_size()) % whole
+        == 0
+        for t in rows
+    )
+    return {
+        "ELEMENT": ELEMENTS[x.dtype],
+        "TAPS": weight.shape[1],
+        "WIDE": _WIDE,
+        "STEPS": _STEPS,
+        "VECTOR": int(vector),
+    }
+
+
+def _grid(x: Tensor) -> tuple[int, int, int]:
+    batch, length, width = x.shape
+    return (-(-width // (_THREADS * _WIDE)), -(-length // _STEPS), batch)

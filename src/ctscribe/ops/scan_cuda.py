@@ -1,0 +1,241 @@
+"""The selective scan by the kernels in `kernels/selective_scan_*.cu`: tilings and launches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ctscribe.ops import cuda
+
+FORWARD_FILE, BACKWARD_FILE = "selective_scan_forward.cu", "selective_scan_backward.cu"
+SUM_FILE = "selective_scan_sum.cu"
+KEEP = 16  # steps between kept states: what the backward kernel holds in registers
+ELEMENTS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+_MANY = 12288  # channels of all sequences: with fewer, a GPU is filled by smaller pieces of work
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a kernel cuts up its work; the names are the ones in the .cu files."""
+
+    per_lane: int  # states of a channel that a thread holds
+    per_thread: int  # channels of a thread
+    channels: int  # channels of a block
+    tile: int  # time steps
+    min_blocks: int = 1  # on a multiprocessor: bounds the registers of a thread
+
+    def threads(self, states: int) -> int:
+        """Threads of a block."""
+        return self.channels // self.per_thread * (states // self.per_lane)
+
+    def wide(self, states: int) -> int:
+        """Neighbouring channels that a thread loads at once."""
+        return self.tile * self.channels // self.threads(states)
+
+    def wide_bc(self, states: int) -> int:
+        """Neighbouring values of B, and of C, that a thread loads at once."""
+        return self.tile * states // self.threads(states)
+
+    def defines(self, states: int) -> dict[str, str | int]:
+        """As preprocessor macros."""
+        return {
+            "STATES": states,
+            "PER_LANE": self.per_lane,
+            "PER_THREAD": self.per_thread,
+            "CHANNELS": self.channels,
+            "TILE": self.tile,
+        }
+
+
+# By N: for few channels, and for many. Measured on an H100 and an H200 with D 5120, N 16
+# (benchmarks/mamba.py): small pieces fill the GPU at batch 1, large ones load less a state.
+FORWARD = {
+    8: (Tiling(2, 1, 32, 32), Tiling(2, 1, 32, 32)),
+    16: (Tiling(2, 1, 16, 32), Tiling(2, 2, 32, 16)),
+    32: (Tiling(2, 2, 16, 32), Tiling(2, 2, 16, 32)),
+    64: (Tiling(4, 2, 8, 32), Tiling(4, 2, 8, 32)),
+}
+BACKWARD = {
+    8: (Tiling(2, 1, 16, KEEP, 4), Tiling(2, 1, 16, KEEP, 4)),
+    16: (Tiling(2, 1, 16, KEEP, 4), Tiling(2, 2, 32, KEEP, 3)),
+    32: (Tiling(2, 2, 16, KEEP, 2), Tiling(2, 2, 16, KEEP, 2)),
+    64: (Tiling(4, 2, 8, KEEP, 2), Tiling(4, 2, 8, KEEP, 2)),
+}
+
+
+def scan_forward(
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    dt_softplus: bool,
+    initial_state: Tensor | None,
+    *,
+    keep: bool = True,
+    write_y: bool = True,
+    write_final: bool = True,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y (B, L, D), the last state (B, D, N) fp32, and the states kept for `scan_backward`.
+
+    Shapes as in `selective_scan`. u, dt, z, B and C share one dtype of fp32, bf16 and fp16, with
+    their last dimension contiguous; the rest is fp32 and contiguous. What is not to be written
+    comes back empty.
+    """
+    batch, length, width = u.shape
+    states = A.shape[1]
+    y = u.new_empty((batch, length, width) if write_y else 0)
+    final = A.new_empty((batch, width, states) if write_final else 0)
+    starts = A.new_empty((batch, -(-length // KEEP), width, states) if keep else 0)
+    tiling = FORWARD[states][batch * width >= _MANY]
+    rows, tables = [u, dt] if z is None else [u, dt, z], [B, C]
+    kernel = cuda.load(
+        FORWARD_FILE,
+        "scan_forward",
+        {
+            "ELEMENT": ELEMENTS[u.dtype],
+            "KEEP": KEEP,
+            "VECTOR": _vector(tiling, states, width, rows, tables),
+            **tiling.defines(states),
+        },
+        u.device,
+    )
+    kernel(
+        (-(-width // tiling.channels), batch, 1),
+        tiling.threads(states),
+        *(u, dt, A, B, C, D, z, dt_bias, initial_state),
+        y if write_y else None,
+        final if write_final else None,
+        starts if keep else None,
+        *(length, width, int(dt_softplus)),
+        *_strides(u, dt, B, C, z),
+    )
+    return y, final, starts
+
+
+def scan_backward(
+    gy: Tensor,
+    gfinal: Tensor | None,
+    starts: Tensor,
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    dt_softplus: bool,
+    needs: Sequence[bool],
+    *,
+    dz: Tensor | None = None,
+    dB: Tensor | None = None,
+    dC: Tensor | None = None,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of u, dt, A, B, C, D, z, dt_bias and the initial state, those of `needs`.
+
+    Inputs as in `scan_forward`; gy (B, L, D) in their dtype, gfinal (B, D, N) fp32. dz (B, L, D),
+    dB and dC (B, L, N) may be views to write into, their last dimension contiguous. Gradients of
+    activations have the dtype of u, the others are fp32. Sums have a fixed order: equal from run
+    to run.
+    """
+    batch, length, width = u.shape
+    states = A.shape[1]
+    parameters = needs[2] or needs[5] or needs[7]
+    tiling = BACKWARD[states][batch * width >= _MANY]
+    blocks = -(-width // tiling.channels)
+    du, ddt = (
+        torch.empty_like(gy, memory_format=torch.contiguous_format) if n else None
+        for n in needs[:2]
+    )
+    if z is not None and needs[6] and dz is None:
+        dz = u.new_empty(batch, length, width)
+    partial = A.new_empty(blocks, batch, length, 2 * states)
+    dA = A.new_empty(batch, width, states) if parameters else None
+    dD, dbias = (A.new_empty(batch, width) if parameters else None for _ in range(2))
+    dinitial = A.new_empty(batch, width, states) if needs[8] else None
+    rows = [t for t in (gy, u, dt, z, dz) if t is not None]
+    kernel = cuda.load(
+        BACKWARD_FILE,
+        "scan_backward",
+        {
+            "ELEMENT": ELEMENTS[u.dtype],
+            "WITH_PARAMETERS": int(parameters),
+            "MIN_BLOCKS": tiling.min_blocks,
+            "VECTOR": _vector(tiling, states, width, rows, [B, C]),
+            **tiling.defines(states),
+        },
+        u.device,
+    )
+    kernel(
+        (blocks, batch, 1),
+        tiling.threads(states),
+        *(gy, u, dt, A, B, C, D, z, dt_bias, starts, gfinal),
+        *(du, ddt, dz, partial, dA, dD, dbias, dinitial),
+        *(length, width, int(dt_softplus)),
+        *_strides(gy, u, dt, B, C, z, dz),
+    )
+    if needs[3] or needs[4]:
+        dB = u.new_empty(batch, length, states) if dB is None else dB
+        dC = u.new_empty(batch, length, states) if dC is None else dC
+        _sum_partial(partial, dB, dC)
+    return (
+        du,
+        ddt,
+        None if dA is None else dA.sum(0),
+        dB,
+        dC,
+        None if dD is None else dD.sum(0),
+        dz,
+        None if dbias is None else dbias.sum(0),
+        dinitial,
+    )
+
+
+def _sum_partial(partial: Tensor, dB: Tensor, dC: Tensor) -> None:
+    blocks, batch, length, both = partial.shape
+    values = batch * length * both
+    kernel = cuda.load(SUM_FILE, "scan_sum", {"ELEMENT": ELEMENTS[dB.dtype]}, partial.device)
+    # One row stride serves all rows: the views of x_proj's gradient are (B L, width) underneath.
+    kernel(
+        (-(-values // 32), 1, 1),
+        256,
+        partial,
+        dB,
+        dC,
+        blocks,
+        values,
+        both // 2,
+        dB.stride(1),
+        dC.stride(1),
+    )
+
+
+def _strides(*tensors: Tensor | None) -> Iterator[int]:
+    """Batch and row stride of each, in the order of the kernels' arguments."""
+    for tensor in tensors:
+        yield 0 if tensor is None else tensor.stride(0)
+        yield 0 if tensor is None else tensor.stride(1)
+
+
+def _vector(
+    tiling: Tiling, states: int, width: int, rows: Sequence[Tensor], tables: Sequence[Tensor]
+) -> int:
+    """1 if every address that a thread loads from is aligned to what it loads at once."""
+    wide, wide_bc = tiling.wide(states), tiling.wide_bc(states)
+    if width % wide:
+        return 0
+    return int(all(_aligned(t, wide) for t in rows) and all(_aligned(t, wide_bc) for t in tables))
+
+
+def _aligned(tensor: Tensor, count: int) -> bool:
+    size = tensor.element_size()
+    whole = min(16, count * size)
+    batch, row = tensor.stride(0) * size, tensor.stride(1) * size
+    return (tensor.data_ptr() | batch | row) % whole == 0
