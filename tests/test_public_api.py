@@ -20,7 +20,8 @@ def test_names_of_the_package() -> None:
 def test_commands() -> None:
     app = typer.main.get_command(cli.app)
     assert sorted(app.commands) == [  # type: ignore[attr-defined]
-        *("clean", "demo", "evaluate", "excel", "fetch-sample", "info", "report", "split", "train")
+        *("clean", "demo", "doctor", "evaluate", "excel", "fetch-sample", "info", "report"),
+        *("split", "train"),
     ]
     train = app.commands["train"]  # type: ignore[attr-defined]
     assert sorted(train.commands) == ["align", "caption"]
@@ -49,6 +50,7 @@ def test_error_tree() -> None:
         "ImageError": "DataError",
         "CheckpointError": "CtscribeError",
         "GateError": "CtscribeError",
+        "KernelError": "CtscribeError",
         "GenerationError": "CtscribeError",
     }
     assert errors.CtscribeError.exit_code == 2

@@ -313,10 +313,10 @@ def info() -> None:
 
 @app.command("doctor")
 def doctor() -> None:
-    """Check Mamba's operators on this machine, and say what to install.
+    """Check Mamba's operators on this machine.
 
     Prints PyTorch, device, driver, NVRTC and backend, runs every operator forward and backward
-    against a reference, and times it. Exit code 1 if an operator is wrong.
+    against a reference, times it, and says what to install. Exit code 1 if an operator is wrong.
     """
     from ctscribe.ops.doctor import run_doctor
 

@@ -83,7 +83,7 @@ def test_the_key_changes_with_all_that_the_code_depends_on(
     keys.add(key(TYPE="float"))
     copy.with_name("more.cuh").touch()
     keys.add(key(TYPE="float"))
-    monkeypatch.setattr(nvrtc, "version", lambda: "13.0.88")
+    monkeypatch.setattr(nvrtc, "version", lambda: "99.0")
     keys.add(key(TYPE="float"))
     monkeypatch.setattr(nvrtc, "_OPTIONS", ("--std=c++17",))
     keys.add(key(TYPE="float"))
@@ -113,6 +113,14 @@ def test_a_compile_error_is_one_line_that_names_file_line_entry_and_target(copy:
     copy.with_name("common.cuh").write_text("#error not for this GPU\n", encoding="utf-8")
     with pytest.raises(KernelError, match=r"common\.cuh\(1\): catastrophic error.*not for this"):
         nvrtc.compile_for(copy, "scaled_silu", FLOAT, 86)
+
+
+def test_a_broken_installation_is_not_the_kernels_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = nvrtc.load_nvrtc()
+    broken = real.nvrtcResult.NVRTC_ERROR_BUILTIN_OPERATION_FAILURE
+    monkeypatch.setattr(real, "nvrtcCompileProgram", lambda *_: (broken,))
+    with pytest.raises(KernelError, match=r"BUILTIN_OPERATION_FAILURE\. Fix: pip install"):
+        nvrtc.compile_for(SILU, "scaled_silu", FLOAT, 86)
 
 
 def test_a_warning_that_speaks_of_errors_is_not_taken_for_one(copy: Path) -> None:

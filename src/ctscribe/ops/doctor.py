@@ -60,19 +60,19 @@ class Check:
 def run_doctor() -> bool:
     """Print the diagnosis; False if an operator is wrong or fails."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = Console(soft_wrap=True, markup=False, highlight=False)
     device = torch.device("cuda", torch.cuda.current_device()) if _has_gpu() else None
     for label, value in facts(device or torch.device("cpu")):
         console.print(f"{label}: {value}")
     checks = check_ops(device or torch.device("cpu"))
-    table = Table("算子 / op", "", "误差（限）/ error (limit)", "ms", "")
+    table = Table(Column("算子 / op", no_wrap=True), "", "误差 / error", "ms", "")
     for check in checks:
         table.add_row(
             f"{check.op} {check.direction}",
             str(check.dtype).removeprefix("torch."),
-            f"{check.error:.1e} ({LIMITS[check.dtype]:.0e})",
+            f"{check.error:.1e}, max {LIMITS[check.dtype]:.0e}",
             f"{check.ms:.3g}",
             "对 / right" if check.right else "错 / WRONG",
         )

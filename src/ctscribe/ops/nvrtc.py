@@ -87,10 +87,14 @@ def compile_source(source: Source, entry: str, defines: Defines, target: str) ->
         log = _text(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program)
         shown = log.decode(errors="replace").rstrip("\0").strip()
         if int(result) != 0:
+            ours = result == nvrtc.nvrtcResult.NVRTC_ERROR_COMPILATION
             raise KernelError(
                 f"{entry} does not compile for {target}: {_first_error(shown) or result.name}",
                 file=source.path,
-                fix="use the backend torch, which needs no kernel, and report this",
+                # Anything else, such as a part of NVRTC that is not found, is the installation's.
+                fix="use the backend torch, which needs no kernel, and report this"
+                if ours
+                else pip_command(),
             )
         if target.startswith("sm_"):
             return _text(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program), shown
