@@ -7,23 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ctscribe.ops import nvrtc
+from ctscribe.ops import conv_cuda, nvrtc, scan_cuda
 
 TABLE = Path(__file__).with_name("kernel_table.json")
-TOY = Path(__file__).parent / "kernels"
 REGISTERS_APART = 8  # between two versions of NVRTC; a GPU gives registers out in eights
 
 Variant = tuple[str | Path, str, dict[str, str | int]]
-
-
-def kernel_variants() -> Iterable[Variant]:
-    yield TOY / "silu.cu", "scaled_silu", {"TYPE": "float"}
 
 
 VARIANTS = {
@@ -32,7 +26,7 @@ VARIANTS = {
         entry,
         defines,
     )
-    for file, entry, defines in kernel_variants()
+    for file, entry, defines in (*scan_cuda.variants(), *conv_cuda.variants())
 }
 
 

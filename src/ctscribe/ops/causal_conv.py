@@ -231,10 +231,10 @@ def _plain_backward(
     for k in range(taps):
         ginputs[:, k : k + length].addcmul_(g, filters[k])
     gweight = torch.stack([(g * inputs[:, k : k + length]).sum((0, 1)) for k in range(taps)], 1)
-    gx = ginputs[:, taps - 1 :]
+    gx = ginputs[:, taps - 1 :].clone()
     if mask is not None:
-        gx = gx * mask[..., None]
-    return gx, gweight, g.sum((0, 1)), ginputs[:, : taps - 1]
+        gx *= mask[..., None]
+    return gx, gweight, g.sum((0, 1)), ginputs[:, : taps - 1].clone()
 
 
 def _with_past(x: Tensor, weight: Tensor, initial: Tensor | None, mask: Tensor | None) -> Tensor:

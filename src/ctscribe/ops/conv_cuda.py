@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor
 
 from ctscribe.ops import cuda
@@ -70,6 +72,13 @@ def conv_backward(
     return dx, sums[:, :taps], sums[:, taps], dinitial
 
 
+def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
+    """File, entry and macros of the kernels: the width that models have, and the least."""
+    for element, taps, vector in ((1, 4, 1), (0, 4, 0), (2, 2, 0)):
+        for entry in ("conv_forward", "conv_backward"):
+            yield FILE, entry, _defines(element, taps, vector)
+
+
 def defines(x: Tensor, weight: Tensor, *rows: Tensor) -> dict[str, str | int]:
     """The variant of the kernels for these tensors."""
     whole = _WIDE * x.element_size()
@@ -78,13 +87,11 @@ def defines(x: Tensor, weight: Tensor, *rows: Tensor) -> dict[str, str | int]:
         == 0
         for t in rows
     )
-    return {
-        "ELEMENT": ELEMENTS[x.dtype],
-        "TAPS": weight.shape[1],
-        "WIDE": _WIDE,
-        "STEPS": _STEPS,
-        "VECTOR": int(vector),
-    }
+    return _defines(ELEMENTS[x.dtype], weight.shape[1], int(vector))
+
+
+def _defines(element: int, taps: int, vector: int) -> dict[str, str | int]:
+    return {"ELEMENT": element, "TAPS": taps, "WIDE": _WIDE, "STEPS": _STEPS, "VECTOR": vector}
 
 
 def _grid(x: Tensor) -> tuple[int, int, int]:

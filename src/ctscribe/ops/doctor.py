@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import conv1d, silu
 
 from ctscribe.errors import KernelError
-from ctscribe.ops import code_cache, cuda, nvrtc
+from ctscribe.ops import backend, code_cache, cuda, nvrtc
 from ctscribe.ops.causal_conv import causal_conv1d
 from ctscribe.ops.selective_scan import selective_scan, selective_scan_reference
 
@@ -106,7 +106,7 @@ def facts(device: torch.device) -> list[tuple[str, str]]:
         ("设备 / device", name),
         ("驱动 / driver", driver_version() or "无 / none"),
         ("NVRTC", compiler),
-        ("后端 / backend", _backend(device)),
+        ("后端 / backend", backend.pick(device)),
         ("内存带宽 / memory bandwidth", f"{bandwidth(device):.0f} GB/s (copy, read + written)"),
     ]
 
@@ -213,10 +213,6 @@ def _wait(device: torch.device) -> None:
 
 def _has_gpu() -> bool:
     return torch.cuda.is_available()
-
-
-def _backend(device: torch.device) -> str:
-    return "torch"
 
 
 def _scan(

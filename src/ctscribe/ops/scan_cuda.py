@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,14 +68,7 @@ BACKWARD = {
 
 
 def scan_forward(
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
+    inputs: tuple[Any, ...],
     dt_softplus: bool,
     initial_state: Tensor | None,
     *,
@@ -84,10 +78,11 @@ def scan_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y (B, L, D), the last state (B, D, N) fp32, and the states kept for `scan_backward`.
 
-    Shapes as in `selective_scan`. u, dt, z, B and C share one dtype of fp32, bf16 and fp16, with
-    their last dimension contiguous; the rest is fp32 and contiguous. What is not to be written
-    comes back empty.
+    inputs: u, dt, A, B, C, D, z, dt_bias, shapes as in `selective_scan`. u, dt, z, B and C share one
+    dtype of fp32, bf16 and fp16, with their last dimension contiguous; the rest is fp32 and
+    contiguous. What is not to be written comes back empty.
     """
+    u, dt, A, B, C, D, z, dt_bias = inputs
     batch, length, width = u.shape
     states = A.shape[1]
     y = u.new_empty((batch, length, width) if write_y else 0)
@@ -98,12 +93,7 @@ def scan_forward(
     kernel = cuda.load(
         FORWARD_FILE,
         "scan_forward",
-        {
-            "ELEMENT": ELEMENTS[u.dtype],
-            "KEEP": KEEP,
-            "VECTOR": _vector(tiling, states, width, rows, tables),
-            **tiling.defines(states),
-        },
+        _forward_defines(tiling, states, u.dtype, _vector(tiling, states, width, rows, tables)),
         u.device,
     )
     kernel(
@@ -123,14 +113,7 @@ def scan_backward(
     gy: Tensor,
     gfinal: Tensor | None,
     starts: Tensor,
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
+    inputs: tuple[Any, ...],
     dt_softplus: bool,
     needs: Sequence[bool],
     *,
@@ -140,11 +123,12 @@ def scan_backward(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of u, dt, A, B, C, D, z, dt_bias and the initial state, those of `needs`.
 
-    Inputs as in `scan_forward`; gy (B, L, D) in their dtype, gfinal (B, D, N) fp32. dz (B, L, D),
-    dB and dC (B, L, N) may be views to write into, their last dimension contiguous. Gradients of
-    activations have the dtype of u, the others are fp32. Sums have a fixed order: equal from run
-    to run.
+    inputs: as in `scan_forward`. gy (B, L, D) in their dtype, gfinal (B, D, N) fp32.
+    dz (B, L, D), dB and dC (B, L, N) may be views to write into, their last dimension contiguous.
+    Gradients of activations have the dtype of u, the others are fp32. Sums have a fixed order:
+    equal from run to run.
     """
+    u, dt, A, B, C, D, z, dt_bias = inputs
     batch, length, width = u.shape
     states = A.shape[1]
     parameters = needs[2] or needs[5] or needs[7]
@@ -161,16 +145,11 @@ def scan_backward(
     dD, dbias = (A.new_empty(batch, width) if parameters else None for _ in range(2))
     dinitial = A.new_empty(batch, width, states) if needs[8] else None
     rows = [t for t in (gy, u, dt, z, dz) if t is not None]
+    vector = _vector(tiling, states, width, rows, [B, C])
     kernel = cuda.load(
         BACKWARD_FILE,
         "scan_backward",
-        {
-            "ELEMENT": ELEMENTS[u.dtype],
-            "WITH_PARAMETERS": int(parameters),
-            "MIN_BLOCKS": tiling.min_blocks,
-            "VECTOR": _vector(tiling, states, width, rows, [B, C]),
-            **tiling.defines(states),
-        },
+        _backward_defines(tiling, states, u.dtype, vector, int(parameters)),
         u.device,
     )
     kernel(
@@ -196,6 +175,39 @@ def scan_backward(
         None if dbias is None else dbias.sum(0),
         dinitial,
     )
+
+
+def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
+    """File, entry and macros of each kernel: for each N, and with N 16 for each dtype.
+
+    What needs checking for every architecture: alignment and dtype change little else.
+    """
+    common = [(n, torch.bfloat16, 1) for n in FORWARD]
+    for n, dtype, vector in [*common, (16, torch.float32, 0), (16, torch.float16, 0)]:
+        for tiling in dict.fromkeys(FORWARD[n]):
+            yield FORWARD_FILE, "scan_forward", _forward_defines(tiling, n, dtype, vector)
+        for tiling in dict.fromkeys(BACKWARD[n]):
+            yield BACKWARD_FILE, "scan_backward", _backward_defines(tiling, n, dtype, vector, 1)
+    yield (
+        BACKWARD_FILE,
+        "scan_backward",
+        _backward_defines(BACKWARD[16][0], 16, torch.bfloat16, 1, 0),
+    )
+    yield SUM_FILE, "scan_sum", {"ELEMENT": 1}
+
+
+def _forward_defines(
+    tiling: Tiling, states: int, dtype: torch.dtype, vector: int
+) -> dict[str, str | int]:
+    of_tensors = {"ELEMENT": ELEMENTS[dtype], "VECTOR": vector}
+    return {**of_tensors, "KEEP": KEEP, **tiling.defines(states)}
+
+
+def _backward_defines(
+    tiling: Tiling, states: int, dtype: torch.dtype, vector: int, parameters: int
+) -> dict[str, str | int]:
+    of_tensors = {"ELEMENT": ELEMENTS[dtype], "VECTOR": vector, "WITH_PARAMETERS": parameters}
+    return {**of_tensors, "MIN_BLOCKS": tiling.min_blocks, **tiling.defines(states)}
 
 
 def _sum_partial(partial: Tensor, dB: Tensor, dC: Tensor) -> None:

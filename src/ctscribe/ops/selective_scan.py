@@ -115,8 +115,8 @@ def _scan(
         return y, state, starts if keep else starts.new_empty(0)
     if backend == "mamba_ssm":
         return scan_official.scan_forward(u, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state)
-    *inputs, start = _for_kernels(u, dt, A, B, C, D, z, dt_bias, initial_state)
-    y, state, starts = scan_cuda.scan_forward(*inputs, dt_softplus, start, keep=keep)  # type: ignore[arg-type,misc]
+    ready = _for_kernels(u, dt, A, B, C, D, z, dt_bias, initial_state)
+    y, state, starts = scan_cuda.scan_forward(ready[:8], dt_softplus, ready[8], keep=keep)
     return y.to(u.dtype), state, starts
 
 
@@ -185,7 +185,7 @@ def _scan_backward(
         gy = torch.zeros_like(u) if gy is None else gy
         gy = _last_contiguous(gy).to(inputs[0].dtype)
         gstate = None if gstate is None else gstate.contiguous()
-        grads = scan_cuda.scan_backward(gy, gstate, starts, *inputs, dt_softplus, needs)
+        grads = scan_cuda.scan_backward(gy, gstate, starts, inputs, dt_softplus, needs)
     return [
         u.new_empty(0) if g is None or t is None or not n else g.to(t.dtype)
         for g, t, n in zip(grads, tensors, needs, strict=True)
