@@ -13,8 +13,7 @@ import transformers
 
 from tests.model.tiny import tokenizer
 
-OURS = ("mamba", "falcon_mamba")
-# By the name of transformers' configuration: its class, and whether layers are recurrent.
+OURS = ("Mamba", "FalconMamba")
 _ATTENTION: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -37,6 +36,7 @@ _QWEN3_5: dict[str, Any] = {
     "linear_key_head_dim": 8,
     "linear_value_head_dim": 8,
 }
+# By the name of the configuration's class.
 _SETTINGS: dict[str, dict[str, Any]] = {
     "Mamba": {"hidden_size": 24, "num_hidden_layers": 2, "state_size": 8},
     "FalconMamba": {"hidden_size": 24, "num_hidden_layers": 2, "state_size": 8},
@@ -97,6 +97,29 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "chunk_size": 8,
         "adapter_rank": 4,
     },
+    "Zamba": {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "num_hidden_layers": 6,
+        "attn_layer_period": 3,
+        "attn_layer_offset": 1,
+        "mamba_d_state": 8,
+        "n_mamba_heads": 2,
+        "use_mamba_kernels": False,
+    },
+    "Jamba": {
+        **_ATTENTION,
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "expert_layer_period": 2,
+        "expert_layer_offset": 1,
+        "num_experts": 2,
+        "mamba_d_state": 8,
+        "mamba_dt_rank": 4,
+        "use_mamba_kernels": False,
+    },
     "Qwen3_5Text": _QWEN3_5,
     "Qwen3": {**_ATTENTION, "head_dim": 8},
     "Llama": _ATTENTION,
@@ -104,6 +127,15 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "Gemma": {**_ATTENTION, "head_dim": 8},
 }
 NAMES = tuple(_SETTINGS)
+_QWEN3_5_EYES: dict[str, Any] = {
+    "depth": 1,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_heads": 4,
+    "out_hidden_size": 32,
+    "patch_size": 4,
+    "num_position_embeddings": 16,
+}
 
 
 def settings(name: str, **changes: Any) -> Any:
@@ -130,3 +162,11 @@ def stock(name: str, **changes: Any) -> Any:
     torch.manual_seed(0)
     auto: Any = transformers.AutoModelForCausalLM
     return shaken(auto.from_config(settings(name, **changes)))
+
+
+def qwen3_5_with_eyes() -> Any:
+    """The whole of Qwen 3.5 as its folders hold it: a language model and an encoder of images."""
+    torch.manual_seed(0)
+    text = settings("Qwen3_5Text").to_dict()
+    whole: Any = transformers.Qwen3_5Config(text_config=text, vision_config=_QWEN3_5_EYES)
+    return shaken(transformers.Qwen3_5ForConditionalGeneration(whole))

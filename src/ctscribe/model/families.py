@@ -1,7 +1,7 @@
 """What differs between the families of language models that run through transformers' own code.
 
 Visual tokens go in as embeddings, in training and in writing, so a family must take embeddings
-exactly as it takes the ids that they stand for. Where one does not of itself, what it lacks is here.
+exactly as it takes the ids that they stand for. What a family lacks for that is here.
 """
 
 from __future__ import annotations
@@ -57,10 +57,11 @@ def generate_from_embeds(model: nn.Module) -> None:
     Hybrid families hand embeddings on but do not name them where `generate` looks for the name.
     The sampling settings that a model's folder may hold are put away: ours are the ones that count.
     """
-    from transformers import GenerationConfig
+    import transformers
 
     causal: Any = model
-    causal.generation_config = GenerationConfig()
+    neutral: Any = transformers.GenerationConfig
+    causal.generation_config = neutral()
     prepare = causal.prepare_inputs_for_generation
     if "inputs_embeds" not in inspect.signature(prepare).parameters:
         causal.prepare_inputs_for_generation = MethodType(_prepare, causal)

@@ -65,8 +65,10 @@ class LLM(nn.Module):
         """Root mean square of what `embed` gives for text: the scale of what the model reads."""
         ids = (~self.unused_ids()).nonzero()[:, 0].to(self.device)
         with torch.no_grad():
-            squares = [self.embed(part).float().square().mean(1).sum() for part in ids.split(_ROWS)]
-        return float((torch.stack(squares).sum() / len(ids)).sqrt())
+            squares = torch.zeros((), device=self.device)
+            for start in range(0, len(ids), _ROWS):
+                squares += self.embed(ids[start : start + _ROWS]).float().square().mean(1).sum()
+        return float((squares / len(ids)).sqrt())
 
     @property
     def _table(self) -> nn.Embedding:
@@ -221,8 +223,8 @@ def load_llm(
     load_in_8bit, load_in_4bit: of the large linear layers; need CUDA and bitsandbytes.
 
     Raises CheckpointError if the folder is missing (nothing is ever downloaded), or lacks its
-    config, tokenizer or weights, or they are damaged, or its family takes no embeddings; ConfigError
-    if 8 or 4 bits are not possible.
+    config, tokenizer or weights, or they are damaged, or its family does not take embeddings as it
+    takes ids; ConfigError if 8 or 4 bits are not possible.
     """
     folder = _check_folder(path)
     options: dict[str, Any] = {"dtype": dtype or _default_dtype(device)}
