@@ -53,7 +53,7 @@ def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
         stub = types.ModuleType(module)  # the real ones take seconds to import
         setattr(stub, function, seen.append)
         monkeypatch.setitem(sys.modules, module, stub)
-    for name in ("MAMBA_MODEL", "STAGE2_EPOCHS", "LOW_VRAM", "LLM_8BIT"):
+    for name in ("MAMBA_MODEL", "STAGE2_EPOCHS", "LOW_VRAM", "LLM_8BIT", "LLM_4BIT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return seen

@@ -162,6 +162,8 @@ def test_environment_of_the_launchers(tmp_path: Path) -> None:
     low = resolve(CaptionConfig, {}, none, {"LOW_VRAM": "1", "LLM_8BIT": "1", "STAGE2_EPOCHS": "7"})
     assert (low.model.max_visual_tokens, low.max_text_len) == (64, 256)
     assert low.llm_8bit
+    assert not low.llm_4bit
+    assert resolve(CaptionConfig, {}, none, {"LLM_4BIT": "1"}).llm_4bit
     assert low.epochs == 7
     off = resolve(CaptionConfig, {}, none, {"LOW_VRAM": "0", "LLM_8BIT": "0", "STAGE2_EPOCHS": ""})
     assert off == CaptionConfig()

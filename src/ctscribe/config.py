@@ -280,6 +280,9 @@ class CaptionConfig(Config):
     llm_8bit: bool = setting(
         False, "Load the language model in 8 bits (CUDA and bitsandbytes).", env="LLM_8BIT"
     )
+    llm_4bit: bool = setting(
+        False, "Load it in 4 bits instead (CUDA and bitsandbytes).", env="LLM_4BIT"
+    )
     gradient_checkpointing: bool = setting(
         True, "Recompute the language model's activations: slower, much less memory."
     )
@@ -334,6 +337,9 @@ class ReportConfig(Config):
     llm_device: Device = setting("auto", "Where the language model runs; auto takes the GPU.")
     llm_8bit: bool = setting(
         False, "Load the language model in 8 bits (CUDA and bitsandbytes).", env="LLM_8BIT"
+    )
+    llm_4bit: bool = setting(
+        False, "Load it in 4 bits instead (CUDA and bitsandbytes).", env="LLM_4BIT"
     )
     repetition_penalty: float = setting(
         1.0, "Above 1 makes repeated tokens less likely.", low=0.5, high=2.0

@@ -20,10 +20,11 @@ def tokenizer() -> Any:
     return train_tokenizer([s.answer for s in samples], 700)
 
 
-def stock_mamba(layers: int = 2, *, use_bias: bool = False) -> Any:
-    """transformers' own, fp32, eval."""
+def stock_mamba(layers: int = 2, *, use_bias: bool = False, name: str = "Mamba") -> Any:
+    """transformers' own, fp32, eval; `name` may be FalconMamba as well."""
     torch.manual_seed(0)
-    config: Any = transformers.MambaConfig(
+    kind: Any = getattr(transformers, f"{name}Config")
+    config = kind(
         vocab_size=len(tokenizer()) + 9,
         hidden_size=24,
         num_hidden_layers=layers,
@@ -32,9 +33,10 @@ def stock_mamba(layers: int = 2, *, use_bias: bool = False) -> Any:
         eos_token_id=tokenizer().eos_token_id,
         pad_token_id=tokenizer().pad_token_id,
     )
-    model: Any = transformers.MambaForCausalLM(config)
+    auto: Any = transformers.AutoModelForCausalLM
+    model = auto.from_config(config)
     for parameter in model.parameters():  # away from the special values of the initialisation
-        parameter.data += 0.05 * torch.randn_like(parameter)
+        parameter.data += 0.2 * torch.randn_like(parameter)
     return model.eval()
 
 

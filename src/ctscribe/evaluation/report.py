@@ -42,7 +42,12 @@ def run_report(config: ReportConfig) -> ReportPage:
     device = setup.pick_device(config.llm_device)
     volume = read_volume(config.image)
     vlm, provenance = open_vlm(
-        config.checkpoint, config.mamba_model, device, stage="caption", in_8bit=config.llm_8bit
+        config.checkpoint,
+        config.mamba_model,
+        device,
+        stage="caption",
+        in_8bit=config.llm_8bit,
+        in_4bit=config.llm_4bit,
     )
     wanted = config.max_visual_tokens
     if wanted is not None and wanted != provenance.max_visual_tokens:

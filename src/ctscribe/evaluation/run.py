@@ -124,7 +124,13 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
 
 
 def open_vlm(
-    checkpoint: Path, mamba_model: Path | None, device: str, *, stage: str, in_8bit: bool = False
+    checkpoint: Path,
+    mamba_model: Path | None,
+    device: str,
+    *,
+    stage: str,
+    in_8bit: bool = False,
+    in_4bit: bool = False,
 ) -> tuple[VLM, Provenance]:
     """A trained model and what it says of itself.
 
@@ -141,7 +147,7 @@ def open_vlm(
         )
     recorded = provenance.llm["name"]
     folder = mamba_model or (None if recorded == "bundled" else Path(recorded))
-    llm = setup.open_llm(ModelConfig(mamba_model=folder), device, in_8bit=in_8bit)
+    llm = setup.open_llm(ModelConfig(mamba_model=folder), device, in_8bit=in_8bit, in_4bit=in_4bit)
     setup.check_llm(provenance.llm, llm, folder, checkpoint)
     setup.add_lora(llm, int(provenance.settings.get("lora_rank", 0)), adapters, checkpoint)
     return VLM(vision.to(device), llm).eval(), provenance

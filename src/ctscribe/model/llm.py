@@ -5,6 +5,7 @@ Prompt layout everywhere: [visual tokens] + tokens(question + "\\n") + tokens(an
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import math
@@ -18,12 +19,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ctscribe.errors import CheckpointError, ConfigError
+from ctscribe.model import families
 from ctscribe.model.mamba import is_mamba, use_our_mixers
 
 IGNORED = -100  # label of positions without loss
 OUR_PATH = "ctscribe selective scan (PyTorch loop)"
-THEIR_PATH = "transformers"
 _TEXT_BATCH = 64
+# dt_proj is small and its rounding changes every step; lm_head is tied to the embeddings.
+_UNQUANTISED = ["dt_proj", "lm_head"]
+_ROWS = 8192  # of the embedding table at a time
 _log = logging.getLogger(__name__)
 
 
@@ -38,6 +42,7 @@ class LLM(nn.Module):
         self.eos_id: int = tokenizer.eos_token_id
         pad = tokenizer.pad_token_id
         self.pad_id: int = self.eos_id if pad is None else pad
+        self._scale = families.embed_scale(self.base)
 
     @property
     def base(self) -> Any:
@@ -57,17 +62,26 @@ class LLM(nn.Module):
 
     @property
     def embedding_rms(self) -> float:
-        """Root mean square of the embeddings that text uses: the scale of what the model reads."""
-        rows = self._table.weight.detach()[~self.unused_ids().to(self.device)]
-        return float(rows.float().square().mean().sqrt())
+        """Root mean square of what `embed` gives for text: the scale of what the model reads."""
+        ids = (~self.unused_ids()).nonzero()[:, 0].to(self.device)
+        with torch.no_grad():
+            squares = torch.zeros((), device=self.device)
+            for start in range(0, len(ids), _ROWS):
+                squares += self.embed(ids[start : start + _ROWS]).float().square().mean(1).sum()
+        return float((squares / len(ids)).sqrt())
 
     @property
     def _table(self) -> nn.Embedding:
         return self.base.get_input_embeddings()  # type: ignore[no-any-return]
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Token ids (...) to input embeddings (..., width)."""
-        return self._table(ids)  # type: ignore[no-any-return]
+        """Token ids (...) to embeddings (..., width), as the model takes them for `inputs_embeds`.
+
+        Whatever stands beside them, such as visual tokens, belongs at their scale: some families
+        multiply their table's rows on the way.
+        """
+        rows = self._table(ids)
+        return rows if self._scale == 1 else rows * self._scale  # type: ignore[no-any-return]
 
     def unused_ids(self) -> Tensor:
         """(vocabulary rows,) bool: rows without a token (models round their size up)."""
@@ -166,9 +180,17 @@ class LLM(nn.Module):
         """Recompute each block's activations in the backward pass, or keep them.
 
         transformers honours this in training mode only; just the blocks' own flag is set, so that
-        dropout stays off.
+        dropout stays off. Raises ConfigError if the family cannot.
         """
         model: Any = self.base
+        if not model.supports_gradient_checkpointing:
+            if not on:
+                return
+            raise ConfigError(
+                f"language models of the family {families.family(model)} cannot recompute their "
+                "activations",
+                fix="give --no-gradient-checkpointing",
+            )
         name = "enable" if on else "disable"
         switch = getattr(model, f"activation_checkpointing_{name}", None)
         switch = switch or getattr(model, f"gradient_checkpointing_{name}")  # before 5.20
@@ -193,19 +215,26 @@ def load_llm(
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
     load_in_8bit: bool = False,
+    load_in_4bit: bool = False,
 ) -> LLM:
-    """Load a frozen language model from a local folder; Mamba-1 runs on our ops.
+    """Load a frozen language model from a local folder; Mamba and Falcon-Mamba run on our ops.
 
     dtype: of the weights; left out, fp32 on a CPU and the stored one elsewhere.
-    load_in_8bit: needs CUDA and bitsandbytes.
+    load_in_8bit, load_in_4bit: of the large linear layers; need CUDA and bitsandbytes.
 
     Raises CheckpointError if the folder is missing (nothing is ever downloaded), or lacks its
-    config, tokenizer or weights, or they are damaged; ConfigError if 8 bits are not possible.
+    config, tokenizer or weights, or they are damaged, or its family does not take embeddings as it
+    takes ids; ConfigError if 8 or 4 bits are not possible.
     """
     folder = _check_folder(path)
     options: dict[str, Any] = {"dtype": dtype or _default_dtype(device)}
-    if load_in_8bit:
-        options |= _eight_bit(device)
+    if load_in_8bit or load_in_4bit:
+        if load_in_8bit and load_in_4bit:
+            raise ConfigError(
+                "llm_8bit and llm_4bit are both on",
+                fix="give one; --no-llm-8bit and --no-llm-4bit overrule the environment",
+            )
+        options |= _quantised(4 if load_in_4bit else 8, device)
     import transformers
 
     auto: Any = transformers.AutoModelForCausalLM
@@ -227,10 +256,14 @@ def load_llm(
     ours = is_mamba(model)
     if ours:
         use_our_mixers(model)
-    if not load_in_8bit:
+    if not (load_in_8bit or load_in_4bit):
         model.to(device)
     model.eval().requires_grad_(False)
-    llm = LLM(model, tokenizer, OUR_PATH if ours else THEIR_PATH)
+    families.generate_from_embeds(model)
+    if not ours:
+        with quiet_transformers():
+            families.check_embeds(model, model.get_input_embeddings(), folder)
+    llm = LLM(model, tokenizer, OUR_PATH if ours else families.transformers_path(model))
     _log.info("language model %s (%s) runs on: %s", folder, model.config.model_type, llm.path_name)
     return llm
 
@@ -315,22 +348,31 @@ def _default_dtype(device: str | torch.device) -> Any:
     return torch.float32 if torch.device(device).type == "cpu" else "auto"
 
 
-def _eight_bit(device: str | torch.device) -> dict[str, Any]:
-    import importlib.util
-
-    if torch.device(device).type != "cuda" or not torch.cuda.is_available():
-        raise ConfigError("llm_8bit needs a CUDA device", fix="leave --llm-8bit out on a CPU")
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError("llm_8bit needs bitsandbytes", fix="pip install bitsandbytes")
+def _quantised(bits: int, device: str | torch.device) -> dict[str, Any]:
+    _check_quantisable(bits, device)
     import transformers
 
-    # dt_proj is small and its rounding changes every step size; lm_head is tied to the embeddings.
-    skip = ["dt_proj", "lm_head"]
     config: Any = transformers.BitsAndBytesConfig
-    settings = config(load_in_8bit=True, llm_int8_skip_modules=skip)
+    settings = config(
+        load_in_8bit=bits == 8,
+        load_in_4bit=bits == 4,
+        llm_int8_skip_modules=_UNQUANTISED,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
     # At every product of every layer it says that it computes in fp16, which is what it is for.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     return {"quantization_config": settings, "device_map": {"": torch.device(device)}}
+
+
+def _check_quantisable(bits: int, device: str | torch.device) -> None:
+    # bitsandbytes does run on a CPU, but takes a minute for the gradient of one layer in 4 bits.
+    if torch.device(device).type != "cuda" or not torch.cuda.is_available():
+        raise ConfigError(
+            f"llm_{bits}bit needs a CUDA device", fix=f"leave --llm-{bits}bit out on a CPU"
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(f"llm_{bits}bit needs bitsandbytes", fix="pip install bitsandbytes")
 
 
 @contextmanager

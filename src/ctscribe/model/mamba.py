@@ -1,4 +1,4 @@
-"""transformers' Mamba-1 on our ops: the mixer of each layer, and decoding with a static state.
+"""transformers' Mamba and Falcon-Mamba on our ops: each layer's mixer, and decoding.
 
 `use_our_mixers` replaces the mixer of each layer of one model instance; nothing of transformers is
 changed, and weights keep their names. `MambaDecoder` then runs the layers without transformers'
@@ -18,12 +18,13 @@ from ctscribe.ops.selective_scan import selective_scan, selective_scan_step
 
 
 def is_mamba(model: nn.Module) -> bool:
-    """Whether a transformers model is Mamba-1, whose mixers we run ourselves."""
-    return getattr(getattr(model, "config", None), "model_type", None) == "mamba"
+    """Whether a transformers model is Mamba-1 or Falcon-Mamba, whose mixers we run ourselves."""
+    family = getattr(getattr(model, "config", None), "model_type", None)
+    return family in ("mamba", "falcon_mamba")
 
 
 def use_our_mixers(model: nn.Module) -> int:
-    """Replace the mixer of every layer of a MambaForCausalLM in place; returns how many."""
+    """Replace the mixer of every layer of a model that `is_mamba` in place; returns how many."""
     layers: Any = model.get_submodule("backbone.layers")
     for layer in layers:
         layer.mixer = ScanMixer(layer.mixer)
@@ -31,10 +32,11 @@ def use_our_mixers(model: nn.Module) -> int:
 
 
 class ScanMixer(nn.Module):
-    """The parts of transformers' MambaMixer, computed by our ops: (B, L, W) to (B, L, W).
+    """The parts of transformers' mixer, computed by our ops: (B, L, W) to (B, L, W).
 
-    Mamba paper section 3.4, figure 3. Unlike transformers', a second chunk of a prompt goes on from
-    the state of the first.
+    Mamba paper section 3.4, figure 3; Falcon-Mamba (Zuo et al. 2024) divides dt, B and C by their
+    root mean square. Unlike transformers', a second chunk of a prompt goes on from the state of the
+    first.
     """
 
     in_proj: nn.Module
@@ -55,6 +57,7 @@ class ScanMixer(nn.Module):
         self.layer_idx: int = parts.layer_idx
         self.rank: int = parts.time_step_rank
         self.state_size: int = parts.ssm_state_size
+        self.rms_eps: float | None = getattr(parts, "rms_eps", None)  # Falcon-Mamba alone has it
         self.train(mixer.training)
 
     def forward(
@@ -138,10 +141,16 @@ class ScanMixer(nn.Module):
     def _select(self, u: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """dt before its bias, the bias, B and C, from the convolution's output."""
         low, B, C = self.x_proj(u).split([self.rank, self.state_size, self.state_size], -1)
+        if self.rms_eps is not None:
+            low, B, C = (self._normed(part, self.rms_eps) for part in (low, B, C))
         if type(self.dt_proj) is nn.Linear:
             # The bias is added in fp32 inside the scan: bf16 would round small steps away.
             return nn.functional.linear(low, self.dt_proj.weight), self.dt_proj.bias, B, C
         return self.dt_proj(low), None, B, C  # wrapped by LoRA or quantised
+
+    @staticmethod
+    def _normed(x: Tensor, eps: float) -> Tensor:
+        return nn.functional.rms_norm(x.float(), x.shape[-1:], eps=eps).to(x.dtype)
 
 
 @dataclass

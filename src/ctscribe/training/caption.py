@@ -147,7 +147,7 @@ def run_caption(config: CaptionConfig) -> Path:
         )
     vision, before, adapters = load_vision(start)
     _check_start(config, vision, before, start, goes_on)
-    llm = setup.open_llm(config.model, device, in_8bit=config.llm_8bit)
+    llm = setup.open_llm(config.model, device, in_8bit=config.llm_8bit, in_4bit=config.llm_4bit)
     setup.check_llm(before.llm, llm, config.model.mamba_model, start)
     setup.add_lora(llm, config.lora_rank, adapters, start)
     llm.checkpoint_blocks(config.gradient_checkpointing)

@@ -37,9 +37,16 @@ def pick_device(name: str) -> str:
     return name
 
 
-def open_llm(config: ModelConfig, device: str, *, in_8bit: bool = False) -> LLM:
+def open_llm(
+    config: ModelConfig, device: str, *, in_8bit: bool = False, in_4bit: bool = False
+) -> LLM:
     """The language model of the settings: a local folder, or the bundled one."""
-    return load_llm(config.mamba_model or bundled("llm"), device=device, load_in_8bit=in_8bit)
+    return load_llm(
+        config.mamba_model or bundled("llm"),
+        device=device,
+        load_in_8bit=in_8bit,
+        load_in_4bit=in_4bit,
+    )
 
 
 def open_encoder(config: ModelConfig) -> tuple[Encoder, str]:
@@ -108,7 +115,7 @@ def check_llm(recorded: dict[str, Any], llm: LLM, folder: Path | None, checkpoin
 
 
 def add_lora(llm: LLM, rank: int, adapters: dict[str, Tensor], file: Path) -> None:
-    """Put LoRA of `rank` on the language model's in_proj and x_proj; 0 leaves it frozen.
+    """Put LoRA of `rank` on the language model's input projections; 0 leaves it frozen.
 
     `adapters` are those of the checkpoint that training goes on from, {} at the start.
     Raises CheckpointError if the checkpoint has adapters and the rank is 0, or they do not fit.
@@ -124,7 +131,8 @@ def add_lora(llm: LLM, rank: int, adapters: dict[str, Tensor], file: Path) -> No
     from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 
     # PEFT refuses out_proj and conv1d on Mamba: their fused kernels bypass the module.
-    targets = ["in_proj", "x_proj"]
+    # in_proj and x_proj are those of recurrent layers, the others those of attention.
+    targets = ["in_proj", "x_proj", "q_proj", "v_proj"]
     inject_adapter_in_model(
         LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets), llm.model
     )
