@@ -54,7 +54,7 @@ class Runner:
         self.picker = kind(rules, texts, room, unused, llm.eos_id, llm.pad_id)
         self.state = like.allocate(rows)
         self._row_of = torch.arange(texts, device=self.device).repeat_interleave(rules.num_beams)
-        self._used: torch.cuda.Event | None = None  # when the last use of the buffers ends
+        self._used: Any = None  # when the last use of the buffers ends
         self.graph: torch.cuda.CUDAGraph | None = None
         if graph:
             self._capture()
@@ -81,17 +81,15 @@ class Runner:
 
         On CUDA the host looks every `every` steps, and at the block before the last one enqueued.
         """
-        on_cuda = self.device.type == "cuda"
-        every = every if on_cuda else 1
+        every, behind = _pace(self.device, every)
         blocks: deque[_Block] = deque()
         for start in range(0, limit, every):
             stop = min(start + every, limit)
             for _ in range(max(start, 1), stop):  # `start` has chosen the first
                 self.step()
             blocks.append(_Block(self.picker, start, stop))
-            if on_cuda:
-                self._used = blocks[-1].ready
-            if len(blocks) > on_cuda:
+            self._used = blocks[-1].ready
+            if len(blocks) > behind:
                 tokens, ended = blocks.popleft().read()
                 yield tokens
                 if ended:
@@ -124,6 +122,11 @@ class Runner:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._operations()
             self.graph = graph
+
+
+def _pace(device: torch.device, every: int) -> tuple[int, int]:
+    """Steps between two looks of the host, and how many blocks behind it looks."""
+    return (every, 1) if device.type == "cuda" else (1, 0)
 
 
 class _Block:
@@ -166,7 +169,7 @@ def runner(
     8-bit layers, which ask the device for values.
     """
     texts, room = len(like.conv[0]), -(-limit // _ROOM) * _ROOM
-    if llm.device.type != "cuda" or not graph or getattr(llm.base, "is_loaded_in_8bit", False):
+    if not (graph and _can_capture(llm)):
         yield Runner(llm, decoder, like, rules, texts, room, graph=False)
         return
     key = (rules, texts, room, fingerprint(llm.model))
@@ -177,6 +180,10 @@ def runner(
         yield found
     finally:
         _keep(llm, key, found)
+
+
+def _can_capture(llm: LLM) -> bool:
+    return llm.device.type == "cuda" and not getattr(llm.base, "is_loaded_in_8bit", False)
 
 
 def fingerprint(model: nn.Module) -> int:
