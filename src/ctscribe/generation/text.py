@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,7 @@ from ctscribe.model.llm import LLM
 
 FinishReason = Literal["stop", "length", "empty"]
 _UNDECODABLE = "\ufffd"
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,15 @@ class Writing:
 
     def result(self) -> Generated:
         """The text as a whole."""
-        text = self._llm.decode(self._tokens)
-        found = [at for s in self._stop if (at := text.find(s)) >= 0]
-        ended = self._ended or bool(found)
-        text = (text[: min(found)] if found else text).strip()
+        tokens = self._tokens
+        text = self._llm.decode(tokens)
+        cut = self._find(text)
+        while cut is not None and self._find(self._llm.decode(tokens[:-1])) is not None:
+            tokens = tokens[:-1]  # it was seen late, after bytes that had to wait
+        text = text[:cut].strip()
+        ended = self._ended or cut is not None
         reason: FinishReason = "empty" if not text else "stop" if ended else "length"
-        return Generated(text, tuple(self._tokens), reason)
+        return Generated(text, tuple(tokens), reason)
 
     def rest(self) -> str:
         """What `show` has not given out of `result().text`."""
@@ -89,8 +94,10 @@ class Writing:
         longest = max(map(len, self._stop), default=0)
         look = max(0, len(self._text) - longest + 1)
         self._text += new
-        found = [at for s in self._stop if (at := self._text.find(s, look)) >= 0]
-        self._cut = min(found, default=None)
+        self._cut = self._find(self._text, look)
+
+    def _find(self, text: str, start: int = 0) -> int | None:
+        return min((at for s in self._stop if (at := text.find(s, start)) >= 0), default=None)
 
     def _out(self, end: int) -> str:
         text = self._text[:end].rstrip()
@@ -106,6 +113,8 @@ class _StableText:
 
     The tokens of a window are decoded together with those before them, since the text of a token
     may depend on its neighbours (blanks at the start of words, characters of several tokens).
+    Where single bytes are tokens, a run of them is one word or rubbish as a whole: it waits for the
+    first token that is none.
     """
 
     def __init__(self, llm: LLM) -> None:
@@ -115,18 +124,25 @@ class _StableText:
 
     def add(self, tokens: Sequence[int]) -> str:
         """The text of `tokens` that is new and cannot change any more."""
-        if len(tokens) == self._to:
+        end = len(tokens)
+        while end > self._to and self._is_byte(tokens[end - 1]):
+            end -= 1
+        if end == self._to:
             return ""
         before = len(self._llm.decode(tokens[self._from : self._to]))
-        text = self._llm.decode(tokens[self._from :])[before:]
+        text = self._llm.decode(tokens[self._from : end])[before:]
         # Bytes that are no character yet decode as one mark at the end; others may become text.
         stable = text.rstrip(_UNDECODABLE)
         new = stable[self._given :]
         if stable == text:
-            self._from, self._to, self._given = self._to, len(tokens), 0
+            self._from, self._to, self._given = self._to, end, 0
         else:
             self._given = len(stable)
         return new
+
+    def _is_byte(self, token: int) -> bool:
+        name = self._llm.tokenizer.convert_ids_to_tokens(token)
+        return _BYTE.fullmatch(name or "") is not None
 
 
 def _overlap(text: str, stop: str) -> int:
