@@ -133,7 +133,7 @@ def test_looking_late_changes_no_token(
 ) -> None:
     """As on CUDA: the host sees a block only after the next one has been enqueued."""
     _, llm = ending_pair(0)
-    prompts = random_prompts(0, 3, 4)
+    prompts = random_prompts(5, 1 if every == 2 else 3, 4)
     limits = (1, 2, 3, 15, 16, 17, 33)
     plain = [generate(llm, *prompts, max_new_tokens=n, **options) for n in limits]
     monkeypatch.setattr(graph, "_pace", lambda device, _: (every, 1))

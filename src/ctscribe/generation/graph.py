@@ -143,7 +143,7 @@ class _Block:
             self.ready = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             self.ready.record()
         else:
-            self._parts = list(parts)
+            self._parts = [p.clone() for p in parts]  # the next steps write on
 
     def read(self) -> tuple[list[list[int]], bool]:
         """The tokens, and whether all texts had ended; waits until they are here."""

@@ -134,7 +134,9 @@ class Picker:
         if self.rules.top_p < 1:
             probability, order = probability.sort(-1, descending=True)
             # The smallest set of tokens that holds top_p; the likeliest is always in it.
-            outside = probability.cumsum(-1) - probability >= self.rules.top_p
+            # In fp64, since a GPU may add in another order each time.
+            before = probability.cumsum(-1, dtype=torch.float64) - probability
+            outside = before >= self.rules.top_p
             probability = probability.masked_fill(outside, 0)
         time = torch.empty_like(probability).exponential_(generator=self.generator)
         # A clock that rings at 0 would make 0 / 0 of a token that is not to be drawn.
