@@ -116,6 +116,17 @@ def test_values_keep_their_underscores(called: list[Any]) -> None:
     ]
 
 
+def test_flags_of_decoding(called: list[Any]) -> None:
+    flags = ("--num-beams", "4", "--no-repeat-ngram-size", "3")
+    assert run("report", "a.nii.gz", *flags, "--stop", "x, 结论") == 0
+    assert run("evaluate", *flags) == 0
+    both = {"num_beams": 4, "no_repeat_ngram_size": 3}
+    assert called == [
+        ReportConfig(image=Path("a.nii.gz"), stop="x, 结论", **both),
+        EvaluateConfig(**both),
+    ]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_without_flags_a_command_gets_the_defaults(command: str, called: list[Any]) -> None:
     assert run(*command.split()) == 0

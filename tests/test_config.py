@@ -280,6 +280,12 @@ def test_shapes_and_windows_must_fit() -> None:
     fails(lambda: ModelConfig(window_hu=(400.0, -1000.0)), "--window-hu")
 
 
+def test_beams_and_sampling_exclude_each_other() -> None:
+    fails(lambda: ReportConfig(do_sample=True, num_beams=2), "--num-beams", "--do-sample")
+    assert ReportConfig(num_beams=2).num_beams == 2
+    assert ReportConfig(do_sample=True).num_beams == 1
+
+
 def test_a_missing_path_names_flag_and_key() -> None:
     fails(lambda: require(CaptionConfig(), "csv"), "--csv", "caption_csv_train")
     fails(lambda: require(SplitConfig(), "input"), "--input")

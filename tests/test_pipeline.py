@@ -289,9 +289,13 @@ def test_an_empty_generation_is_an_error(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = load_rows(part(work, "test"))[0]
-    monkeypatch.setattr(
-        "ctscribe.generation.write.generate", lambda *_, **__: [Generated(" ", (), "empty")]
-    )
+    asked: dict[str, Any] = {}
+
+    def silent(*_: Any, **options: Any) -> list[Generated]:
+        asked.update(options)
+        return [Generated(" ", (), "empty")]
+
+    monkeypatch.setattr("ctscribe.generation.write.generate", silent)
     page = tmp_path / "page.html"
     with pytest.raises(GenerationError, match="wrote no text"):
         run_report(
@@ -299,9 +303,13 @@ def test_an_empty_generation_is_an_error(
                 image=row.image_path,
                 checkpoint=work / "vision_bridge_vlm_final.pt",
                 output=page,
+                num_beams=2,
+                no_repeat_ngram_size=3,
+                stop="。",
             )
         )
     assert not page.exists()
+    assert (asked["num_beams"], asked["no_repeat_ngram_size"], asked["stop"]) == (2, 3, ("。",))
 
 
 def test_settings_that_disagree_with_the_checkpoint_show_both_values(

@@ -349,8 +349,23 @@ class ReportConfig(Config):
         0.7, "Of sampling: lower is closer to the likeliest.", low=0.01, high=5
     )
     top_p: float = setting(0.9, "Of sampling: share of probability to draw from.", low=0.01, high=1)
+    no_repeat_ngram_size: int = setting(
+        0, "Longest run of tokens that may not stand twice; 0 lets any.", low=0, high=64
+    )
+    num_beams: int = setting(
+        1, "Beams of beam search, which goes without sampling; 1 is greedy.", low=1, high=64
+    )
+    stop: str | None = setting(None, "Text that ends the report and is cut off with what follows.")
     max_new_tokens: int = setting(320, "Most tokens of a report.", low=1, high=8192)
     seed: int = setting(0, "Seed of sampling.", low=0, high=2**31 - 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.do_sample and self.num_beams > 1:
+            raise ConfigError(
+                f"{flag('num_beams')} is {self.num_beams}, but beam search draws nothing",
+                fix=f"leave {flag('num_beams')} or {flag('do_sample')} out",
+            )
 
 
 @dataclass(frozen=True)
@@ -380,6 +395,10 @@ class EvaluateConfig(Config):
         None, "Folder of the language model; left out, the checkpoint's; an error if it is another."
     )
     max_new_tokens: int = setting(320, "Most tokens of a report.", low=1, high=8192)
+    no_repeat_ngram_size: int = setting(
+        0, "Longest run of tokens that may not stand twice; 0 lets any.", low=0, high=64
+    )
+    num_beams: int = setting(1, "Beams of beam search; 1 is greedy.", low=1, high=64)
     device: Device = setting("auto", "Where to run; auto takes the GPU if there is one.")
     num_workers: int = setting(0, "Threads that prepare images; 0 uses one.", low=0, high=64)
     seed: int = setting(0, "Seed of bootstrap and swaps.", low=0, high=2**31 - 1)

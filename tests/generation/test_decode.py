@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+import threading
 from typing import Any
 
 import pytest
@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from ctscribe.errors import ConfigError
-from ctscribe.generation.decode import generate, pad_left
+from ctscribe.generation.decode import generate, pad_left, stream
 from ctscribe.model.llm import LLM, load_llm
 from tests.model.tiny import save, stock_mamba, tokenizer
 
@@ -49,8 +49,8 @@ def test_greedy_equals_transformers_generate_token_for_token(llm: LLM, penalty: 
 
 def test_a_prompt_is_written_on_the_same_alone_or_in_a_padded_batch(llm: LLM) -> None:
     embeds, mask = prompts()
-    together = generate(llm, embeds, mask, max_new_tokens=20)
-    alone = generate(llm, embeds[2:3, 3:], mask[2:3, 3:], max_new_tokens=20)
+    together = generate(llm, embeds, mask, max_new_tokens=40)
+    alone = generate(llm, embeds[2:3, 3:], mask[2:3, 3:], max_new_tokens=40)
     assert alone[0] == together[2]
 
 
@@ -102,7 +102,8 @@ def test_sampling_follows_seed_and_top_p(llm: LLM) -> None:
     assert narrow == generate(llm, embeds, mask, max_new_tokens=12)
 
 
-def test_another_family_is_written_by_transformers(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> LLM:
     torch.manual_seed(0)
     config: Any = transformers.LlamaConfig(
         vocab_size=len(tokenizer()) + 5,
@@ -114,12 +115,80 @@ def test_another_family_is_written_by_transformers(tmp_path: Path) -> None:
         pad_token_id=1,
         bos_token_id=0,
     )
-    llm = load_llm(save(tmp_path, transformers.LlamaForCausalLM(config)))
-    embeds, mask = pad_left([torch.randn(3, 16), torch.randn(5, 16)])
-    out = generate(llm, embeds, mask, max_new_tokens=7)
-    alone = generate(llm, embeds[:1, 2:], mask[:1, 2:], max_new_tokens=7)
+    folder = tmp_path_factory.mktemp("llama")
+    return load_llm(save(folder, transformers.LlamaForCausalLM(config)))
+
+
+def llama_prompts() -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(4)
+    return pad_left([torch.randn(n, 16, generator=g) for n in (3, 5)])
+
+
+def test_another_family_is_written_by_transformers(llama: LLM) -> None:
+    embeds, mask = llama_prompts()
+    out = generate(llama, embeds, mask, max_new_tokens=7)
+    alone = generate(llama, embeds[:1, 2:], mask[:1, 2:], max_new_tokens=7)
     assert [len(o.tokens) for o in out] == [7, 7]
     assert out[0] == alone[0]
+
+
+def test_another_family_takes_the_same_options(llama: LLM) -> None:
+    embeds, mask = llama_prompts()
+    plain = generate(llama, embeds, mask, max_new_tokens=40)
+    single = generate(llama, embeds, mask, max_new_tokens=40, no_repeat_ngram_size=1)
+    assert all(len(set(text.tokens)) == 40 for text in single)
+    assert any(len(set(text.tokens)) < 40 for text in plain)
+    assert generate(llama, embeds, mask, max_new_tokens=40, num_beams=3) != plain
+    assert generate(llama, embeds, mask, max_new_tokens=40, repetition_penalty=1.5) != plain
+    draw: dict[str, Any] = {"max_new_tokens": 40, "do_sample": True}
+    drawn = generate(llama, embeds, mask, seed=1, **draw)
+    assert drawn == generate(llama, embeds, mask, seed=1, **draw)
+    assert drawn != generate(llama, embeds, mask, seed=2, **draw)
+    assert generate(llama, embeds, mask, top_p=1e-6, **draw) == plain
+    stop = single[0].text[4:6]
+    for beams in (1, 2):
+        options: dict[str, Any] = {
+            "max_new_tokens": 40,
+            "no_repeat_ngram_size": 1,
+            "num_beams": beams,
+        }
+        whole = generate(llama, embeds, mask, **options)
+        cut = generate(llama, embeds, mask, stop=[stop], **options)
+        for text, before in zip(cut, whole, strict=True):
+            assert text.text == before.text.split(stop)[0].strip()
+            if stop not in before.text:
+                assert text == before
+
+
+@pytest.mark.parametrize("sample", [False, True])
+def test_another_family_streams_what_generate_writes(llama: LLM, sample: bool) -> None:
+    embeds, mask = llama_prompts()
+    options: dict[str, Any] = {"max_new_tokens": 12, "do_sample": sample, "seed": 3}
+    whole = generate(llama, embeds[1:], mask[1:], **options)[0]
+    pieces = list(stream(llama, embeds[1:], mask[1:], **options))
+    assert len(pieces) > 3
+    assert "".join(pieces) == whole.text
+    stop = whole.text[3:5]
+    cut = list(stream(llama, embeds[1:], mask[1:], stop=[stop], **options))
+    assert "".join(cut) == whole.text.split(stop)[0].strip()
+
+
+def test_a_closed_stream_ends_the_thread_and_an_error_in_it_is_raised(
+    llama: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embeds, mask = llama_prompts()
+    threads = threading.active_count()
+    pieces = stream(llama, embeds[1:], mask[1:], max_new_tokens=4000)
+    next(pieces)
+    pieces.close()
+    assert threading.active_count() == threads
+
+    def broken(**_: Any) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(llama.base, "generate", broken)
+    with pytest.raises(MemoryError, match="no room"):
+        next(stream(llama, embeds[1:], mask[1:], max_new_tokens=4))
 
 
 def test_settings_out_of_range_and_right_padding_are_refused(llm: LLM) -> None:

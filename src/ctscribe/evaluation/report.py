@@ -81,6 +81,9 @@ def report_page(
         temperature=config.temperature,
         top_p=config.top_p,
         repetition_penalty=config.repetition_penalty,
+        no_repeat_ngram_size=config.no_repeat_ngram_size,
+        num_beams=config.num_beams,
+        stop=(config.stop,) if config.stop else (),
         seed=config.seed,
     )
     written = write_reports(vlm, pooled, [question], decoding, device=device)[0]

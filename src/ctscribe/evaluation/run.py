@@ -79,7 +79,11 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
         )
     held_out = encoded.rows(range(len(rows)))
     known = encoded.rows(range(len(rows), len(rows) + len(train)))
-    decoding = Decoding(max_new_tokens=config.max_new_tokens)
+    decoding = Decoding(
+        max_new_tokens=config.max_new_tokens,
+        no_repeat_ngram_size=config.no_repeat_ngram_size,
+        num_beams=config.num_beams,
+    )
     questions = [row.question for row in rows]
     with setup.bar("reports", len(rows) * (2 if config.controls else 1)) as progress:
 

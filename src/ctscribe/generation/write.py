@@ -14,13 +14,16 @@ from ctscribe.model.vlm import VLM
 
 @dataclass(frozen=True)
 class Decoding:
-    """How tokens are chosen."""
+    """How tokens are chosen: options of `generate`."""
 
     max_new_tokens: int = 320
     do_sample: bool = False
     temperature: float = 0.7
     top_p: float = 0.9
     repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    num_beams: int = 1
+    stop: tuple[str, ...] = ()
     seed: int = 0
 
 

@@ -160,6 +160,19 @@ class MambaState:
     conv: list[Tensor]  # (B, K - 1, D) each
     scan: list[Tensor]  # (B, D, N) each, fp32
 
+    def allocate(self, rows: int) -> MambaState:
+        """Zeros for `rows` texts, shaped and placed as this state."""
+        return MambaState(
+            [t.new_zeros(rows, *t.shape[1:]) for t in self.conv],
+            [t.new_zeros(rows, *t.shape[1:]) for t in self.scan],
+        )
+
+    def take_(self, other: MambaState, index: Tensor) -> None:
+        """Row i becomes row index[i] of `other`, in place; `other` may be this state itself."""
+        for mine, theirs in ((self.conv, other.conv), (self.scan, other.scan)):
+            for a, b in zip(mine, theirs, strict=True):
+                a.copy_(b.index_select(0, index))
+
 
 class MambaDecoder:
     """Runs a MambaForCausalLM whose mixers are ours, with its own state. No gradients."""

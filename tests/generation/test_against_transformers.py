@@ -1,0 +1,103 @@
+"""The same tokens as transformers' own generate on the same weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctscribe.generation.decode import generate
+from tests.generation.ending import ending_pair, random_prompts, theirs
+
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+    ),
+]
+quiet = pytest.mark.filterwarnings("ignore:Passing `(repetition_penalty|no_repeat_ngram_size)`")
+
+
+@quiet
+@pytest.mark.parametrize("device", DEVICES)
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 999),
+    eagerness=st.sampled_from([4.0, 7.0, 9.0]),
+    sharpness=st.sampled_from([0.2, 0.5, 2.0]),
+    beams=st.sampled_from([1, 1, 2, 3, 5]),
+    length_penalty=st.sampled_from([-1.0, 0.0, 0.5, 1.0, 2.0]),
+    penalty=st.sampled_from([1.0, 1.3, 0.8]),
+    ngram=st.integers(0, 3),
+    limit=st.integers(1, 24),
+    least=st.integers(0, 6),
+)
+def test_fp32_tokens_are_identical(
+    device: str,
+    seed: int,
+    eagerness: float,
+    sharpness: float,
+    beams: int,
+    length_penalty: float,
+    penalty: float,
+    ngram: int,
+    limit: int,
+    least: int,
+) -> None:
+    model, llm = ending_pair(seed, eagerness, sharpness, device=device)
+    embeds, mask = (t.to(device) for t in random_prompts(seed, 3, 4))
+    options: dict[str, Any] = {
+        "max_new_tokens": limit,
+        "num_beams": beams,
+        "repetition_penalty": penalty,
+        "no_repeat_ngram_size": ngram,
+    }
+    if beams > 1:
+        options["length_penalty"] = length_penalty
+    least = min(least, limit)
+    # On a GPU one graph a step is not worth capturing for so few; test_cuda.py has the graphs.
+    ours = generate(llm, embeds, mask, min_new_tokens=least, cuda_graph=False, **options)
+    expected = theirs(
+        model, llm, embeds, mask, min_new_tokens=least or None, do_sample=False, **options
+    )
+    assert [text.tokens for text in ours] == expected
+
+
+def test_the_texts_compared_end_at_different_lengths() -> None:
+    lengths = set()
+    for seed in range(6):
+        _, llm = ending_pair(seed)
+        for beams in (1, 3):
+            out = generate(llm, *random_prompts(seed, 3, 4), max_new_tokens=24, num_beams=beams)
+            lengths |= {(beams > 1, len(text.tokens)) for text in out}
+    assert len(lengths) > 8
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("seed", range(6))
+def test_bf16_tokens_are_identical_up_to_the_first_tie(device: str, seed: int) -> None:
+    """Where they part, fp32 sees no difference that bf16 could: each score is a rounding away."""
+    model, llm = ending_pair(seed, 4.0, 1.0, dtype=torch.bfloat16, device=device)
+    exact, _ = ending_pair(seed, 4.0, 1.0, device=device)
+    exact.load_state_dict({k: v.float() for k, v in model.state_dict().items()})
+    embeds, mask = (t.to(device) for t in random_prompts(seed, 6, 5))
+    embeds = embeds.bfloat16()
+    ours = generate(llm, embeds, mask, max_new_tokens=48)
+    other = theirs(model, llm, embeds, mask, max_new_tokens=48, do_sample=False)
+    same_until = []
+    for text, row, prompt in zip(ours, other, embeds.float(), strict=True):
+        mine, their = (*text.tokens, llm.eos_id), (*row, llm.eos_id)
+        pairs = enumerate(zip(mine, their, strict=False))
+        at = next((i for i, (a, b) in pairs if a != b), len(mine))
+        same_until.append(at)
+        if mine == their:
+            continue
+        written = exact.get_input_embeddings()(torch.tensor(mine[:at], device=device).long())
+        logits = exact(inputs_embeds=torch.cat([prompt, written])[None]).logits[0, -1]
+        scores = logits[[mine[at], their[at]]]
+        spacing = 2.0 ** (scores.abs().max().log2().floor() - 7)  # bf16 keeps 8 bits
+        assert (scores[0] - scores[1]).abs() <= 2 * spacing
+    assert sum(same_until) / len(same_until) > 8
