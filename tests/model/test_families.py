@@ -15,7 +15,8 @@ from ctscribe.errors import CheckpointError, ConfigError
 from ctscribe.generation.decode import generate
 from ctscribe.model import families
 from ctscribe.model import llm as llm_module
-from ctscribe.model.llm import IGNORED, LLM, OUR_PATH, load_llm
+from ctscribe.model.head_loss import IGNORED
+from ctscribe.model.llm import LLM, OUR_PATH, load_llm
 from ctscribe.training.setup import add_lora
 from tests.model.tiny import save
 from tests.model.tiny_families import NAMES, OURS, qwen3_5_with_eyes, stock

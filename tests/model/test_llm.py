@@ -11,7 +11,8 @@ import transformers
 
 from ctscribe.config import bundled
 from ctscribe.errors import CheckpointError, ConfigError
-from ctscribe.model.llm import IGNORED, LLM, OUR_PATH, load_llm
+from ctscribe.model.head_loss import IGNORED
+from ctscribe.model.llm import LLM, OUR_PATH, load_llm
 from tests.model.tiny import save, stock_mamba, tokenizer
 
 

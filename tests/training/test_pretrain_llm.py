@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ctscribe.generation.decode import generate
-from ctscribe.model.llm import IGNORED, LLM, OUR_PATH, load_llm
+from ctscribe.model.head_loss import IGNORED
+from ctscribe.model.llm import LLM, OUR_PATH, load_llm
 from ctscribe.reports.schema import Finding
 from ctscribe.training import pretrain_llm as module
 from ctscribe.training.pretrain_llm import (

@@ -20,9 +20,10 @@ from torch.nn.functional import cross_entropy
 
 from ctscribe.errors import CheckpointError, ConfigError
 from ctscribe.model import families
+from ctscribe.model.frozen import FrozenMamba
+from ctscribe.model.head_loss import IGNORED, head_cross_entropy
 from ctscribe.model.mamba import is_mamba, use_our_mixers
 
-IGNORED = -100  # label of positions without loss
 OUR_PATH = "ctscribe selective scan (PyTorch loop)"
 _TEXT_BATCH = 64
 # dt_proj is small and its rounding changes every step; lm_head is tied to the embeddings.
@@ -39,6 +40,8 @@ class LLM(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.path_name = path_name  # which code runs its layers
+        self._frozen: tuple[tuple[Any, ...], FrozenMamba] | None = None
+        self.lean = False  # blocks keep as little as they can; see `checkpoint_blocks`
         self.eos_id: int = tokenizer.eos_token_id
         pad = tokenizer.pad_token_id
         self.pad_id: int = self.eos_id if pad is None else pad
@@ -115,7 +118,10 @@ class LLM(nn.Module):
         if is_mamba(self.base):
             hidden = self._hidden(embeds, attention_mask)[:, :-1][wanted]
             head = self.base.get_output_embeddings()
-            logits = head(hidden.to(head.weight.dtype))
+            hidden = hidden.to(head.weight.dtype)
+            if type(head) is nn.Linear and head.bias is None and not head.weight.requires_grad:
+                return head_cross_entropy(hidden, head.weight, targets[wanted])
+            logits = head(hidden)
         else:
             # Other families scale or cap their logits: their own forward knows how.
             first = int(wanted.any(0).int().argmax())
@@ -182,6 +188,7 @@ class LLM(nn.Module):
         transformers honours this in training mode only; just the blocks' own flag is set, so that
         dropout stays off. Raises ConfigError if the family cannot.
         """
+        self.lean = on
         model: Any = self.base
         if not model.supports_gradient_checkpointing:
             if not on:
@@ -199,7 +206,20 @@ class LLM(nn.Module):
             if hasattr(module, "gradient_checkpointing"):
                 module.training = on
 
+    @property
+    def frozen(self) -> FrozenMamba | None:
+        """The model's blocks as one frozen function, where they can run so."""
+        signature = FrozenMamba.signature(self.base)
+        if signature is None:
+            return None
+        if self._frozen is None or self._frozen[0] != signature:
+            self._frozen = signature, FrozenMamba(self.base)
+        return self._frozen[1]
+
     def _hidden(self, embeds: Tensor, attention_mask: Tensor) -> Tensor:
+        frozen = self.frozen
+        if frozen is not None:
+            return frozen(embeds, attention_mask, lean=self.lean)
         output = self.base.base_model(
             inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False
         )

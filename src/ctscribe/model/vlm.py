@@ -13,8 +13,9 @@ from ctscribe.errors import CheckpointError
 from ctscribe.model.bridge import Bridge, BridgeConfig
 from ctscribe.model.checkpoint import load_tensors, save_tensors
 from ctscribe.model.encoder import Encoder, encoder_config, load_strictly
+from ctscribe.model.head_loss import IGNORED
 from ctscribe.model.heads import Heads
-from ctscribe.model.llm import IGNORED, LLM
+from ctscribe.model.llm import LLM
 from ctscribe.model.pooling import Pooled, pool_grid, pool_regions, pooled_width
 from ctscribe.reports.schema import Language
 

@@ -90,7 +90,7 @@ def _conv(
     backend: str,
 ) -> Tensor:
     if backend == "torch" or x.numel() == 0:
-        return _plain(x, weight, bias, initial, mask, active)
+        return plain(x, weight, bias, initial, mask, active)
     return conv_cuda.conv_forward(
         *_for_kernels(x, weight, bias), active, _contiguous(initial), mask
     )
@@ -125,7 +125,7 @@ def _conv_backward(
     tensors = (x, weight, bias, initial)
     grads: tuple[Tensor | None, ...]
     if backend == "torch" or x.numel() == 0:
-        grads = _plain_backward(gy, x, weight, bias, initial, mask, active)
+        grads = plain_backward(gy, x, weight, bias, initial, mask, active)
     else:
         grads = conv_cuda.conv_backward(
             gy.contiguous(),
@@ -193,7 +193,7 @@ def _contiguous(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.contiguous()
 
 
-def _plain(
+def plain(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -209,7 +209,7 @@ def _plain(
     return y.to(x.dtype)
 
 
-def _plain_backward(
+def plain_backward(
     gy: Tensor,
     x: Tensor,
     weight: Tensor,
@@ -217,7 +217,7 @@ def _plain_backward(
     initial: Tensor | None,
     mask: Tensor | None,
     active: bool,
-) -> tuple[Tensor | None, ...]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, weight, bias and initial."""
     length, taps = x.shape[1], weight.shape[1]
     inputs = _with_past(x, weight, initial, mask)

@@ -28,11 +28,11 @@ def norm_forward(
     keep: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Adds delta to residual in place; returns the norm's output, and what the backward pass needs.
+    """Adds delta to residual in place; returns the norm's output and what `norm_backward` needs.
 
-    residual: (rows, W) fp32. delta: (rows, W) in dtype, or None. weight: (W,) fp32. rounds: the norm
-    sees the sum rounded to dtype, as transformers' blocks do. keep: return x / rms (rows, W) in
-    dtype and 1 / rms (rows,) as well.
+    residual: (rows, W) fp32. delta: (rows, W) in dtype, or None. weight: (W,) fp32. rounds: the
+    norm sees the sum rounded to dtype, as transformers' blocks do. keep: return x / rms (rows, W)
+    in dtype and 1 / rms (rows,) as well.
     """
     if backend != "cuda":
         if delta is not None:
@@ -43,20 +43,21 @@ def norm_forward(
         normed = (hat * weight).to(dtype)
         return (normed, hat.to(dtype), inv[:, 0]) if keep else (normed, None, None)
     rows, width = residual.shape
-    normed = residual.new_empty(rows, width, dtype=dtype)
-    hat = torch.empty_like(normed) if keep else None
-    inv = residual.new_empty(rows) if keep else None
+    out = residual.new_empty(rows, width, dtype=dtype)
+    kept = torch.empty_like(out) if keep else None
+    scale = residual.new_empty(rows) if keep else None
     kernel = cuda.load(FILE, "norm_forward", _defines(dtype, width, rounds), residual.device)
-    kernel((rows, 1, 1), _THREADS, residual, delta, weight, hat, normed, inv, width, float(eps))
-    return normed, hat, inv
+    kernel((rows, 1, 1), _THREADS, residual, delta, weight, kept, out, scale, width, float(eps))
+    return out, kept, scale
 
 
 def norm_backward(
     g: Tensor, hat: Tensor, inv: Tensor, weight: Tensor, g_residual: Tensor, *, backend: str
 ) -> Tensor:
-    """Adds the norm's input gradient to g_residual (rows, W), fp32, in place; returns it in g's dtype.
+    """Adds the gradient of the norm's input to g_residual in place; returns the sum in g's dtype.
 
-    g: (rows, W), gradient of the norm's output. hat, inv: kept by `norm_forward`.
+    g: (rows, W), gradient of the norm's output. g_residual: (rows, W) fp32. hat, inv: as kept by
+    `norm_forward`.
     """
     if backend != "cuda":
         gw, x = g.float() * weight, hat.float()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ctscribe.ops import cuda
+from ctscribe.ops.scan_torch import Inputs
 
 FORWARD_FILE, BACKWARD_FILE = "selective_scan_forward.cu", "selective_scan_backward.cu"
 SUM_FILE = "selective_scan_sum.cu"
@@ -68,7 +68,7 @@ BACKWARD = {
 
 
 def scan_forward(
-    inputs: tuple[Any, ...],
+    inputs: Inputs,
     dt_softplus: bool,
     initial_state: Tensor | None,
     *,
@@ -78,8 +78,8 @@ def scan_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y (B, L, D), the last state (B, D, N) fp32, and the states kept for `scan_backward`.
 
-    inputs: u, dt, A, B, C, D, z, dt_bias, shapes as in `selective_scan`. u, dt, z, B and C share one
-    dtype of fp32, bf16 and fp16, with their last dimension contiguous; the rest is fp32 and
+    inputs: u, dt, A, B, C, D, z, dt_bias, shapes as in `selective_scan`. u, dt, z, B and C share
+    one dtype of fp32, bf16 and fp16, with their last dimension contiguous; the rest is fp32 and
     contiguous. What is not to be written comes back empty.
     """
     u, dt, A, B, C, D, z, dt_bias = inputs
@@ -113,7 +113,7 @@ def scan_backward(
     gy: Tensor,
     gfinal: Tensor | None,
     starts: Tensor,
-    inputs: tuple[Any, ...],
+    inputs: Inputs,
     dt_softplus: bool,
     needs: Sequence[bool],
     *,

@@ -31,6 +31,9 @@ LONGEST_CHUNK = 32  # time steps
 SHORTEST_CHUNK = 8  # time steps: keeping the states before ever fewer steps would hold them all
 NAMES = ("u", "dt", "A", "B", "C", "D", "z", "dt_bias", "initial_state")
 ALONG_L = ("u", "dt", "B", "C", "z")
+Inputs = tuple[
+    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None
+]  # u, dt, A, B, C, D, z, dt_bias
 _aten: Any = torch.ops.aten
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -115,8 +115,9 @@ def _scan(
         return y, state, starts if keep else starts.new_empty(0)
     if backend == "mamba_ssm":
         return scan_official.scan_forward(u, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state)
-    ready = _for_kernels(u, dt, A, B, C, D, z, dt_bias, initial_state)
-    y, state, starts = scan_cuda.scan_forward(ready[:8], dt_softplus, ready[8], keep=keep)
+    inputs = _for_kernels(u, dt, A, B, C, D, z, dt_bias)
+    start = None if initial_state is None else initial_state.float().contiguous()
+    y, state, starts = scan_cuda.scan_forward(inputs, dt_softplus, start, keep=keep)
     return y.to(u.dtype), state, starts
 
 
@@ -181,7 +182,7 @@ def _scan_backward(
     elif backend == "mamba_ssm":
         grads = scan_official.scan_backward(gy, gstate, starts, *tensors[:8], dt_softplus, needs)
     else:
-        inputs = _for_kernels(*tensors)[:8]
+        inputs = _for_kernels(*tensors[:8])
         gy = torch.zeros_like(u) if gy is None else gy
         gy = _last_contiguous(gy).to(inputs[0].dtype)
         gstate = None if gstate is None else gstate.contiguous()
@@ -299,18 +300,18 @@ def _for_kernels(
     D: Tensor | None,
     z: Tensor | None,
     dt_bias: Tensor | None,
-    initial_state: Tensor | None,
-) -> tuple[Any, ...]:
+) -> scan_torch.Inputs:
     """As the kernels want them: activations in one dtype, the rest fp32, D and N contiguous."""
     dtype = _kernel_dtype(u, dt, B, C, z)
     return (
-        *(_last_contiguous(t.to(dtype)) for t in (u, dt)),
+        _last_contiguous(u.to(dtype)),
+        _last_contiguous(dt.to(dtype)),
         A.float().contiguous(),
-        *(_last_contiguous(t.to(dtype)) for t in (B, C)),
+        _last_contiguous(B.to(dtype)),
+        _last_contiguous(C.to(dtype)),
         None if D is None else D.float().contiguous(),
         None if z is None else _last_contiguous(z.to(dtype)),
         None if dt_bias is None else dt_bias.float().contiguous(),
-        None if initial_state is None else initial_state.float().contiguous(),
     )
 
 

@@ -27,7 +27,8 @@ from ctscribe.imaging.nifti import read_volume
 from ctscribe.imaging.transforms import prepare, select_slices
 from ctscribe.imaging.volume import Volume
 from ctscribe.model.encoder import EncoderConfig
-from ctscribe.model.llm import IGNORED, LLM
+from ctscribe.model.head_loss import IGNORED
+from ctscribe.model.llm import LLM
 from ctscribe.model.pooling import Pooled
 from ctscribe.model.vlm import Vision
 from ctscribe.tables.manifest import Row

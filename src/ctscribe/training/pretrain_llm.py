@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctscribe.model.llm import IGNORED, LLM, OUR_PATH, quiet_transformers
+from ctscribe.model.head_loss import IGNORED
+from ctscribe.model.llm import LLM, OUR_PATH, quiet_transformers
 from ctscribe.model.mamba import use_our_mixers
 from ctscribe.reports.labeller import label_report
 from ctscribe.reports.language import QUESTIONS, SLOTS

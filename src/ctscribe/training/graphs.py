@@ -1,0 +1,140 @@
+"""The step through a frozen Mamba as one CUDA graph: launching it costs as much as one kernel.
+
+At batch 1 launching the kernels one by one takes longer than running them. A graph is captured for
+each bucket of length and number of answer tokens; what is shorter is padded at the right, which a
+causal model does not see. Where there is no graph to be had, the plain path runs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ctscribe.model.frozen import FrozenMamba
+from ctscribe.model.head_loss import IGNORED, head_cross_entropy
+from ctscribe.model.llm import LLM
+
+_BUCKET = 64  # positions; longer sequences share wider buckets, an eighth of their length
+_MOST_GRAPHS = 24
+
+
+class GraphedStep:
+    """`LLM.forward_embeds` with the same arguments and result, differentiable in embeds."""
+
+    def __init__(self, llm: LLM) -> None:
+        self.llm = llm
+        self._graphs: dict[tuple[int, ...], _Graph] = {}
+        self._signature: tuple[Any, ...] | None = None
+        self._pool: Any = None
+
+    def __call__(self, embeds: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy over the labels that are not IGNORED; see `LLM.forward_embeds`."""
+        frozen = self.llm.frozen if embeds.is_cuda and embeds.requires_grad else None
+        head = self.llm.base.get_output_embeddings()
+        if frozen is None or head.bias is not None:
+            return self.llm.forward_embeds(embeds, attention_mask, labels)
+        embeds = embeds.to(head.weight.dtype)
+        batch, length, _ = embeds.shape
+        index = (labels[:, 1:] != IGNORED).flatten().nonzero()[:, 0]
+        at = index + index // (length - 1)  # in (B, L), of the position that predicts
+        key = (batch, bucket(length), bucket(len(at)))
+        loss: Tensor = _Replay.apply(  # type: ignore[no-untyped-call]
+            embeds, attention_mask, at, labels.flatten()[at + 1], self._graph(key, frozen, head)
+        )
+        return loss
+
+    def _graph(self, key: tuple[int, ...], frozen: FrozenMamba, head: Any) -> _Graph:
+        signature = (FrozenMamba.signature(self.llm.base), head.weight.data_ptr(), self.llm.lean)
+        if signature != self._signature:
+            self._graphs, self._signature = {}, signature
+        if key not in self._graphs:
+            while len(self._graphs) >= _MOST_GRAPHS:
+                del self._graphs[next(iter(self._graphs))]
+            graph = _Graph(key, frozen, head.weight, self.llm.lean, self._pool)
+            self._pool = graph.graph.pool()
+            self._graphs[key] = graph
+        return self._graphs[key]
+
+
+def bucket(length: int) -> int:
+    """The least bucket that holds a length: multiples of 64, wider from 512 on."""
+    step = _BUCKET * max(1, 2 ** math.floor(math.log2(max(1, length) / 512)))
+    return step * math.ceil(max(1, length) / step)
+
+
+@dataclass
+class _Buffers:
+    embeds: Tensor  # (B, L, W)
+    mask: Tensor  # (B, L) bool
+    at: Tensor  # (n,), positions in (B L)
+    targets: Tensor  # (n,)
+
+
+class _Graph:
+    """One captured step: copy the inputs in, replay, read loss and gradient."""
+
+    def __init__(
+        self, key: tuple[int, ...], frozen: FrozenMamba, head: Tensor, lean: bool, pool: Any
+    ) -> None:
+        batch, length, answers = key
+        device = head.device
+        self.length = length
+        self.inputs = _Buffers(
+            embeds=head.new_zeros(batch, length, head.shape[1]).requires_grad_(),
+            mask=torch.ones(batch, length, dtype=torch.bool, device=device),
+            at=torch.zeros(answers, dtype=torch.long, device=device),
+            targets=torch.full((answers,), IGNORED, device=device),
+        )
+        self.inputs.targets[0] = 0
+
+        def step() -> tuple[Tensor, Tensor]:
+            inputs = self.inputs
+            hidden = frozen(inputs.embeds, inputs.mask, lean=lean)
+            loss = head_cross_entropy(hidden.flatten(0, 1)[inputs.at], head, inputs.targets)
+            (grad,) = torch.autograd.grad(loss, inputs.embeds)
+            return loss.detach(), grad
+
+        # Once outside: libraries and kernels load, which a capture does not allow.
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream), torch.enable_grad():
+            step()
+        torch.cuda.current_stream(device).wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.enable_grad(), torch.cuda.graph(self.graph, pool=pool, stream=stream):
+            self.loss, self.grad = step()
+
+    def run(
+        self, embeds: Tensor, mask: Tensor, at: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Loss, and gradient of embeds (B, L, W)."""
+        batch, length, _ = embeds.shape
+        inputs, more = self.inputs, self.length - embeds.shape[1]
+        with torch.no_grad():
+            inputs.embeds[:, :length].copy_(embeds)
+            inputs.mask.copy_(pad(mask.bool(), (0, more)))
+            inputs.at.zero_()
+            inputs.at[: len(at)].copy_(at + at.div(length, rounding_mode="floor") * more)
+            inputs.targets.fill_(IGNORED)
+            inputs.targets[: len(targets)].copy_(targets)
+        self.graph.replay()
+        return self.loss.clone(), self.grad[:, :length].clone()
+
+
+class _Replay(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, embeds: Tensor, mask: Tensor, at: Tensor, targets: Tensor, graph: _Graph
+    ) -> Tensor:
+        loss, ctx.grad = graph.run(embeds, mask, at, targets)
+        return loss
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.grad * g, None, None, None, None
