@@ -63,8 +63,8 @@ class GraphedStep:
 
 def bucket(length: int) -> int:
     """The least bucket that holds a length: multiples of 64, wider from 512 on."""
-    step = _BUCKET * max(1, 2 ** math.floor(math.log2(max(1, length) / 512)))
-    return step * math.ceil(max(1, length) / step)
+    step = _BUCKET << max(0, (length // 512).bit_length() - 1)
+    return step * max(1, math.ceil(length / step))
 
 
 @dataclass
@@ -95,12 +95,14 @@ class _Graph:
         def step() -> tuple[Tensor, Tensor]:
             inputs = self.inputs
             hidden = frozen(inputs.embeds, inputs.mask, lean=lean)
-            loss = head_cross_entropy(hidden.flatten(0, 1)[inputs.at], head, inputs.targets)
+            loss = head_cross_entropy(
+                hidden.flatten(0, 1).index_select(0, inputs.at), head, inputs.targets
+            )
             (grad,) = torch.autograd.grad(loss, inputs.embeds)
             return loss.detach(), grad
 
         # Once outside: libraries and kernels load, which a capture does not allow.
-        stream = torch.cuda.Stream(device)
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream), torch.enable_grad():
             step()
@@ -113,8 +115,8 @@ class _Graph:
         self, embeds: Tensor, mask: Tensor, at: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Loss, and gradient of embeds (B, L, W)."""
-        batch, length, _ = embeds.shape
-        inputs, more = self.inputs, self.length - embeds.shape[1]
+        length = embeds.shape[1]
+        inputs, more = self.inputs, self.length - length
         with torch.no_grad():
             inputs.embeds[:, :length].copy_(embeds)
             inputs.mask.copy_(pad(mask.bool(), (0, more)))
