@@ -14,7 +14,7 @@ from ctscribe.ops import cuda
 from ctscribe.ops.scan_cuda import ELEMENTS
 
 FILE = "rms_norm.cu"
-_THREADS, _WIDE = 256, 2
+_THREADS, _WIDE = 256, 4
 
 
 def norm_forward(

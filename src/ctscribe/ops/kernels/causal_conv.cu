@@ -9,8 +9,7 @@
 // and in the backward pass d_initial and d_weight (not wanted).
 // d_weight: (blocks along L, B, D, TAPS + 1) fp32, each block's own sums, the bias's last.
 //
-// Mapping: a thread has WIDE channels of STEPS rows, which it walks along with the last TAPS inputs in
-// registers; neighbouring threads have neighbouring channels. Memory-bound: x is read once and TAPS - 1
+// Mapping: a thread has WIDE channels of STEPS rows, all of them in registers; neighbouring threads have neighbouring channels. Memory-bound: x is read once and TAPS - 1
 // rows a block again.
 
 #include "common.cuh"
@@ -18,15 +17,22 @@
 #define PAST (TAPS - 1)
 
 
-// Row t of x where it exists, of `initial` before it, else zeros; as floats.
-__device__ __forceinline__ void input(float* value, const elem* x, i64 x_row, const elem* initial,
-                                      const unsigned char* mask, int t, int L, i64 width, int valid) {
+// Row t of x where it exists, of `initial` before it, else zeros.
+__device__ __forceinline__ Row<WIDE> input(const elem* x, i64 x_row, const elem* initial,
+                                           const unsigned char* mask, int t, int L, i64 width, int valid) {
     const bool before = t < 0;
     const bool there = t < L && (before ? initial != nullptr : !mask || mask[t]);
-    const Row<WIDE> row = load_row<WIDE>(before ? initial + (t + PAST) * width : x + t * x_row,
-                                         there ? valid : 0);
+    return load_row<WIDE>(before ? initial + (t + PAST) * width : x + t * x_row, there ? valid : 0);
+}
+
+__device__ __forceinline__ void load_filter(float (&w)[WIDE][TAPS], float (&b)[WIDE], const float* weight,
+                                            const float* bias, i64 d, int valid) {
 #pragma unroll
-    for (int e = 0; e < WIDE; e++) value[e] = row.at(e);
+    for (int e = 0; e < WIDE; e++) {
+        b[e] = e < valid && bias ? bias[d + e] : 0.f;
+#pragma unroll
+        for (int k = 0; k < TAPS; k++) w[e][k] = e < valid ? weight[(d + e) * TAPS + k] : 0.f;
+    }
 }
 
 extern "C" __global__ void __launch_bounds__(128) conv_forward(
@@ -43,32 +49,25 @@ extern "C" __global__ void __launch_bounds__(128) conv_forward(
     if (initial) initial += (i64)batch * PAST * width + d;
     if (mask) mask += (i64)batch * L;
 
-    float w[WIDE][TAPS], b[WIDE], window[TAPS][WIDE];
+    float w[WIDE][TAPS], b[WIDE];
+    load_filter(w, b, weight, bias, d, valid);
+    Row<WIDE> rows[STEPS + PAST];  // all at once: one after the other each would wait for memory
 #pragma unroll
-    for (int e = 0; e < WIDE; e++) {
-        b[e] = e < valid && bias ? bias[d + e] : 0.f;
-#pragma unroll
-        for (int k = 0; k < TAPS; k++) w[e][k] = e < valid ? weight[(d + e) * TAPS + k] : 0.f;
-    }
-#pragma unroll
-    for (int k = 0; k < PAST; k++) input(window[k], x, x_row, initial, mask, first - PAST + k, L, width, valid);
+    for (int i = 0; i < STEPS + PAST; i++)
+        rows[i] = input(x, x_row, initial, mask, first - PAST + i, L, width, valid);
 #pragma unroll
     for (int i = 0; i < STEPS; i++) {
         const int t = first + i;
-        if (t >= L) break;
-        input(window[PAST], x, x_row, initial, mask, t, L, width, valid);
+        const bool padding = t < L && mask && !mask[t];
         float value[WIDE];
-        const bool padding = mask && !mask[t];
 #pragma unroll
         for (int e = 0; e < WIDE; e++) {
             float s = b[e];
 #pragma unroll
-            for (int k = 0; k < TAPS; k++) s += w[e][k] * window[k][e];
+            for (int k = 0; k < TAPS; k++) s += w[e][k] * rows[i + k].at(e);
             value[e] = padding ? 0.f : apply_silu ? silu(s) : s;
-#pragma unroll
-            for (int k = 0; k < PAST; k++) window[k][e] = window[k + 1][e];
         }
-        store_row<WIDE>(y + t * y_row, value, valid);
+        store_row<WIDE>(y + t * y_row, value, t < L ? valid : 0);
     }
 }
 
@@ -90,54 +89,54 @@ extern "C" __global__ void __launch_bounds__(128) conv_backward(
     if (d_initial) d_initial += (i64)batch * PAST * width + d;
     if (mask) mask += (i64)batch * L;
 
-    float w[WIDE][TAPS], b[WIDE], window[TAPS][WIDE], ds[TAPS][WIDE] = {}, sums[WIDE][TAPS + 1] = {};
+    float w[WIDE][TAPS], b[WIDE], sums[WIDE][TAPS + 1] = {};
+    load_filter(w, b, weight, bias, d, valid);
+    // ds_t needs x back to t - PAST, dx_t needs ds on to t + PAST. The inputs before x belong to the
+    // first block: with their gradient wanted, it does PAST rows more.
+    constexpr int spans = STEPS + PAST;
+    const int start = blockIdx.y == 0 && d_initial ? -PAST : first;
+    for (int from = start; from < first + STEPS; from += STEPS) {
+        Row<WIDE> rows[spans + PAST], grads[spans];
 #pragma unroll
-    for (int e = 0; e < WIDE; e++) {
-        b[e] = e < valid && bias ? bias[d + e] : 0.f;
+        for (int i = 0; i < spans + PAST; i++)
+            rows[i] = input(x, x_row, initial, mask, from - PAST + i, L, width, valid);
 #pragma unroll
-        for (int k = 0; k < TAPS; k++) w[e][k] = e < valid ? weight[(d + e) * TAPS + k] : 0.f;
-    }
-    // The inputs before x belong to the first block: it starts TAPS - 1 rows early.
-    const int start = blockIdx.y == 0 && d_initial ? first - PAST : first;
+        for (int i = 0; i < spans; i++) {
+            const int t = from + i;
+            const bool inside = t >= 0 && t < L && (!mask || mask[t]);
+            grads[i] = load_row<WIDE>(dy + t * dy_row, inside ? valid : 0);
+        }
+        float ds[spans][WIDE];
 #pragma unroll
-    for (int k = 0; k < PAST; k++) input(window[k], x, x_row, initial, mask, start - PAST + k, L, width, valid);
-    // ds_t needs x up to t, dx_t needs ds up to t + TAPS - 1: what a row gives is written PAST rows on.
-    for (int t = start; t < first + STEPS + PAST; t++) {
-        const bool inside = t >= 0 && t < L, padding = inside && mask && !mask[t];
-        input(window[PAST], x, x_row, initial, mask, t, L, width, valid);
-        const Row<WIDE> g = load_row<WIDE>(dy + t * dy_row, inside && !padding ? valid : 0);
+        for (int i = 0; i < spans; i++) {
+            const int t = from + i;
 #pragma unroll
-        for (int e = 0; e < WIDE; e++) {
-            float s = b[e];
+            for (int e = 0; e < WIDE; e++) {
+                float s = b[e];
 #pragma unroll
-            for (int k = 0; k < TAPS; k++) s += w[e][k] * window[k][e];
-            ds[PAST][e] = apply_silu ? g.at(e) * silu_slope(s, sigmoid(s)) : g.at(e);
-            if (t < first + STEPS) {  // later rows are the next block's
+                for (int k = 0; k < TAPS; k++) s += w[e][k] * rows[i + k].at(e);
+                ds[i][e] = apply_silu ? grads[i].at(e) * silu_slope(s, sigmoid(s)) : grads[i].at(e);
+                if (d_weight && i < STEPS && t >= first && t < first + STEPS) {
 #pragma unroll
-                for (int k = 0; k < TAPS; k++) sums[e][k] += ds[PAST][e] * window[k][e];
-                sums[e][TAPS] += ds[PAST][e];
+                    for (int k = 0; k < TAPS; k++) sums[e][k] += ds[i][e] * rows[i + k].at(e);
+                    sums[e][TAPS] += ds[i][e];
+                }
             }
         }
-        const int to = t - PAST;
-        if (to >= start && to < L) {
+#pragma unroll
+        for (int i = 0; i < STEPS; i++) {
+            const int t = from + i;
+            const bool hidden = t >= 0 && t < L && mask && !mask[t];
             float value[WIDE];
-            const bool hidden = to >= 0 && mask && !mask[to];
 #pragma unroll
             for (int e = 0; e < WIDE; e++) {
                 value[e] = 0.f;
 #pragma unroll
-                for (int k = 0; k < TAPS; k++) value[e] += ds[k][e] * w[e][PAST - k];
+                for (int k = 0; k < TAPS; k++) value[e] += ds[i + k][e] * w[e][PAST - k];
                 if (hidden) value[e] = 0.f;
             }
-            store_row<WIDE>(to < 0 ? d_initial + (to + PAST) * width : dx + to * dx_row, value, valid);
-        }
-#pragma unroll
-        for (int k = 0; k < PAST; k++) {
-#pragma unroll
-            for (int e = 0; e < WIDE; e++) {
-                window[k][e] = window[k + 1][e];
-                ds[k][e] = ds[k + 1][e];
-            }
+            store_row<WIDE>(t < 0 ? d_initial + (t + PAST) * width : dx + t * dx_row, value,
+                            t < L && t < first + STEPS ? valid : 0);
         }
     }
     if (d_weight) {

@@ -114,6 +114,30 @@ __device__ __forceinline__ Row<E> load_row(const elem* from, int valid) {
 }
 
 template <int E>
+__device__ __forceinline__ Floats<E> load_floats(const float* from, int valid) {
+    Floats<E> row = {};
+#if VECTOR
+    if (valid > 0) row = *reinterpret_cast<const Floats<E>*>(from);
+#else
+#pragma unroll
+    for (int e = 0; e < E; e++)
+        if (e < valid) row.at[e] = from[e];
+#endif
+    return row;
+}
+
+template <int E>
+__device__ __forceinline__ void store_floats(float* to, const Floats<E>& row, int valid) {
+#if VECTOR
+    if (valid > 0) *reinterpret_cast<Floats<E>*>(to) = row;
+#else
+#pragma unroll
+    for (int e = 0; e < E; e++)
+        if (e < valid) to[e] = row.at[e];
+#endif
+}
+
+template <int E>
 __device__ __forceinline__ void store_row(elem* to, const float* values, int valid) {
 #if VECTOR
     Row<E> row;

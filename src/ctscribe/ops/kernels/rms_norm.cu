@@ -37,23 +37,24 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_forward(
     for (int r = 0; r < ROUNDS; r++) {
         const int at = (r * THREADS + threadIdx.x) * WIDE, valid = min(WIDE, (int)width - at);
         const Row<WIDE> add = load_row<WIDE>(delta + row + at, delta ? valid : 0);
+        const Floats<WIDE> before = load_floats<WIDE>(residual + row + at, valid);
+        Floats<WIDE> sum;
 #pragma unroll
         for (int e = 0; e < WIDE; e++) {
-            x[r][e] = 0.f;
-            if (e >= valid) continue;
-            x[r][e] = residual[row + at + e] + add.at(e);
-            if (delta) residual[row + at + e] = x[r][e];
+            x[r][e] = sum.at[e] = before.at[e] + add.at(e);
 #if ROUND
             x[r][e] = to_float(to_elem(x[r][e]));
 #endif
             squares += x[r][e] * x[r][e];
         }
+        if (delta) store_floats<WIDE>(residual + row + at, sum, valid);
     }
     const float scale = rsqrtf(block_sum(squares) / width + eps);
     if (inv && threadIdx.x == 0) inv[blockIdx.x] = scale;
 #pragma unroll
     for (int r = 0; r < ROUNDS; r++) {
         const int at = (r * THREADS + threadIdx.x) * WIDE, valid = min(WIDE, (int)width - at);
+        const Floats<WIDE> w = load_floats<WIDE>(weight + at, valid);
         float value[WIDE];
 #pragma unroll
         for (int e = 0; e < WIDE; e++) {
@@ -61,7 +62,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_forward(
 #if ROUND
             x[r][e] = to_float(to_elem(x[r][e]));
 #endif
-            value[e] = e < valid ? x[r][e] * weight[at + e] : 0.f;
+            value[e] = x[r][e] * w.at[e];
         }
         if (hat) store_row<WIDE>(hat + row + at, x[r], valid);
         store_row<WIDE>(normed + row + at, value, valid);
@@ -76,14 +77,17 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_backward(
     const i64 row = (i64)blockIdx.x * width;
     float gw[ROUNDS][WIDE], along = 0.f;
     Row<WIDE> x[ROUNDS];
+    Floats<WIDE> past[ROUNDS];
 #pragma unroll
     for (int r = 0; r < ROUNDS; r++) {
         const int at = (r * THREADS + threadIdx.x) * WIDE, valid = min(WIDE, (int)width - at);
         const Row<WIDE> to = load_row<WIDE>(g + row + at, valid);
         x[r] = load_row<WIDE>(hat + row + at, valid);
+        const Floats<WIDE> w = load_floats<WIDE>(weight + at, valid);
+        past[r] = load_floats<WIDE>(g_residual + row + at, valid);
 #pragma unroll
         for (int e = 0; e < WIDE; e++) {
-            gw[r][e] = e < valid ? to.at(e) * weight[at + e] : 0.f;
+            gw[r][e] = to.at(e) * w.at[e];
             along += gw[r][e] * x[r].at(e);
         }
     }
@@ -91,13 +95,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_backward(
 #pragma unroll
     for (int r = 0; r < ROUNDS; r++) {
         const int at = (r * THREADS + threadIdx.x) * WIDE, valid = min(WIDE, (int)width - at);
-        float value[WIDE] = {};
 #pragma unroll
-        for (int e = 0; e < WIDE; e++) {
-            if (e >= valid) continue;
-            value[e] = g_residual[row + at + e] + scale * (gw[r][e] - x[r].at(e) * mean);
-            g_residual[row + at + e] = value[e];
-        }
-        store_row<WIDE>(g_delta + row + at, value, valid);
+        for (int e = 0; e < WIDE; e++) past[r].at[e] += scale * (gw[r][e] - x[r].at(e) * mean);
+        store_floats<WIDE>(g_residual + row + at, past[r], valid);
+        store_row<WIDE>(g_delta + row + at, past[r].at, valid);
     }
 }

@@ -20,8 +20,10 @@
 // Mapping: as in the forward file, tiles from last to first. In a tile each thread first goes forward
 // from the kept states, with its states of all TILE steps in registers, then back. What is summed over
 // states (gh . B, h . C, the rest of g dt) is shared out over a channel's lanes; what is summed over
-// channels (dB, dC) first over the thread's channels, then over a warp's by shuffles, then over the
-// warps in shared memory, then it is written.
+// channels (dB, dC) first over a warp's, then over the warps in shared memory, then it is written.
+// A warp's channels are summed by shuffles, or, for bf16 with N 16, by one matrix product a step:
+// gh and h, rounded to bf16, are its 16 rows of states, (dt u, 0) and (0, dy) of the channels its
+// columns. A channel's lanes lie GROUPS apart for that: a thread holds what the fragment wants.
 //
 // Floors, a (t, d, n), at 132 multiprocessors of 1.98 GHz, L 608, D 5120, N 16: about 25 instructions,
 // 37 us, two of them exps (24 us). Traffic: 14 bytes a (t, d), 4 N / TILE for the kept states, and
@@ -35,10 +37,38 @@
 #define WIDE (TILE * CHANNELS / THREADS)     // channels of a row a thread loads and stores
 #define WIDE_BC (TILE * STATES / THREADS)    // values of B, and of C, a thread loads
 #define OUT_BC (2 * WIDE_BC)                 // sums of dB and dC a thread writes
-#define GROUPS (32 / LANES)                  // groups of lanes in a warp
+#define GROUPS (32 / LANES)                  // threads of a warp with the same states
 #define BOTH (2 * PER_LANE)                  // states of B, then of C
 #define SHARE (BOTH > GROUPS ? BOTH / GROUPS : 1)  // sums of dB, dC a lane ends with
 static_assert(WIDE_BC % PER_LANE == 0 && TILE % LANES == 0 && THREADS % 32 == 0, "tiles fit");
+
+#define MATRIX (ELEMENT == 1 && STATES == 16 && PER_LANE == 2 && PER_THREAD <= 2 && __CUDA_ARCH__ >= 800)
+#if MATRIX
+__device__ __forceinline__ unsigned pack_bf16(float low, float high) {
+    unsigned r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
+// rows (16 x 8 PER_THREAD) times columns (8 PER_THREAD x 8): the thread's first column of the two rows
+// that its states stand in.
+__device__ __forceinline__ float2 matrix_sums(const unsigned (&rows)[PER_THREAD][2],
+                                              const unsigned (&columns)[PER_THREAD]) {
+    float a, b, c, d;
+#if PER_THREAD == 1
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%7,%7,%7,%7};"
+        : "=f"(a), "=f"(b), "=f"(c), "=f"(d)
+        : "r"(rows[0][0]), "r"(rows[0][1]), "r"(columns[0]), "f"(0.f));
+#else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%10,%10,%10,%10};"
+        : "=f"(a), "=f"(b), "=f"(c), "=f"(d)
+        : "r"(rows[0][0]), "r"(rows[0][1]), "r"(rows[1][0]), "r"(rows[1][1]), "r"(columns[0]),
+          "r"(columns[1]), "f"(0.f));
+#endif
+    return make_float2(a, c);
+}
+#endif
 
 extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
     const elem* __restrict__ dout, const elem* __restrict__ u, const elem* __restrict__ dt,
@@ -58,7 +88,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
     __shared__ __align__(16) float s_y[TILE][CHANNELS + 4];
     __shared__ __align__(16) float s_dBC[TILE][WARPS][2 * STATES];
 
-    const int tid = threadIdx.x, lane = tid % LANES, channel = tid / LANES * PER_THREAD;
+    const int tid = threadIdx.x, group = tid % GROUPS, lane = tid % 32 / GROUPS;
+    const int channel = (tid / 32 * GROUPS + group) * PER_THREAD;
     const int row = tid / (CHANNELS / WIDE), own = tid % (CHANNELS / WIDE) * WIDE;
     const int row_bc = tid / (STATES / WIDE_BC), own_bc = tid % (STATES / WIDE_BC) * WIDE_BC;
     const int row_out = tid * OUT_BC / (2 * STATES), own_out = tid * OUT_BC % (2 * STATES);
@@ -178,15 +209,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
                 const auto step = *reinterpret_cast<Floats<2 * PER_THREAD>*>(&s_step[t][channel]);
                 const auto dy = *reinterpret_cast<Floats<PER_THREAD>*>(&s_dy[t][channel]);
                 const Row<BOTH> bc = s_BC[t][lane];
+#if MATRIX
+                unsigned rows[PER_THREAD][2], columns[PER_THREAD];
+#else
                 float over_channels[BOTH] = {};
+#endif
 #pragma unroll
                 for (int c = 0; c < PER_THREAD; c++) {
                     to_u[c][k] = to_dt[c][k] = to_y[c][k] = 0.f;
 #pragma unroll
                     for (int j = 0; j < PER_LANE; j++) {
                         gh[c][j] += dy.at[c] * bc.at(PER_LANE + j);
+#if MATRIX
+                        rows[c][j] = pack_bf16(gh[c][j], h[t + 1][c][j]);
+#else
                         over_channels[j] += gh[c][j] * step.at[2 * c + 1];
                         over_channels[PER_LANE + j] += dy.at[c] * h[t + 1][c][j];
+#endif
                         to_u[c][k] += gh[c][j] * bc.at(j);
                         to_y[c][k] += h[t + 1][c][j] * bc.at(PER_LANE + j);
                         // The decay again: kept for all steps, decays cost as many registers as states.
@@ -198,9 +237,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
 #endif
                     }
                 }
-                sum_and_share<BOTH, GROUPS, LANES>(over_channels, tid);
-                const int group = tid % 32 / LANES;  // it holds sums group * BOTH / GROUPS and on
-                if (group * BOTH % GROUPS == 0) {
+#if MATRIX
+#pragma unroll
+                for (int c = 0; c < PER_THREAD; c++)
+                    columns[c] = pack_bf16(step.at[2 * c + 1], dy.at[c]) & (lane < 4 ? 0xffffu : 0xffff0000u);
+                const float2 sums = matrix_sums(rows, columns);  // of the states lane * 2 and the next
+                if (group % 2 == 0)  // columns 0 to 3 are dB, all the same; 4 to 7 dC
+                    *reinterpret_cast<float2*>(&s_dBC[t][tid / 32][group / 2 * STATES + lane * 2]) = sums;
+#else
+                sum_and_share<BOTH, GROUPS, 1>(over_channels, tid);
+                if (group * BOTH % GROUPS == 0) {  // the thread holds sums group * BOTH / GROUPS and on
 #pragma unroll
                     for (int i = 0; i < SHARE; i++) {
                         const int sum = group * BOTH / GROUPS + i;
@@ -208,12 +254,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
                             over_channels[i];
                     }
                 }
+#endif
             }
 #pragma unroll
             for (int c = 0; c < PER_THREAD; c++) {
-                sum_and_share<LANES, LANES, 1>(to_u[c], lane);
-                sum_and_share<LANES, LANES, 1>(to_dt[c], lane);
-                sum_and_share<LANES, LANES, 1>(to_y[c], lane);
+                sum_and_share<LANES, LANES, GROUPS>(to_u[c], tid);
+                sum_and_share<LANES, LANES, GROUPS>(to_dt[c], tid);
+                sum_and_share<LANES, LANES, GROUPS>(to_y[c], tid);
                 s_du[g + lane][channel + c] = to_u[c][0];
                 s_ddt[g + lane][channel + c] = to_dt[c][0];
                 s_y[g + lane][channel + c] = to_y[c][0];
