@@ -66,6 +66,28 @@ def test_fp32_tokens_are_identical(
     assert [text.tokens for text in ours] == expected
 
 
+@pytest.mark.parametrize(
+    ("seed", "beams", "length_penalty", "eagerness", "sharpness"),
+    [
+        (4, 2, 2.0, 8.0, 1.0),
+        (5, 4, 2.0, 10.0, 0.5),
+        (7, 3, 1.0, 9.0, 1.0),
+        (21, 2, 3.0, 10.0, 0.5),
+        (1, 2, -1.0, 9.0, 0.3),
+        (6, 4, -1.0, 9.0, 0.5),
+    ],
+)
+def test_a_done_text_takes_no_more_beams_while_others_go_on(
+    seed: int, beams: int, length_penalty: float, eagerness: float, sharpness: float
+) -> None:
+    """Cases in which later or lesser beams would win, if they were let in."""
+    model, llm = ending_pair(seed, eagerness, sharpness)
+    prompts = random_prompts(seed, 6, 3)
+    options = {"max_new_tokens": 20, "num_beams": beams, "length_penalty": length_penalty}
+    expected = theirs(model, llm, *prompts, do_sample=False, **options)
+    assert [text.tokens for text in generate(llm, *prompts, **options)] == expected
+
+
 def test_the_texts_compared_end_at_different_lengths() -> None:
     lengths = set()
     for seed in range(6):

@@ -8,7 +8,9 @@ import torch
 import transformers
 
 from ctscribe.errors import ConfigError
+from ctscribe.generation import families
 from ctscribe.generation.decode import generate, pad_left, stream
+from ctscribe.generation.picker import Rules
 from ctscribe.model.llm import LLM, load_llm
 from tests.model.tiny import save, stock_mamba, tokenizer
 
@@ -145,7 +147,8 @@ def test_another_family_takes_the_same_options(llama: LLM) -> None:
     assert drawn == generate(llama, embeds, mask, seed=1, **draw)
     assert drawn != generate(llama, embeds, mask, seed=2, **draw)
     assert generate(llama, embeds, mask, top_p=1e-6, **draw) == plain
-    stop = single[0].text[4:6]
+    words = [w for t in single[0].tokens[3:20] if len(w := llama.decode([t])) > 1]
+    stop = next(w for w in words if w.isalpha())
     for beams in (1, 2):
         options: dict[str, Any] = {
             "max_new_tokens": 40,
@@ -158,6 +161,8 @@ def test_another_family_takes_the_same_options(llama: LLM) -> None:
             assert text.text == before.text.split(stop)[0].strip()
             if stop not in before.text:
                 assert text == before
+    rows = families.write(llama, embeds[:1], mask[:1], 40, Rules(no_repeat_ngram_size=1), [stop], 0)
+    assert len(rows[0]) < 20  # it stopped there, and was not only cut
 
 
 @pytest.mark.parametrize("sample", [False, True])
@@ -178,10 +183,15 @@ def test_a_closed_stream_ends_the_thread_and_an_error_in_it_is_raised(
 ) -> None:
     embeds, mask = llama_prompts()
     threads = threading.active_count()
-    pieces = stream(llama, embeds[1:], mask[1:], max_new_tokens=4000)
+    put, written = families._Streamer.put, []
+    monkeypatch.setattr(
+        families._Streamer, "put", lambda self, ids: written.append(1) or put(self, ids)
+    )
+    pieces = stream(llama, embeds[1:], mask[1:], max_new_tokens=1000)
     next(pieces)
     pieces.close()
     assert threading.active_count() == threads
+    assert len(written) < 500
 
     def broken(**_: Any) -> None:
         raise MemoryError("no room")

@@ -45,7 +45,7 @@ OPTIONS: list[dict[str, Any]] = [
 def test_a_runner_used_before_writes_as_a_new_one(
     kept: list[Runner], options: dict[str, Any]
 ) -> None:
-    _, llm = ending_pair(2)
+    _, llm = ending_pair(2, eagerness=9)
     first, second = random_prompts(1, 3, 5), random_prompts(2, 3, 2)
     fresh = generate(llm, *second, max_new_tokens=25, cuda_graph=False, **options)
     assert not kept
@@ -154,6 +154,9 @@ def test_the_host_stops_soon_after_the_last_text_has_ended(monkeypatch: pytest.M
     monkeypatch.setattr(graph, "_pace", lambda device, every: (every, 1))
     generate(llm, *prompts, max_new_tokens=200)
     assert longest - 1 <= len(steps) < longest + 32
+    steps.clear()
+    generate(llm, *prompts, max_new_tokens=200, num_beams=2)
+    assert len(steps) < 100
 
 
 def test_rows_of_a_state_are_taken_in_any_order_also_from_itself() -> None:

@@ -32,7 +32,6 @@ class BeamPicker(Picker):
         self._scores = torch.zeros(texts, beams, device=device)
         self._best = torch.zeros(texts, beams, room, dtype=torch.long, device=device)
         self._best_scores = torch.zeros(texts, beams, device=device)
-        self._finished = torch.zeros(texts, beams, dtype=torch.bool, device=device)
         self._first_row = torch.arange(texts, device=device)[:, None] * beams
         self._on_top = torch.arange(2 * beams, device=device) < beams
 
@@ -43,7 +42,6 @@ class BeamPicker(Picker):
         self._scores[:, 0] = 0  # the others are still the same
         self._best.fill_(self.pad)
         self._best_scores.fill_(_NEVER)
-        self._finished.zero_()
 
     def written(self) -> list[list[int]]:
         """The best finished beam of each text, padded after its end; waits for the device."""
@@ -70,8 +68,8 @@ class BeamPicker(Picker):
             self.seen.copy_(self.seen.index_select(0, self.parent))
         self.write(token.gather(1, kept).view(-1))
         promise = self._scores[:, 0] / self._divisor(length)
-        worst = self._best_scores.amin(1)
-        self.done.logical_or_(self._finished.all(1) & (promise <= worst))
+        worst = self._best_scores.amin(1)  # below any promise while a place is free
+        self.done.logical_or_(promise <= worst)
 
     def _finish(self, scores: Tensor, row: Tensor, token: Tensor, ended: Tensor) -> None:
         """Merge the continuations (B, 2 * num_beams) that have ended into the finished beams."""
@@ -84,7 +82,6 @@ class BeamPicker(Picker):
         longer = longer.view(texts, 2 * beams, -1)
         worth, kept = torch.cat([self._best_scores, worth], 1).topk(beams)
         self._best_scores.copy_(worth)
-        self._finished.copy_(torch.cat([self._finished, just], 1).gather(1, kept))
         at = kept[..., None].expand(-1, -1, longer.shape[2])
         self._best.copy_(torch.cat([self._best, longer], 1).gather(1, at))
 

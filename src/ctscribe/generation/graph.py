@@ -62,7 +62,8 @@ class Runner:
     def start(self, logits: Tensor, state: MambaState, *, seed: int, limit: int) -> None:
         """Take over after a prefill of the texts, logits (B, V), and choose the first token."""
         if self._used is not None:
-            self._used.wait()
+            with self._on_device():
+                self._used.wait()
         self.picker.start(seed)
         if isinstance(self.picker, BeamPicker):
             self.picker.limit.fill_(limit)
@@ -85,9 +86,10 @@ class Runner:
         blocks: deque[_Block] = deque()
         for start in range(0, limit, every):
             stop = min(start + every, limit)
-            for _ in range(max(start, 1), stop):  # `start` has chosen the first
-                self.step()
-            blocks.append(_Block(self.picker, start, stop))
+            with self._on_device():
+                for _ in range(max(start, 1), stop):  # `start` has chosen the first
+                    self.step()
+                blocks.append(_Block(self.picker, start, stop))
             self._used = blocks[-1].ready
             if len(blocks) > behind:
                 tokens, ended = blocks.popleft().read()
@@ -105,9 +107,13 @@ class Runner:
         assert llm is not None  # whoever steps holds it
         self.picker(self._decoder.step(llm.embed(self.picker.token), self.state))
 
+    def _on_device(self) -> Any:
+        """Graphs and events go to the current device's stream; nothing happens without CUDA."""
+        return torch.cuda.device_of(self.picker.tokens)
+
     def _capture(self) -> None:
         """Record one step; before it, real ones load what is loaded at first use."""
-        with torch.cuda.device(self.device):
+        with self._on_device():
             self.picker.start(0)
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
