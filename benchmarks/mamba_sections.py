@@ -18,7 +18,8 @@ from transformers.models.mamba import modeling_mamba
 
 from ctscribe.generation.decode import generate
 from ctscribe.model.bridge import VimBlock
-from ctscribe.model.mamba import MambaDecoder, ScanMixer
+from ctscribe.model.decoder import MambaDecoder
+from ctscribe.model.mamba import ScanMixer
 
 ALL_INPUTS = ("u", "dt", "A", "B", "C", "D", "z", "dt_bias")
 # What transformers without extensions needs for these on an H200 is minutes, or more memory.

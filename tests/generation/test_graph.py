@@ -15,8 +15,8 @@ import torch
 from ctscribe.generation import graph
 from ctscribe.generation.decode import generate, stream
 from ctscribe.generation.graph import Runner, fingerprint, forget_graphs
+from ctscribe.model.decoder import MambaState
 from ctscribe.model.llm import LLM
-from ctscribe.model.mamba import MambaState
 from tests.generation.ending import ending_pair, random_prompts
 
 

@@ -197,7 +197,7 @@ def test_beams_are_cut_at_a_stop_string() -> None:
 
 
 def test_a_closed_stream_stops_writing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ctscribe.model.mamba import MambaDecoder
+    from ctscribe.model.decoder import MambaDecoder
 
     _, llm = ending_pair(1, eagerness=-99)
     steps = []

@@ -11,7 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 
-from ctscribe.model.mamba import MambaDecoder, ScanMixer, is_mamba, use_our_mixers
+from ctscribe.model.decoder import MambaDecoder
+from ctscribe.model.mamba import ScanMixer, is_mamba, use_our_mixers
 from tests.model import tiny_families
 from tests.model.tiny import stock_mamba
 

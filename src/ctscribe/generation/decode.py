@@ -17,8 +17,9 @@ from ctscribe.generation import families
 from ctscribe.generation.graph import runner
 from ctscribe.generation.picker import Rules
 from ctscribe.generation.text import FinishReason, Generated, Writing
+from ctscribe.model.decoder import MambaDecoder
 from ctscribe.model.llm import LLM
-from ctscribe.model.mamba import MambaDecoder, is_mamba
+from ctscribe.model.mamba import is_mamba
 
 __all__ = ["FinishReason", "Generated", "generate", "pad_left", "stream"]
 

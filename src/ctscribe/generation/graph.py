@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from ctscribe.generation.beam import BeamPicker
 from ctscribe.generation.picker import Picker, Rules
+from ctscribe.model.decoder import MambaDecoder, MambaState
 from ctscribe.model.llm import LLM
-from ctscribe.model.mamba import MambaDecoder, MambaState
 
 _ROOM = 256  # the token buffer's length is a multiple, so that graphs serve many lengths
 _KEPT = 2  # idle graphs kept for each model: the full batch and the last, smaller one
@@ -109,7 +109,7 @@ class Runner:
 
     def _on_device(self) -> Any:
         """Graphs and events go to the current device's stream; nothing happens without CUDA."""
-        return torch.cuda.device_of(self.picker.tokens)
+        return torch.cuda.device_of(self.picker.tokens)  # type: ignore[no-untyped-call]
 
     def _capture(self) -> None:
         """Record one step; before it, real ones load what is loaded at first use."""

@@ -77,22 +77,25 @@ class FrozenMamba:
         self.blocks = [_block(layer) for layer in backbone.layers]
         self.norm = backbone.norm_f.weight.detach().float().contiguous()
         self.eps = float(backbone.norm_f.variance_epsilon)
+        self._weights = list(model.parameters())
+        self._read = self._state()
 
     @staticmethod
-    def signature(model: nn.Module) -> tuple[Any, ...] | None:
-        """Equal as long as the model's weights are the same; None if it cannot run this way.
-
-        It can if it is Mamba-1 with plain frozen weights of one dtype and a residual in fp32.
-        """
-        if not is_mamba(model) or any(p.requires_grad for p in model.parameters()):
-            return None
+    def takes(model: nn.Module) -> bool:
+        """Whether a model is one: Mamba-1, plain frozen weights of one dtype, residual in fp32."""
+        if not is_mamba(model):
+            return False
         backbone: Any = model.get_submodule("backbone")
-        if not all(_takes(layer) for layer in backbone.layers):
-            return None
-        weights = (
-            w for m in (x.mixer for x in backbone.layers) for w in (m.in_proj.weight, m.A_log)
-        )
-        return tuple((w.data_ptr(), w._version) for w in weights)
+        plain = all(_takes(layer) for layer in backbone.layers)
+        return plain and not any(p.requires_grad for p in model.parameters())
+
+    def is_current(self) -> bool:
+        """Whether the model's weights are still the ones read, where they were, and frozen."""
+        return self._state() == self._read
+
+    def _state(self) -> list[tuple[bool, int, int]]:
+        # In microseconds: it is asked at every step.
+        return [(w.requires_grad, w._version, w.data_ptr()) for w in self._weights]
 
     def __call__(self, embeds: Tensor, mask: Tensor | None, *, lean: bool = False) -> Tensor:
         """Input embeddings (B, L, W) to hidden states after the last norm (B, L, W).
@@ -102,6 +105,36 @@ class FrozenMamba:
         seen = None if mask is None else mask.bool()
         hidden: Tensor = _Run.apply(embeds, seen, self, lean)  # type: ignore[no-untyped-call]
         return hidden
+
+    @torch.no_grad()
+    def prefill(
+        self,
+        embeds: Tensor,
+        mask: Tensor | None,
+        conv: list[Tensor] | None = None,
+        scan: list[Tensor] | None = None,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The last position before the last norm (B, W) fp32, and each block's states after it.
+
+        conv (B, K - 1, D) and scan (B, D, N) fp32: each block's states to go on from.
+        """
+        seen = None if mask is None else mask.bool()
+        name = backend_of(embeds, self.blocks[0])
+        batch, length, width = embeds.shape
+        residual = embeds.reshape(batch * length, width).float().clone()
+        delta, convs, scans = None, [], []
+        for i, block in enumerate(self.blocks):
+            normed, _, _ = norm_forward(
+                residual, delta, block.norm, block.eps, embeds.dtype,
+                rounds=True, keep=False, backend=name,
+            )  # fmt: skip
+            before = (None if conv is None else conv[i], None if scan is None else scan[i])
+            delta, after = _go_on(block, normed.view(embeds.shape), seen, name, *before)
+            convs.append(after[0])
+            scans.append(after[1])
+        if delta is not None:
+            residual += delta
+        return residual.view(embeds.shape)[:, -1], convs, scans
 
 
 class _Run(torch.autograd.Function):
@@ -172,6 +205,32 @@ def _mix(
     return delta, _Inner(xz, low_bc, starts) if keep else None
 
 
+def _go_on(
+    block: _Block,
+    normed: Tensor,
+    mask: Tensor | None,
+    name: str,
+    conv: Tensor | None,
+    scan: Tensor | None,
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """`_mix` from the states before it, and the states after it."""
+    xz = linear(normed, block.in_proj)
+    u = _conv(block, xz, mask, name, conv)
+    inputs = _scan_inputs(block, xz, u, linear(u, block.x_proj))
+    if name == "cuda":
+        y, after, _ = scan_cuda.scan_forward(inputs, True, scan, keep=False)
+    else:
+        y, after, _ = scan_torch.scan_forward(*inputs, True, scan)
+    past = block.conv.shape[1] - 1
+    x = xz[:, -past:, : u.shape[-1]]
+    if mask is not None:
+        x = x * mask[:, -past:, None]
+    if x.shape[1] < past:
+        before = x.new_zeros(len(x), past, x.shape[2]) if conv is None else conv
+        x = torch.cat([before, x], 1)[:, -past:]
+    return linear(y.flatten(0, 1), block.out_proj), (x.contiguous().clone(), after)
+
+
 def _unmix(block: _Block, kept: _Kept, g: Tensor, mask: Tensor | None, name: str) -> Tensor:
     """Gradient of the norm's output (rows, W), from the one of what the block added (B, L, W)."""
     inner = kept.inner
@@ -219,11 +278,13 @@ def _unmix(block: _Block, kept: _Kept, g: Tensor, mask: Tensor | None, name: str
     return g_xz.flatten(0, 1) @ block.in_proj
 
 
-def _conv(block: _Block, xz: Tensor, mask: Tensor | None, name: str) -> Tensor:
+def _conv(
+    block: _Block, xz: Tensor, mask: Tensor | None, name: str, past: Tensor | None = None
+) -> Tensor:
     x = xz[..., : xz.shape[-1] // 2]
     if name == "cuda":
-        return conv_cuda.conv_forward(x, block.conv, block.conv_bias, True, None, mask)
-    return causal_conv.plain(x, block.conv, block.conv_bias, None, mask, True)
+        return conv_cuda.conv_forward(x, block.conv, block.conv_bias, True, past, mask)
+    return causal_conv.plain(x, block.conv, block.conv_bias, past, mask, True)
 
 
 def _scan_inputs(block: _Block, xz: Tensor, u: Tensor, low_bc: Tensor) -> scan_torch.Inputs:

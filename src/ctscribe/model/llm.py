@@ -40,7 +40,7 @@ class LLM(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.path_name = path_name  # which code runs its layers
-        self._frozen: tuple[tuple[Any, ...], FrozenMamba] | None = None
+        self._frozen: tuple[nn.Module, FrozenMamba] | None = None
         self.lean = False  # blocks keep as little as they can; see `checkpoint_blocks`
         self.eos_id: int = tokenizer.eos_token_id
         pad = tokenizer.pad_token_id
@@ -209,12 +209,13 @@ class LLM(nn.Module):
     @property
     def frozen(self) -> FrozenMamba | None:
         """The model's blocks as one frozen function, where they can run so."""
-        signature = FrozenMamba.signature(self.base)
-        if signature is None:
-            return None
-        if self._frozen is None or self._frozen[0] != signature:
-            self._frozen = signature, FrozenMamba(self.base)
-        return self._frozen[1]
+        known = self._frozen
+        if known is not None and known[0] is self.model and known[1].is_current():
+            return known[1]
+        self._frozen = None  # adapters came, or weights moved or changed
+        if FrozenMamba.takes(self.base):
+            self._frozen = self.model, FrozenMamba(self.base)
+        return self._frozen[1] if self._frozen is not None else None
 
     def _hidden(self, embeds: Tensor, attention_mask: Tensor) -> Tensor:
         frozen = self.frozen

@@ -1,13 +1,11 @@
-"""transformers' Mamba and Falcon-Mamba on our ops: each layer's mixer, and decoding.
+"""transformers' Mamba and Falcon-Mamba on our ops: the mixer of each layer.
 
 `use_our_mixers` replaces the mixer of each layer of one model instance; nothing of transformers is
-changed, and weights keep their names. `MambaDecoder` then runs the layers without transformers'
-cache: one state, updated in place, whatever the length.
+changed, and weights keep their names.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -151,65 +149,3 @@ class ScanMixer(nn.Module):
     @staticmethod
     def _normed(x: Tensor, eps: float) -> Tensor:
         return nn.functional.rms_norm(x.float(), x.shape[-1:], eps=eps).to(x.dtype)
-
-
-@dataclass
-class MambaState:
-    """What decoding carries: per layer the last K - 1 conv inputs and the scan's state."""
-
-    conv: list[Tensor]  # (B, K - 1, D) each
-    scan: list[Tensor]  # (B, D, N) each, fp32
-
-    def allocate(self, rows: int) -> MambaState:
-        """Zeros for `rows` texts, shaped and placed as this state."""
-        return MambaState(
-            [t.new_zeros(rows, *t.shape[1:]) for t in self.conv],
-            [t.new_zeros(rows, *t.shape[1:]) for t in self.scan],
-        )
-
-    def take_(self, other: MambaState, index: Tensor) -> None:
-        """Row i becomes row index[i] of `other`, in place; `other` may be this state itself."""
-        for mine, theirs in ((self.conv, other.conv), (self.scan, other.scan)):
-            for a, b in zip(mine, theirs, strict=True):
-                a.copy_(b.index_select(0, index))
-
-
-class MambaDecoder:
-    """Runs a MambaForCausalLM whose mixers are ours, with its own state. No gradients."""
-
-    def __init__(self, model: nn.Module) -> None:
-        causal: Any = model
-        self._backbone, self._head = causal.backbone, causal.lm_head
-        self._A = [layer.mixer.decay_rates() for layer in self._backbone.layers]
-
-    @torch.no_grad()
-    def prefill(self, embeds_BLW: Tensor, mask_BL: Tensor | None) -> tuple[Tensor, MambaState]:
-        """Logits (B, V) after the last position, and the state. Padding must be at the left."""
-        hidden = embeds_BLW
-        state = MambaState([], [])
-        for layer in self._backbone.layers:
-            normed, residual = self._enter(layer, hidden)
-            out, conv, scan = layer.mixer.scan(normed, mask_BL)
-            state.conv.append(conv.clone())
-            state.scan.append(scan.contiguous())
-            hidden = residual + out
-        return self._logits(hidden[:, -1]), state
-
-    @torch.no_grad()
-    def step(self, embeds_BW: Tensor, state: MambaState) -> Tensor:
-        """Logits (B, V) after one more token; the state is updated in place."""
-        hidden = embeds_BW
-        for i, layer in enumerate(self._backbone.layers):
-            normed, residual = self._enter(layer, hidden)
-            out = layer.mixer.step(normed, state.conv[i], state.scan[i], self._A[i])
-            hidden = residual + out
-        return self._logits(hidden)
-
-    @staticmethod
-    def _enter(layer: Any, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        normed = layer.norm(hidden.to(layer.norm.weight.dtype))
-        return normed, hidden.float() if layer.residual_in_fp32 else hidden
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        normed = self._backbone.norm_f(hidden)
-        return self._head(normed.to(self._head.weight.dtype)).float()  # type: ignore[no-any-return]

@@ -29,7 +29,7 @@ class GraphedStep:
     def __init__(self, llm: LLM) -> None:
         self.llm = llm
         self._graphs: dict[tuple[int, ...], _Graph] = {}
-        self._signature: tuple[Any, ...] | None = None
+        self._of: tuple[Any, ...] = ()
         self._pool: Any = None
 
     def __call__(self, embeds: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
@@ -49,9 +49,9 @@ class GraphedStep:
         return loss
 
     def _graph(self, key: tuple[int, ...], frozen: FrozenMamba, head: Any) -> _Graph:
-        signature = (FrozenMamba.signature(self.llm.base), head.weight.data_ptr(), self.llm.lean)
-        if signature != self._signature:
-            self._graphs, self._signature = {}, signature
+        of = (id(frozen), head.weight.data_ptr(), self.llm.lean)
+        if of != self._of:
+            self._graphs, self._of = {}, of
         if key not in self._graphs:
             while len(self._graphs) >= _MOST_GRAPHS:
                 del self._graphs[next(iter(self._graphs))]
