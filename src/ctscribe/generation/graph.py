@@ -109,7 +109,7 @@ class Runner:
 
     def _on_device(self) -> Any:
         """Graphs and events go to the current device's stream; nothing happens without CUDA."""
-        return torch.cuda.device_of(self.picker.tokens)
+        return torch.cuda.device_of(self.picker.tokens)  # type: ignore[no-untyped-call]
 
     def _capture(self) -> None:
         """Record one step; before it, real ones load what is loaded at first use."""
