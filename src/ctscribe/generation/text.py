@@ -74,8 +74,12 @@ class Writing:
         tokens = self._tokens
         text = self._llm.decode(tokens)
         cut = self._find(text)
-        while cut is not None and self._find(self._llm.decode(tokens[:-1])) is not None:
-            tokens = tokens[:-1]  # it was seen late, after bytes that had to wait
+        while cut is not None:
+            shorter = self._llm.decode(tokens[:-1])
+            if (earlier := self._find(shorter)) is None:
+                break
+            # It was seen late, after bytes that had to wait.
+            tokens, text, cut = tokens[:-1], shorter, earlier
         text = text[:cut].strip()
         ended = self._ended or cut is not None
         reason: FinishReason = "empty" if not text else "stop" if ended else "length"
