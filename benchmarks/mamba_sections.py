@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from transformers.models.mamba import modeling_mamba
 from ctscribe.generation.decode import generate
 from ctscribe.model.bridge import VimBlock
 from ctscribe.model.mamba import MambaDecoder, ScanMixer
+from ctscribe.training.graphs import GraphedStep
 
 ALL_INPUTS = ("u", "dt", "A", "B", "C", "D", "z", "dt_bias")
 # What transformers without extensions needs for these on an H200 is minutes, or more memory.
@@ -153,10 +153,10 @@ def step(bench: Bench) -> None:
         if batch_size == 1:
             bench.result("step_eager_b1_l608_ms").value = eager_ms
         result.more |= {"eager_ms": eager_ms, "eager_gib": eager_gib}
-        graphed = _graphed(llm, device)
+        graphed = GraphedStep(llm) if device.type == "cuda" else None
         if graphed is None:
             result.value, bench.result(memory).value = eager_ms, eager_gib
-            result.notes[OURS] = "eager: there is no graph"
+            result.notes[OURS] = "eager: a CPU has no graphs"
         else:
             bench.tidy()
             capture = peak_gib(lambda train=train, g=graphed: train(g), device)
@@ -169,15 +169,6 @@ def step(bench: Bench) -> None:
         bench.tidy()
         if bench.with_peers:
             _step_peers(bench, batch_size, batch, eager)
-
-
-def _graphed(llm: Any, device: torch.device) -> Callable[..., torch.Tensor] | None:
-    """The whole step as one CUDA graph: called as `LLM.forward_embeds`."""
-    name = "ctscribe.training.graphs"
-    if device.type != "cuda" or importlib.util.find_spec(name) is None:
-        return None
-    made: Callable[..., torch.Tensor] = importlib.import_module(name).GraphedStep(llm)
-    return made
 
 
 def _step_peers(bench: Bench, batch_size: int, batch: Any, eager: Call) -> None:
