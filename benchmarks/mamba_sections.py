@@ -12,7 +12,7 @@ import torch
 import transformers
 from mamba_model import RandomMamba, Shapes, copies, make_batch, scan_inputs
 from mamba_peers import MAMBAPY, OFFICIAL, OURS, TORCH, TRANSFORMERS
-from mamba_timing import Call, device_ms, peak_gib, wall_ms, wall_ms_and_gib
+from mamba_timing import GIB, Call, device_ms, peak_gib, wall_ms, wall_ms_and_gib
 from transformers.models.mamba import modeling_mamba
 
 from ctscribe.generation.decode import generate
@@ -122,7 +122,8 @@ def scan(bench: Bench) -> None:
         bench.tidy()
         with peers.plain_torch():
             bench.peer(key, TORCH, lambda once=once: once(TORCH, repeats=3), "launches included")
-            result.more["torch_peak_gib"] = peak_gib(make(TORCH, values), bench.device)
+            if bench.with_peers:
+                result.more["torch_peak_gib"] = peak_gib(make(TORCH, values), bench.device)
         bench.peer(key, OFFICIAL, lambda timed=timed: timed(OFFICIAL))
         bench.peer(key, MAMBAPY, lambda once=once: once(MAMBAPY, repeats=3))
         bench.peer(key, TRANSFORMERS, lambda once=once: once(TRANSFORMERS), "run once")
@@ -163,8 +164,7 @@ def step(bench: Bench) -> None:
             replay = peak_gib(lambda train=train, g=graphed: train(g), device)
             bench.result(memory).value = max(capture or 0, replay or 0) or None
             result.value = wall_ms(lambda train=train, g=graphed: train(g), device, shapes.repeats)
-            if device.type == "cuda":
-                result.more["reserved_gib"] = torch.cuda.memory_reserved(device) / 2**30
+            result.more["reserved_gib"] = torch.cuda.memory_reserved(device) / GIB
         del graphed
         bench.tidy()
         if bench.with_peers:
