@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,13 +12,14 @@ import torch
 import transformers
 from mamba_model import RandomMamba, Shapes, copies, make_batch, scan_inputs
 from mamba_peers import MAMBAPY, OFFICIAL, OURS, TORCH, TRANSFORMERS
-from mamba_timing import Call, device_ms, peak_gib, wall_ms, wall_ms_and_gib
+from mamba_timing import GIB, Call, device_ms, peak_gib, wall_ms, wall_ms_and_gib
 from transformers.models.mamba import modeling_mamba
 
 from ctscribe.generation.decode import generate
 from ctscribe.model.bridge import VimBlock
 from ctscribe.model.decoder import MambaDecoder
 from ctscribe.model.mamba import ScanMixer
+from ctscribe.training.graphs import GraphedStep
 
 ALL_INPUTS = ("u", "dt", "A", "B", "C", "D", "z", "dt_bias")
 # What transformers without extensions needs for these on an H200 is minutes, or more memory.
@@ -123,7 +123,8 @@ def scan(bench: Bench) -> None:
         bench.tidy()
         with peers.plain_torch():
             bench.peer(key, TORCH, lambda once=once: once(TORCH, repeats=3), "launches included")
-            result.more["torch_peak_gib"] = peak_gib(make(TORCH, values), bench.device)
+            if bench.with_peers:
+                result.more["torch_peak_gib"] = peak_gib(make(TORCH, values), bench.device)
         bench.peer(key, OFFICIAL, lambda timed=timed: timed(OFFICIAL))
         bench.peer(key, MAMBAPY, lambda once=once: once(MAMBAPY, repeats=3))
         bench.peer(key, TRANSFORMERS, lambda once=once: once(TRANSFORMERS), "run once")
@@ -154,31 +155,21 @@ def step(bench: Bench) -> None:
         if batch_size == 1:
             bench.result("step_eager_b1_l608_ms").value = eager_ms
         result.more |= {"eager_ms": eager_ms, "eager_gib": eager_gib}
-        graphed = _graphed(llm, device)
+        graphed = GraphedStep(llm) if device.type == "cuda" else None
         if graphed is None:
             result.value, bench.result(memory).value = eager_ms, eager_gib
-            result.notes[OURS] = "eager: there is no graph"
+            result.notes[OURS] = "eager: a CPU has no graphs"
         else:
             bench.tidy()
             capture = peak_gib(lambda train=train, g=graphed: train(g), device)
             replay = peak_gib(lambda train=train, g=graphed: train(g), device)
             bench.result(memory).value = max(capture or 0, replay or 0) or None
             result.value = wall_ms(lambda train=train, g=graphed: train(g), device, shapes.repeats)
-            if device.type == "cuda":
-                result.more["reserved_gib"] = torch.cuda.memory_reserved(device) / 2**30
+            result.more["reserved_gib"] = torch.cuda.memory_reserved(device) / GIB
         del graphed
         bench.tidy()
         if bench.with_peers:
             _step_peers(bench, batch_size, batch, eager)
-
-
-def _graphed(llm: Any, device: torch.device) -> Callable[..., torch.Tensor] | None:
-    """The whole step as one CUDA graph: called as `LLM.forward_embeds`."""
-    name = "ctscribe.training.graphs"
-    if device.type != "cuda" or importlib.util.find_spec(name) is None:
-        return None
-    made: Callable[..., torch.Tensor] = importlib.import_module(name).GraphedStep(llm)
-    return made
 
 
 def _step_peers(bench: Bench, batch_size: int, batch: Any, eager: Call) -> None:

@@ -25,7 +25,7 @@ from torch.nn.functional import silu, softplus
 
 # Numbers of one (T, B, N, D) chunk buffer. On a CPU the buffers should fit in the last-level cache;
 # on a GPU, where a launch costs more than its work, a chunk should be large.
-CPU_CHUNK = 1 << 19
+CPU_CHUNK = 1 << 20
 CUDA_CHUNK = 1 << 26
 LONGEST_CHUNK = 32  # time steps
 SHORTEST_CHUNK = 8  # time steps: keeping the states before ever fewer steps would hold them all
