@@ -101,7 +101,7 @@ def test_the_texts_compared_end_at_different_lengths() -> None:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("seed", range(6))
 def test_bf16_tokens_are_identical_up_to_the_first_tie(device: str, seed: int) -> None:
-    """Where they part, the two scores are apart by less than bf16 moves transformers' own scores."""
+    """Where they part, the scores are apart by less than bf16 moves transformers' own scores."""
     model, llm = ending_pair(seed, 4.0, 1.0, dtype=torch.bfloat16, device=device)
     exact, _ = ending_pair(seed, 4.0, 1.0, device=device)
     exact.load_state_dict({k: v.float() for k, v in model.state_dict().items()})
