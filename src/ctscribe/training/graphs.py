@@ -19,7 +19,7 @@ from ctscribe.model.frozen import FrozenMamba
 from ctscribe.model.head_loss import IGNORED, head_cross_entropy
 from ctscribe.model.llm import LLM
 
-_BUCKET = 64  # positions; longer sequences share wider buckets, an eighth of their length
+_BUCKET = 32  # positions; longer sequences share wider buckets, so that few graphs serve many
 _MOST_GRAPHS = 24
 
 
@@ -62,8 +62,8 @@ class GraphedStep:
 
 
 def bucket(length: int) -> int:
-    """The least bucket that holds a length: multiples of 64, wider from 512 on."""
-    step = _BUCKET << max(0, (length // 512).bit_length() - 1)
+    """The least bucket that holds a length: multiples of 32, wider from 1,024 on."""
+    step = _BUCKET << (length // 1024).bit_length()
     return step * max(1, math.ceil(length / step))
 
 

@@ -31,7 +31,9 @@ __device__ __forceinline__ float warp_sum(float value) {
 
 #ifdef PRODUCT
 // Of a matrix (rows, INPUTS), the warp's rows against BATCH vectors in shared memory.
+#ifndef WARPS
 #define WARPS 8
+#endif
 #define THREADS (32 * WARPS)
 #define LOADS ((INPUTS + 32 * CHUNK - 1) / (32 * CHUNK))
 
