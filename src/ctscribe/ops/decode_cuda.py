@@ -105,7 +105,7 @@ def step_scan(
     batch, inner = u.shape
     states = A.shape[1]
     rank = low_bc.shape[1] - 2 * states
-    macros = _scan(u.dtype, states, with_dt)
+    macros = _scan(u.dtype, states, rank, with_dt)
     kernel = cuda.load(FILE, "step_scan", macros, u.device)
     channels = 128 // (states // FORWARD[states][0].per_lane)
     kernel(
@@ -127,7 +127,7 @@ def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
         yield FILE, "step_head", product | narrow | {"STEP_HEAD": 1, "TAPS": 2, "ROUND": 0}
     yield FILE, "step_conv", {"ELEMENT": 0, "STEP_CONV": 1, "TAPS": 4}
     for states in FORWARD:
-        yield FILE, "step_scan", _scan(torch.bfloat16, states, states == 16)
+        yield FILE, "step_scan", _scan(torch.bfloat16, states, 160, states == 16)
 
 
 def _product(matrix: Tensor, batch: int, rows_a_warp: int) -> dict[str, str | int]:
@@ -140,7 +140,7 @@ def _product(matrix: Tensor, batch: int, rows_a_warp: int) -> dict[str, str | in
     }
 
 
-def _scan(dtype: torch.dtype, states: int, with_dt: bool) -> dict[str, str | int]:
+def _scan(dtype: torch.dtype, states: int, rank: int, with_dt: bool) -> dict[str, str | int]:
     return {
         "ELEMENT": ELEMENTS[dtype],
         "STEP_SCAN": 1,
@@ -148,4 +148,5 @@ def _scan(dtype: torch.dtype, states: int, with_dt: bool) -> dict[str, str | int
         "STATES": states,
         "PER_LANE": FORWARD[states][0].per_lane,
         "WITH_DT": int(with_dt),
+        "RANK": rank if with_dt else 0,
     }

@@ -207,7 +207,8 @@ def _backward_defines(
     tiling: Tiling, states: int, dtype: torch.dtype, vector: int, parameters: int
 ) -> dict[str, str | int]:
     of_tensors = {"ELEMENT": ELEMENTS[dtype], "VECTOR": vector, "WITH_PARAMETERS": parameters}
-    return {**of_tensors, "MIN_BLOCKS": tiling.min_blocks, **tiling.defines(states)}
+    kept = {"KEEP": KEEP, "MIN_BLOCKS": tiling.min_blocks}
+    return {**of_tensors, **kept, **tiling.defines(states)}
 
 
 def _sum_partial(partial: Tensor, dB: Tensor, dC: Tensor) -> None:

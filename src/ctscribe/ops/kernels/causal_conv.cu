@@ -15,6 +15,7 @@
 #include "common.cuh"
 
 #define PAST (TAPS - 1)
+#define GROUP 8
 
 
 // Row t of x where it exists, of `initial` before it, else zeros.
@@ -40,6 +41,7 @@ extern "C" __global__ void __launch_bounds__(128) conv_forward(
     const elem* __restrict__ initial, const unsigned char* __restrict__ mask, elem* __restrict__ y,
     i64 length, i64 width, i64 apply_silu, i64 x_batch, i64 x_row, i64 y_batch, i64 y_row)
 {
+    wait_for_previous();
     const i64 d = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * WIDE;
     if (d >= width) return;
     const int batch = blockIdx.z, L = (int)length, valid = (int)min((i64)WIDE, width - d);
@@ -51,23 +53,29 @@ extern "C" __global__ void __launch_bounds__(128) conv_forward(
 
     float w[WIDE][TAPS], b[WIDE];
     load_filter(w, b, weight, bias, d, valid);
-    Row<WIDE> rows[STEPS + PAST];  // all at once: one after the other each would wait for memory
+    Row<WIDE> rows[GROUP + PAST];
 #pragma unroll
-    for (int i = 0; i < STEPS + PAST; i++)
-        rows[i] = input(x, x_row, initial, mask, first - PAST + i, L, width, valid);
+    for (int i = 0; i < PAST; i++) rows[i] = input(x, x_row, initial, mask, first - PAST + i, L, width, valid);
+    for (int from = first; from < min(first + STEPS, L); from += GROUP) {
 #pragma unroll
-    for (int i = 0; i < STEPS; i++) {
-        const int t = first + i;
-        const bool padding = t < L && mask && !mask[t];
-        float value[WIDE];
+        for (int i = 0; i < GROUP; i++)
+            rows[PAST + i] = input(x, x_row, initial, mask, from + i, L, width, valid);
 #pragma unroll
-        for (int e = 0; e < WIDE; e++) {
-            float s = b[e];
+        for (int i = 0; i < GROUP; i++) {
+            const int t = from + i;
+            const bool padding = t < L && mask && !mask[t];
+            float value[WIDE];
 #pragma unroll
-            for (int k = 0; k < TAPS; k++) s += w[e][k] * rows[i + k].at(e);
-            value[e] = padding ? 0.f : apply_silu ? silu(s) : s;
+            for (int e = 0; e < WIDE; e++) {
+                float s = b[e];
+#pragma unroll
+                for (int k = 0; k < TAPS; k++) s += w[e][k] * rows[i + k].at(e);
+                value[e] = padding ? 0.f : apply_silu ? silu(s) : s;
+            }
+            store_row<WIDE>(y + t * y_row, value, t < L ? valid : 0);
         }
-        store_row<WIDE>(y + t * y_row, value, t < L ? valid : 0);
+#pragma unroll
+        for (int i = 0; i < PAST; i++) rows[i] = rows[GROUP + i];
     }
 }
 
@@ -78,6 +86,7 @@ extern "C" __global__ void __launch_bounds__(128) conv_backward(
     float* __restrict__ d_weight, i64 length, i64 width, i64 apply_silu, i64 dy_batch, i64 dy_row,
     i64 x_batch, i64 x_row, i64 dx_batch, i64 dx_row)
 {
+    wait_for_previous();
     const i64 d = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * WIDE;
     if (d >= width) return;
     const int batch = blockIdx.z, L = (int)length, valid = (int)min((i64)WIDE, width - d);
@@ -91,52 +100,52 @@ extern "C" __global__ void __launch_bounds__(128) conv_backward(
 
     float w[WIDE][TAPS], b[WIDE], sums[WIDE][TAPS + 1] = {};
     load_filter(w, b, weight, bias, d, valid);
-    // ds_t needs x back to t - PAST, dx_t needs ds on to t + PAST. The inputs before x belong to the
-    // first block: with their gradient wanted, it does PAST rows more.
-    constexpr int spans = STEPS + PAST;
-    const int start = blockIdx.y == 0 && d_initial ? -PAST : first;
-    for (int from = start; from < first + STEPS; from += STEPS) {
-        Row<WIDE> rows[spans + PAST], grads[spans];
+    // ds_t needs x back to t - PAST, dx_t needs ds on to t + PAST: dx is written PAST rows behind. The
+    // inputs before x belong to the first block: with their gradient wanted, it starts PAST rows early.
+    const int start = blockIdx.y == 0 && d_initial ? -PAST : first, stop = min(first + STEPS, L);
+    Row<WIDE> rows[GROUP + PAST];
+    float ds[GROUP + PAST][WIDE] = {};
 #pragma unroll
-        for (int i = 0; i < spans + PAST; i++)
-            rows[i] = input(x, x_row, initial, mask, from - PAST + i, L, width, valid);
+    for (int i = 0; i < PAST; i++) rows[i] = input(x, x_row, initial, mask, start - PAST + i, L, width, valid);
+    for (int from = start; from < stop + PAST; from += GROUP) {
+        Row<WIDE> grads[GROUP];
 #pragma unroll
-        for (int i = 0; i < spans; i++) {
+        for (int i = 0; i < GROUP; i++) {
             const int t = from + i;
             const bool inside = t >= 0 && t < L && (!mask || mask[t]);
+            rows[PAST + i] = input(x, x_row, initial, mask, t, L, width, valid);
             grads[i] = load_row<WIDE>(dy + t * dy_row, inside ? valid : 0);
         }
-        float ds[spans][WIDE];
 #pragma unroll
-        for (int i = 0; i < spans; i++) {
-            const int t = from + i;
+        for (int i = 0; i < GROUP; i++) {
+            const int t = from + i, to = t - PAST;
+            const bool hidden = to >= 0 && to < L && mask && !mask[to];
+            float value[WIDE];
 #pragma unroll
             for (int e = 0; e < WIDE; e++) {
                 float s = b[e];
 #pragma unroll
                 for (int k = 0; k < TAPS; k++) s += w[e][k] * rows[i + k].at(e);
-                ds[i][e] = apply_silu ? grads[i].at(e) * silu_slope(s, sigmoid(s)) : grads[i].at(e);
-                if (d_weight && i < STEPS && t >= first && t < first + STEPS) {
+                const float g = grads[i].at(e);
+                ds[PAST + i][e] = apply_silu ? g * silu_slope(s, sigmoid(s)) : g;
+                if (d_weight && t < stop) {  // later rows are the next block's
 #pragma unroll
-                    for (int k = 0; k < TAPS; k++) sums[e][k] += ds[i][e] * rows[i + k].at(e);
-                    sums[e][TAPS] += ds[i][e];
+                    for (int k = 0; k < TAPS; k++) sums[e][k] += ds[PAST + i][e] * rows[i + k].at(e);
+                    sums[e][TAPS] += ds[PAST + i][e];
                 }
-            }
-        }
-#pragma unroll
-        for (int i = 0; i < STEPS; i++) {
-            const int t = from + i;
-            const bool hidden = t >= 0 && t < L && mask && !mask[t];
-            float value[WIDE];
-#pragma unroll
-            for (int e = 0; e < WIDE; e++) {
                 value[e] = 0.f;
 #pragma unroll
                 for (int k = 0; k < TAPS; k++) value[e] += ds[i + k][e] * w[e][PAST - k];
                 if (hidden) value[e] = 0.f;
             }
-            store_row<WIDE>(t < 0 ? d_initial + (t + PAST) * width : dx + t * dx_row, value,
-                            t < L && t < first + STEPS ? valid : 0);
+            store_row<WIDE>(to < 0 ? d_initial + (to + PAST) * width : dx + to * dx_row, value,
+                            to >= start && to < stop ? valid : 0);
+        }
+#pragma unroll
+        for (int i = 0; i < PAST; i++) {
+            rows[i] = rows[GROUP + i];
+#pragma unroll
+            for (int e = 0; e < WIDE; e++) ds[i][e] = ds[GROUP + i][e];
         }
     }
     if (d_weight) {

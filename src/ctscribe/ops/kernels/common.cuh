@@ -43,6 +43,20 @@ __device__ __forceinline__ elem to_elem(float x) {
 }
 #endif
 
+// A kernel may be launched while the one before it still runs (programmatic dependent launch). It may
+// read constants at once; everything else, and every write, only after this. All threads call it.
+__device__ __forceinline__ void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// The kernel after this one may be launched as soon as all blocks have called this.
+__device__ __forceinline__ void let_next_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
 #define LOG2E 1.4426950408889634f
 
 // 2^x, about 2^-22 relative.

@@ -31,6 +31,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_forward(
     float* __restrict__ residual, const elem* __restrict__ delta, const float* __restrict__ weight,
     elem* __restrict__ hat, elem* __restrict__ normed, float* __restrict__ inv, i64 width, float eps)
 {
+    wait_for_previous();
     const i64 row = (i64)blockIdx.x * width;
     float x[ROUNDS][WIDE], squares = 0.f;
 #pragma unroll
@@ -74,6 +75,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_backward(
     const float* __restrict__ weight, float* __restrict__ g_residual, elem* __restrict__ g_delta,
     i64 width)
 {
+    wait_for_previous();
     const i64 row = (i64)blockIdx.x * width;
     float gw[ROUNDS][WIDE], along = 0.f;
     Row<WIDE> x[ROUNDS];

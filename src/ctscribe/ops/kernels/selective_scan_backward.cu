@@ -9,7 +9,7 @@
 //   dA     = sum_BL dt_t exp(dt_t A) h_{t-1} gh_t,  dD = sum_BL dy_t u_t,  d_initial = exp(dt_0 A) gh_0
 //
 // dout, u, dt, z: (B, L, D), B, C: (B, L, N), each with a batch and a row stride of its own.
-// starts: (B, ceil(L / TILE), D, N) fp32, what the forward kernel kept with KEEP = TILE.
+// starts: (B, ceil(L / KEEP), D, N) fp32, what the forward kernel kept.
 // du, ddt: (B, L, D) contiguous. dz: (B, L, D) with strides of its own (half of in_proj's gradient).
 // dBC: (ceil(D / CHANNELS), B, L, 2 N) fp32, each block's own sums over its channels, B's then C's:
 // selective_scan_sum.cu adds them up, in a fixed order, so that results are equal from run to run.
@@ -17,8 +17,9 @@
 // Null pointers: D, z, dt_bias, d_final (zeros), and every gradient that is not wanted, but dBC.
 // WITH_PARAMETERS: 1 if dA, dD and dbias are wanted; all three are then written.
 //
-// Mapping: as in the forward file, tiles from last to first. In a tile each thread first goes forward
-// from the kept states, with its states of all TILE steps in registers, then back. What is summed over
+// Mapping: as in the forward file, tiles from last to first. Each thread goes forward from the
+// states kept, with its states of KEEP steps in registers, and then back; a tile has one or more of
+// such pieces, and what is once per (t, d) is done for a tile at once, as in the forward file. What is summed over
 // states (gh . B, h . C, the rest of g dt) is shared out over a channel's lanes; what is summed over
 // channels (dB, dC) first over a warp's, then over the warps in shared memory, then it is written.
 // A warp's channels are summed by shuffles, or, for bf16 with N 16, by one matrix product a step:
@@ -26,7 +27,7 @@
 // columns. A channel's lanes lie GROUPS apart for that: a thread holds what the fragment wants.
 //
 // Floors, a (t, d, n), at 132 multiprocessors of 1.98 GHz, L 608, D 5120, N 16: about 25 instructions,
-// 37 us, two of them exps (24 us). Traffic: 14 bytes a (t, d), 4 N / TILE for the kept states, and
+// 37 us, two of them exps (24 us). Traffic: 14 bytes a (t, d), 4 N / KEEP for the kept states, and
 // 8 N / CHANNELS for dBC.
 
 #include "common.cuh"
@@ -40,7 +41,8 @@
 #define GROUPS (32 / LANES)                  // threads of a warp with the same states
 #define BOTH (2 * PER_LANE)                  // states of B, then of C
 #define SHARE (BOTH > GROUPS ? BOTH / GROUPS : 1)  // sums of dB, dC a lane ends with
-static_assert(WIDE_BC % PER_LANE == 0 && TILE % LANES == 0 && THREADS % 32 == 0, "tiles fit");
+#define PIECES (TILE / KEEP)
+static_assert(WIDE_BC % PER_LANE == 0 && KEEP % LANES == 0 && TILE % KEEP == 0 && THREADS % 32 == 0, "tiles fit");
 
 #define MATRIX (ELEMENT == 1 && STATES == 16 && PER_LANE == 2 && PER_THREAD <= 2 && __CUDA_ARCH__ >= 800)
 #if MATRIX
@@ -88,6 +90,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
     __shared__ __align__(16) float s_y[TILE][CHANNELS + 4];
     __shared__ __align__(16) float s_dBC[TILE][WARPS][2 * STATES];
 
+    wait_for_previous();
     const int tid = threadIdx.x, group = tid % GROUPS, lane = tid % 32 / GROUPS;
     const int channel = (tid / 32 * GROUPS + group) * PER_THREAD;
     const int row = tid / (CHANNELS / WIDE), own = tid % (CHANNELS / WIDE) * WIDE;
@@ -133,11 +136,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
     ddt += ddt ? out_at : 0;
     dz += dz ? batch * dz_batch + at * dz_row + d0 + own : 0;
     dBC += (((i64)blockIdx.x * gridDim.y + batch) * L + t_last + row_out) * 2 * STATES + own_out;
-    starts += state_at + ((i64)batch * (tiles - 1) + tiles - 1) * width * STATES;
+    const int kept = (L + KEEP - 1) / KEEP;
+    starts += state_at + ((i64)batch * (kept - 1) + t_last / KEEP) * width * STATES;
 
     Row<WIDE> next_u, next_dt, next_z, next_dout;
     Row<WIDE_BC> next_B, next_C;
-    float next_start[PER_THREAD][PER_LANE];
+    float next_start[PIECES][PER_THREAD][PER_LANE];
     auto load = [&](int t0) {  // and step back to the tile before
         const int there = t0 + row < L ? valid : 0, there_bc = t0 + row_bc < L ? WIDE_BC : 0;
         next_u = load_row<WIDE>(u, there);
@@ -147,9 +151,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
         next_B = load_row<WIDE_BC>(B, there_bc);
         next_C = load_row<WIDE_BC>(C, there_bc);
 #pragma unroll
-        for (int c = 0; c < PER_THREAD; c++) {
+        for (int p = 0; p < PIECES; p++) {
+            const float* start = starts + p * width * STATES;
 #pragma unroll
-            for (int j = 0; j < PER_LANE; j++) next_start[c][j] = scans[c] ? starts[c * STATES + j] : 0.f;
+            for (int c = 0; c < PER_THREAD; c++) {
+#pragma unroll
+                for (int j = 0; j < PER_LANE; j++)
+                    next_start[p][c][j] = scans[c] && t0 + p * KEEP < L ? start[c * STATES + j] : 0.f;
+            }
         }
         u -= TILE * u_row;
         dt -= TILE * dt_row;
@@ -157,14 +166,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
         dout -= TILE * dout_row;
         B -= TILE * B_row;
         C -= TILE * C_row;
-        starts -= width * STATES;
+        starts -= PIECES * width * STATES;
     };
 
     load(t_last);
     for (int tile = tiles - 1; tile >= 0; tile--) {
         const int t0 = tile * TILE;
         const Row<WIDE> now_u = next_u, now_z = next_z, now_dout = next_dout;
-        float now_step[WIDE], slope[WIDE], h[TILE + 1][PER_THREAD][PER_LANE];
+        float now_step[WIDE], slope[WIDE], start[PIECES][PER_THREAD][PER_LANE];
 #pragma unroll
         for (int e = 0; e < WIDE; e++) {
             const float x = next_dt.at(e) + bias[e], power = exp2_fast(x * LOG2E);
@@ -181,89 +190,107 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
             s_BC[row_bc][own_bc / PER_LANE + w / words].word[words + w % words] = next_C.word[w];
         }
 #pragma unroll
-        for (int c = 0; c < PER_THREAD; c++) {
+        for (int p = 0; p < PIECES; p++) {
 #pragma unroll
-            for (int j = 0; j < PER_LANE; j++) h[0][c][j] = next_start[c][j];
+            for (int c = 0; c < PER_THREAD; c++) {
+#pragma unroll
+                for (int j = 0; j < PER_LANE; j++) start[p][c][j] = next_start[p][c][j];
+            }
         }
         __syncthreads();
         if (tile > 0) load(t0 - TILE);
 
-#pragma unroll
-        for (int t = 0; t < TILE; t++) {
-            const auto step = *reinterpret_cast<Floats<2 * PER_THREAD>*>(&s_step[t][channel]);
-            const Row<PER_LANE> b = *reinterpret_cast<Row<PER_LANE>*>(&s_BC[t][lane]);
+#pragma unroll 1
+        for (int piece = PIECES - 1; piece >= 0; piece--) {
+            const int first = piece * KEEP;
+            float h[KEEP + 1][PER_THREAD][PER_LANE];
 #pragma unroll
             for (int c = 0; c < PER_THREAD; c++) {
 #pragma unroll
-                for (int j = 0; j < PER_LANE; j++)
-                    h[t + 1][c][j] = exp2_fast(step.at[2 * c] * (rate[c][j] * LOG2E)) * h[t][c][j]
-                                     + step.at[2 * c + 1] * b.at(j);
+                for (int j = 0; j < PER_LANE; j++) {
+                    h[0][c][j] = start[0][c][j];
+#pragma unroll
+                    for (int p = 1; p < PIECES; p++)  // registers have no index: choose
+                        if (piece == p) h[0][c][j] = start[p][c][j];
+                }
             }
-        }
 #pragma unroll
-        for (int g = TILE - LANES; g >= 0; g -= LANES) {
-            float to_u[PER_THREAD][LANES], to_dt[PER_THREAD][LANES], to_y[PER_THREAD][LANES];
-#pragma unroll
-            for (int k = LANES - 1; k >= 0; k--) {
-                const int t = g + k;
-                const auto step = *reinterpret_cast<Floats<2 * PER_THREAD>*>(&s_step[t][channel]);
-                const auto dy = *reinterpret_cast<Floats<PER_THREAD>*>(&s_dy[t][channel]);
-                const Row<BOTH> bc = s_BC[t][lane];
-#if MATRIX
-                unsigned rows[PER_THREAD][2], columns[PER_THREAD];
-#else
-                float over_channels[BOTH] = {};
-#endif
+            for (int t = 0; t < KEEP; t++) {
+                const auto step = *reinterpret_cast<Floats<2 * PER_THREAD>*>(&s_step[first + t][channel]);
+                const Row<PER_LANE> b = *reinterpret_cast<Row<PER_LANE>*>(&s_BC[first + t][lane]);
 #pragma unroll
                 for (int c = 0; c < PER_THREAD; c++) {
-                    to_u[c][k] = to_dt[c][k] = to_y[c][k] = 0.f;
 #pragma unroll
-                    for (int j = 0; j < PER_LANE; j++) {
-                        gh[c][j] += dy.at[c] * bc.at(PER_LANE + j);
-#if MATRIX
-                        rows[c][j] = pack_bf16(gh[c][j], h[t + 1][c][j]);
-#else
-                        over_channels[j] += gh[c][j] * step.at[2 * c + 1];
-                        over_channels[PER_LANE + j] += dy.at[c] * h[t + 1][c][j];
-#endif
-                        to_u[c][k] += gh[c][j] * bc.at(j);
-                        to_y[c][k] += h[t + 1][c][j] * bc.at(PER_LANE + j);
-                        // The decay again: kept for all steps, decays cost as many registers as states.
-                        gh[c][j] *= exp2_fast(step.at[2 * c] * (rate[c][j] * LOG2E));
-                        const float past = gh[c][j] * h[t][c][j];
-                        to_dt[c][k] += past * rate[c][j];
-#if WITH_PARAMETERS
-                        sum_A[c][j] += past * step.at[2 * c];
-#endif
-                    }
+                    for (int j = 0; j < PER_LANE; j++)
+                        h[t + 1][c][j] = exp2_fast(step.at[2 * c] * (rate[c][j] * LOG2E)) * h[t][c][j]
+                                         + step.at[2 * c + 1] * b.at(j);
                 }
-#if MATRIX
-#pragma unroll
-                for (int c = 0; c < PER_THREAD; c++)
-                    columns[c] = pack_bf16(step.at[2 * c + 1], dy.at[c]) & (lane < 4 ? 0xffffu : 0xffff0000u);
-                const float2 sums = matrix_sums(rows, columns);  // of the states lane * 2 and the next
-                if (group % 2 == 0)  // columns 0 to 3 are dB, all the same; 4 to 7 dC
-                    *reinterpret_cast<float2*>(&s_dBC[t][tid / 32][group / 2 * STATES + lane * 2]) = sums;
-#else
-                sum_and_share<BOTH, GROUPS, 1>(over_channels, tid);
-                if (group * BOTH % GROUPS == 0) {  // the thread holds sums group * BOTH / GROUPS and on
-#pragma unroll
-                    for (int i = 0; i < SHARE; i++) {
-                        const int sum = group * BOTH / GROUPS + i;
-                        s_dBC[t][tid / 32][sum / PER_LANE * STATES + lane * PER_LANE + sum % PER_LANE] =
-                            over_channels[i];
-                    }
-                }
-#endif
             }
 #pragma unroll
-            for (int c = 0; c < PER_THREAD; c++) {
-                sum_and_share<LANES, LANES, GROUPS>(to_u[c], tid);
-                sum_and_share<LANES, LANES, GROUPS>(to_dt[c], tid);
-                sum_and_share<LANES, LANES, GROUPS>(to_y[c], tid);
-                s_du[g + lane][channel + c] = to_u[c][0];
-                s_ddt[g + lane][channel + c] = to_dt[c][0];
-                s_y[g + lane][channel + c] = to_y[c][0];
+            for (int g = KEEP - LANES; g >= 0; g -= LANES) {
+                float to_u[PER_THREAD][LANES], to_dt[PER_THREAD][LANES], to_y[PER_THREAD][LANES];
+#pragma unroll
+                for (int k = LANES - 1; k >= 0; k--) {
+                    const int t = g + k;
+                    const auto step = *reinterpret_cast<Floats<2 * PER_THREAD>*>(&s_step[first + t][channel]);
+                    const auto dy = *reinterpret_cast<Floats<PER_THREAD>*>(&s_dy[first + t][channel]);
+                    const Row<BOTH> bc = s_BC[first + t][lane];
+#if MATRIX
+                    unsigned rows[PER_THREAD][2], columns[PER_THREAD];
+#else
+                    float over_channels[BOTH] = {};
+#endif
+#pragma unroll
+                    for (int c = 0; c < PER_THREAD; c++) {
+                        to_u[c][k] = to_dt[c][k] = to_y[c][k] = 0.f;
+#pragma unroll
+                        for (int j = 0; j < PER_LANE; j++) {
+                            gh[c][j] += dy.at[c] * bc.at(PER_LANE + j);
+#if MATRIX
+                            rows[c][j] = pack_bf16(gh[c][j], h[t + 1][c][j]);
+#else
+                            over_channels[j] += gh[c][j] * step.at[2 * c + 1];
+                            over_channels[PER_LANE + j] += dy.at[c] * h[t + 1][c][j];
+#endif
+                            to_u[c][k] += gh[c][j] * bc.at(j);
+                            to_y[c][k] += h[t + 1][c][j] * bc.at(PER_LANE + j);
+                            // The decay again: kept for all steps, decays cost as many registers as states.
+                            gh[c][j] *= exp2_fast(step.at[2 * c] * (rate[c][j] * LOG2E));
+                            const float past = gh[c][j] * h[t][c][j];
+                            to_dt[c][k] += past * rate[c][j];
+#if WITH_PARAMETERS
+                            sum_A[c][j] += past * step.at[2 * c];
+#endif
+                        }
+                    }
+#if MATRIX
+#pragma unroll
+                    for (int c = 0; c < PER_THREAD; c++)
+                        columns[c] = pack_bf16(step.at[2 * c + 1], dy.at[c]) & (lane < 4 ? 0xffffu : 0xffff0000u);
+                    const float2 sums = matrix_sums(rows, columns);  // of the states lane * 2 and the next
+                    if (group % 2 == 0)  // columns 0 to 3 are dB, all the same; 4 to 7 dC
+                        *reinterpret_cast<float2*>(&s_dBC[first + t][tid / 32][group / 2 * STATES + lane * 2]) = sums;
+#else
+                    sum_and_share<BOTH, GROUPS, 1>(over_channels, tid);
+                    if (group * BOTH % GROUPS == 0) {  // the thread holds sums group * BOTH / GROUPS and on
+#pragma unroll
+                        for (int i = 0; i < SHARE; i++) {
+                            const int sum = group * BOTH / GROUPS + i;
+                            s_dBC[first + t][tid / 32][sum / PER_LANE * STATES + lane * PER_LANE + sum % PER_LANE] =
+                                over_channels[i];
+                        }
+                    }
+#endif
+                }
+#pragma unroll
+                for (int c = 0; c < PER_THREAD; c++) {
+                    sum_and_share<LANES, LANES, GROUPS>(to_u[c], tid);
+                    sum_and_share<LANES, LANES, GROUPS>(to_dt[c], tid);
+                    sum_and_share<LANES, LANES, GROUPS>(to_y[c], tid);
+                    s_du[first + g + lane][channel + c] = to_u[c][0];
+                    s_ddt[first + g + lane][channel + c] = to_dt[c][0];
+                    s_y[first + g + lane][channel + c] = to_y[c][0];
+                }
             }
         }
         __syncthreads();

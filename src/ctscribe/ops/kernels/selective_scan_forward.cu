@@ -41,6 +41,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
     __shared__ Row<2 * PER_LANE> s_BC[TILE][LANES];          // a lane's B, then its C
     __shared__ __align__(16) float s_y[TILE][CHANNELS + 4];
 
+    wait_for_previous();
     const int tid = threadIdx.x, lane = tid % LANES, channel = tid / LANES * PER_THREAD;
     const int row = tid / (CHANNELS / WIDE), own = tid % (CHANNELS / WIDE) * WIDE;
     const int row_bc = tid / (STATES / WIDE_BC), own_bc = tid % (STATES / WIDE_BC) * WIDE_BC;

@@ -11,6 +11,7 @@ extern "C" __global__ void __launch_bounds__(256) scan_sum(
     i64 partials, i64 values, i64 states, i64 dB_row, i64 dC_row)
 {
     __shared__ float s_sum[8][32];
+    wait_for_previous();
     const int x = threadIdx.x % 32, y = threadIdx.x / 32;
     const i64 at = (i64)blockIdx.x * 32 + x;
     float sum = 0.f;
