@@ -92,7 +92,7 @@ def _conv(
     if backend == "torch" or x.numel() == 0:
         return _plain(x, weight, bias, initial, mask, active)
     return conv_cuda.conv_forward(
-        *_for_kernels(x, weight, bias), active, _contiguous(initial), mask
+        *_for_kernels(x, weight, bias), active, _contiguous(initial), _contiguous(mask)
     )
 
 
@@ -132,7 +132,7 @@ def _conv_backward(
             *_for_kernels(x, weight, bias),
             active,
             _contiguous(initial),
-            mask,
+            _contiguous(mask),
             need_weight=needs[1] or needs[2],
             need_initial=needs[3],
         )
