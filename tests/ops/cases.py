@@ -18,9 +18,9 @@ FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 ROWS = ("u", "dt", "B", "C", "z")  # along L, in the activations' dtype; the others are fp32
 OPTIONAL = ("D", "z", "dt_bias", "initial_state")
 LAYOUTS = ("contiguous", "offset", "half", "strided", "transposed", "expanded")
-# Relative, in norm, to the spec in fp64 on the same rounded inputs: rounding the result and, in
-# fp32, the sums.
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-3, torch.float16: 1e-3}
+# Relative, in norm, to the spec in fp64 on the same rounded inputs: in 16 bits what rounding the
+# result once can do (half a unit in the last place), in fp32 rounding of sums.
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-3, torch.float16: 5e-4}
 FROM_16_BITS = 5e-5  # of an fp32 result of 16-bit inputs, whose kernels take a cheaper softplus
 QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
