@@ -246,6 +246,26 @@ def test_extreme_inputs_give_no_nan(place: torch.device) -> None:
             )
 
 
+@pytest.mark.parametrize("length", [1, 2, 20])
+def test_inputs_of_several_dtypes(place: torch.device, length: int) -> None:
+    # The state kept in fp32, parameters in 16 bits: x says what the result is in.
+    values = conv_inputs(2, length, 9, 4, dtype=torch.bfloat16, device=place)
+    gy = torch.randn_like(values["x"])
+    wanted = run(values, NAMES, gy)
+    values["initial_state"] = values["initial_state"].float()
+    outputs, _ = run(values, NAMES, gy)
+    assert outputs["state"].dtype == torch.bfloat16
+    assert_equal((outputs, {}), (wanted[0], {}))
+    for name in ("weight", "bias"):
+        values[name] = values[name].bfloat16()
+    outputs, grads = run(values, NAMES, gy)
+    assert all(grads[name].dtype == values[name].dtype for name in NAMES)
+    exact = run(values, NAMES, gy, exact=True)
+    grads["initial_state"] = grads["initial_state"].bfloat16()  # as precise as x
+    assert_near(outputs, exact[0], torch.bfloat16)
+    assert_near(grads, exact[1], torch.bfloat16, factor=2)
+
+
 def test_wider_filters_than_the_kernels_take(place: torch.device) -> None:
     values = conv_inputs(2, 20, 9, 7, device=place)
     gy = torch.randn_like(values["x"])
