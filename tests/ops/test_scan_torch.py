@@ -9,7 +9,7 @@ from torch import Tensor
 from ctscribe.ops import scan_torch
 from ctscribe.ops.scan_torch import NAMES, scan_backward, scan_forward
 from ctscribe.ops.selective_scan import selective_scan_reference
-from tests.ops.test_selective_scan import inputs
+from tests.ops.cases import scan_inputs
 
 
 def call(values: dict[str, Tensor]) -> tuple[Tensor | bool | None, ...]:
@@ -30,7 +30,7 @@ def call(values: dict[str, Tensor]) -> tuple[Tensor | bool | None, ...]:
 def test_each_subset_of_gradients_equals_the_references(
     needs: list[bool], left_out: set[str], of_y: bool, of_final: bool, budget: int, length: int
 ) -> None:
-    values = {k: v for k, v in inputs(2, length, 5, 8).items() if k not in left_out}
+    values = scan_inputs(2, length, 5, 8, left_out=left_out)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan_torch, "CPU_CHUNK", budget)
         patch.setattr(scan_torch, "SHORTEST_CHUNK", 1)
@@ -53,7 +53,7 @@ def test_each_subset_of_gradients_equals_the_references(
 
 
 def test_nothing_that_comes_out_is_a_view_of_what_went_in_and_inputs_stay() -> None:
-    values = inputs(1, 40, 6, 8, dtype=torch.float32)  # batch 1: time first is a view
+    values = scan_inputs(1, 40, 6, 8, dtype=torch.float32)  # batch 1: time first is a view
     before = {k: v.clone() for k, v in values.items()}
     outputs = scan_forward(*call(values))  # type: ignore[arg-type]
     gy, gfinal = torch.ones(1, 40, 6), torch.ones(1, 6, 8)
@@ -68,7 +68,7 @@ def test_nothing_that_comes_out_is_a_view_of_what_went_in_and_inputs_stay() -> N
 
 
 def test_gradients_have_the_dtype_of_their_input() -> None:
-    values = inputs(2, 9, 4, 8, dtype=torch.float32)
+    values = scan_inputs(2, 9, 4, 8, dtype=torch.float32)
     for name in ("u", "dt", "B", "z"):
         values[name] = values[name].bfloat16()
     values["initial_state"] = values["initial_state"].double()
@@ -81,7 +81,7 @@ def test_gradients_have_the_dtype_of_their_input() -> None:
 
 
 def test_bit_equal_from_run_to_run_and_under_autocast() -> None:
-    values = inputs(2, 70, 33, 16, dtype=torch.float32)
+    values = scan_inputs(2, 70, 33, 16, dtype=torch.float32)
     runs = []
     for half in (False, False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=half):

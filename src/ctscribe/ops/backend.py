@@ -26,6 +26,7 @@ NAMES: tuple[str, ...] = get_args(BackendName)
 VARIABLE = "CTSCRIBE_BACKEND"
 STATES = (8, 16, 32, 64)  # N that the CUDA kernels are written for
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+DTYPES = (*KERNEL_DTYPES, torch.float64)  # that our operations take at all
 _log = logging.getLogger(__name__)
 _chosen: str | None = None
 
@@ -56,25 +57,31 @@ def pick(
 
     Raises KernelError if a backend asked for by name cannot run there.
     """
+    name: str = _usable(device)
+    if name == "torch" or (dtype in KERNEL_DTYPES and (states is None or states in STATES)):
+        return name
+    if chosen() == "auto":
+        return "torch"
+    what = f"inputs of {dtype}" if dtype not in KERNEL_DTYPES else f"A of {states} columns"
+    raise KernelError(f"the backend {name} does not take {what}", fix="use auto")
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _usable(device: torch.device) -> str:
+    """The backend in force on a device. What torch.compile has compiled keeps to its answer."""
     name = chosen()
     if name == "torch" or device.type != "cuda":
         if name in ("cuda", "mamba_ssm"):
             raise KernelError(f"the backend {name} needs a GPU, not {device}", fix="use auto")
         return "torch"
-    fits = dtype in KERNEL_DTYPES and (states is None or states in STATES)
-    if name == "auto":
-        reason = cuda.why_not(device)
-        _say_once("cuda" if reason is None else "torch", reason)
-        return "cuda" if reason is None and fits else "torch"
-    if not fits:
-        raise KernelError(
-            f"the backend {name} does not take {dtype} with a state of {states}", fix="use auto"
-        )
     if name == "mamba_ssm" and importlib.util.find_spec("selective_scan_cuda") is None:
         raise KernelError("the extension selective_scan_cuda is not installed", fix="use auto")
-    if name == "cuda" and (reason := cuda.why_not(device)) is not None:
+    reason = None if name == "mamba_ssm" else cuda.why_not(device)
+    if name == "cuda" and reason is not None:
         raise KernelError(f"the backend cuda cannot run: {reason}", fix="use auto")
-    _say_once(name, None)
+    if name == "auto":
+        name = "cuda" if reason is None else "torch"
+    _say_once(name, reason)
     return name
 
 

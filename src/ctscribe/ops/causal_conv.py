@@ -58,7 +58,9 @@ def causal_conv1d(
     initial_state: (B, K - 1, D), the inputs before x, zero if not given. mask: (B, L), 0 or False
     at padding, where inputs count as zero and outputs are zero.
     Returns (B, L, D) in x's dtype, and with `return_final_state` the last K - 1 inputs.
-    Computed in fp32 (fp64 if x is). Raises ValueError, naming the argument, on a wrong shape.
+    Computed in fp32 (fp64 if x is).
+
+    Raises ValueError, naming the argument, on a wrong shape, dtype or device.
     """
     _check(x, weight, bias, activation, initial_state, mask)
     name = backends.pick(x.device, x.dtype)
@@ -92,7 +94,7 @@ def _conv(
     if backend == "torch" or x.numel() == 0:
         return plain(x, weight, bias, initial, mask, active)
     return conv_cuda.conv_forward(
-        *_for_kernels(x, weight, bias), active, _contiguous(initial), mask
+        *_for_kernels(x, weight, bias), active, _contiguous(initial), _contiguous(mask)
     )
 
 
@@ -132,7 +134,7 @@ def _conv_backward(
             *_for_kernels(x, weight, bias),
             active,
             _contiguous(initial),
-            mask,
+            _contiguous(mask),
             need_weight=needs[1] or needs[2],
             need_initial=needs[3],
         )
@@ -297,10 +299,15 @@ def _check(
     if mask is not None and tuple(mask.shape) != (batch, x.shape[1]):
         raise ValueError(f"mask must be {(batch, x.shape[1])}, not {tuple(mask.shape)}")
     for name, tensor in (
+        ("x", x),
         ("weight", weight),
         ("bias", bias),
         ("initial_state", initial_state),
         ("mask", mask),
     ):
-        if tensor is not None and tensor.device != x.device:
+        if tensor is None:
+            continue
+        if name != "mask" and tensor.dtype not in backends.DTYPES:
+            raise ValueError(f"{name} must be of floating point, not {tensor.dtype}")
+        if tensor.device != x.device:
             raise ValueError(f"{name} is on {tensor.device}, but x is on {x.device}")

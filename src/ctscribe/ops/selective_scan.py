@@ -77,7 +77,7 @@ def selective_scan(
     Returns y (B, L, D) in u's dtype, and with `return_final_state` the state (B, D, N) after the
     last step. State and sums are fp32 (fp64 if u is), whatever the inputs and autocast say.
 
-    Raises ValueError, naming the argument, on a wrong shape or device.
+    Raises ValueError, naming the argument, on a wrong shape, dtype or device.
     """
     _check(u, dt, A, B, C, D, z, dt_bias, initial_state)
     tensors = (u, dt, A, B, C, D, z, dt_bias, initial_state)
@@ -363,6 +363,7 @@ def _check(
     batch, length, width = u.shape
     n = A.shape[1]
     for name, tensor, shape in (
+        ("u", u, (batch, length, width)),
         ("dt", dt, (batch, length, width)),
         ("A", A, (width, n)),
         ("B", B, (batch, length, n)),
@@ -376,5 +377,7 @@ def _check(
             continue
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} must be {shape}, not {tuple(tensor.shape)}")
+        if tensor.dtype not in backends.DTYPES:
+            raise ValueError(f"{name} must be of floating point, not {tensor.dtype}")
         if tensor.device != u.device:
             raise ValueError(f"{name} is on {tensor.device}, but u is on {u.device}")
