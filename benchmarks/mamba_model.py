@@ -111,6 +111,7 @@ class RandomMamba:
         factory: Any = transformers.MambaForCausalLM
         with torch.device(device):
             model: Any = factory._from_config(config, dtype=shapes.dtype)
+        model.lm_head.weight = model.backbone.embeddings.weight  # as mamba-2.8b has it
         self.model = model.eval().requires_grad_(False)
         self._theirs = [layer.mixer for layer in model.backbone.layers]
         use_our_mixers(model)

@@ -89,6 +89,10 @@ class Kernel:
         self.name, self.index = name, index
         self._handle, self._launch, self._config = handle, core.launch, core.LaunchConfig
         self._stream, self._device = core.Stream.from_handle, core.Device
+        # From Hopper on a kernel may start while the one before still runs; the kernels wait for
+        # it where they must (`wait_for_previous` in common.cuh).
+        early = torch.cuda.get_device_capability(index) >= (9, 0)
+        self._options = {"programmatic_stream_serialization": True} if early else {}
         self._configs: dict[tuple[tuple[int, int, int], int], Any] = {}
         self._streams: dict[int, Any] = {}
 
@@ -115,7 +119,9 @@ class Kernel:
             if config is None:
                 if len(self._configs) >= _KEPT_CONFIGS:
                     self._configs.clear()
-                config = self._configs[grid, block] = self._config(grid=grid, block=block)
+                config = self._configs[grid, block] = self._config(
+                    grid=grid, block=block, **self._options
+                )
             try:
                 self._launch(stream, config, self._handle, *values)
             except Exception as error:

@@ -41,10 +41,10 @@ def step_in(
 ) -> None:
     """residual (B, W) fp32 to u, z (B, D): norm, in_proj (2 D, W), a step of the convolution."""
     inner = u.shape[1]
-    macros = _product(matrix, len(residual), 2) | {"STEP_IN": 1, "TAPS": conv.shape[1], "ROUND": 1}
+    macros = _product(matrix, len(residual), 1) | {"STEP_IN": 1, "TAPS": conv.shape[1], "ROUND": 1}
     kernel = cuda.load(FILE, "step_in", macros, residual.device)
     kernel(
-        (-(-2 * inner // (2 * _WARPS)), 1, 1),
+        (-(-2 * inner // _WARPS), 1, 1),
         32 * _WARPS,
         *(residual, norm, matrix, conv, conv_bias, conv_state, u, z, inner, eps),
     )
@@ -120,11 +120,16 @@ def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
     """File, entry and macros of the kernels, at the width of mamba-2.8b."""
     for batch in (1, MOST):
         product: dict[str, str | int] = {"ELEMENT": 1, "PRODUCT": 1, "BATCH": batch}
-        narrow, wide = {"INPUTS": 2560, "ROWS_A_WARP": 2}, {"INPUTS": 5120, "ROWS_A_WARP": 1}
+        narrow: dict[str, str | int] = {"INPUTS": 2560, "ROWS_A_WARP": 1}
+        wide: dict[str, str | int] = {"INPUTS": 5120, "ROWS_A_WARP": 1}
         yield FILE, "step_in", product | narrow | {"STEP_IN": 1, "TAPS": 4, "ROUND": 1}
         yield FILE, "step_x", product | wide | {"STEP_X": 1, "TAPS": 2}
         yield FILE, "step_out", product | wide | {"STEP_OUT": 1, "TAPS": 2}
-        yield FILE, "step_head", product | narrow | {"STEP_HEAD": 1, "TAPS": 2, "ROUND": 0}
+        yield (
+            FILE,
+            "step_head",
+            product | narrow | {"ROWS_A_WARP": 2, "STEP_HEAD": 1, "TAPS": 2, "ROUND": 0},
+        )
     yield FILE, "step_conv", {"ELEMENT": 0, "STEP_CONV": 1, "TAPS": 4}
     for states in FORWARD:
         yield FILE, "step_scan", _scan(torch.bfloat16, states, 160, states == 16)

@@ -61,7 +61,7 @@ FORWARD = {
 }
 BACKWARD = {
     8: (Tiling(2, 1, 16, KEEP, 4), Tiling(2, 1, 16, KEEP, 4)),
-    16: (Tiling(2, 1, 16, KEEP, 4), Tiling(2, 2, 32, KEEP, 3)),
+    16: (Tiling(2, 1, 16, KEEP, 4), Tiling(2, 2, 32, KEEP, 2)),
     32: (Tiling(2, 2, 16, KEEP, 2), Tiling(2, 2, 16, KEEP, 2)),
     64: (Tiling(4, 2, 8, KEEP, 2), Tiling(4, 2, 8, KEEP, 2)),
 }
