@@ -6,9 +6,9 @@ the next norm, and each product is one library call. A block runs the operations
 MambaBlock in the same order and with the same roundings (residual in fp32).
 
 Kept for a block of width W and D channels, in bytes a token at 16 bits: norm 2 W, in_proj 4 D,
-x_proj 2 (R + 2 N), 4 D N / 16 of scan states, and 2 D of step sizes for short inputs, where a launch
-costs more than its work; `lean` keeps the norm alone and runs the rest of the block again, for a
-third more time.
+x_proj 2 (R + 2 N), 4 D N / 16 of scan states, and 2 D of step sizes for short inputs, where a
+launch costs more than its work; `lean` keeps the norm alone and runs the rest of the block again,
+for a third more time.
 """
 
 from __future__ import annotations
