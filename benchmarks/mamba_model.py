@@ -191,9 +191,9 @@ def scan_inputs(
         "A": -rates.repeat(d, 1),
         "B": B,
         "C": C,
-        "D": normal(d),
+        "D": normal(d).float(),
         "z": z,
-        "dt_bias": normal(d) - 4,
+        "dt_bias": normal(d).float() - 4,  # parameters of the scan are fp32, as in every backend
     }
 
 

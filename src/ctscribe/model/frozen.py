@@ -6,9 +6,8 @@ the next norm, and each product is one library call. A block runs the operations
 MambaBlock in the same order and with the same roundings (residual in fp32).
 
 Kept for a block of width W and D channels, in bytes a token at 16 bits: norm 2 W, in_proj 4 D,
-x_proj 2 (R + 2 N), 4 D N / 16 of scan states, and 2 D of step sizes for short inputs, where a
-launch costs more than its work; `lean` keeps the norm alone and runs the rest of the block again,
-for a third more time.
+x_proj 2 (R + 2 N), and 4 D N / 16 of scan states; the convolution and the step sizes are cheap to
+have again. `lean` keeps the norm alone and runs the whole block again, for a third more time.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from ctscribe.ops import backend as backends
 from ctscribe.ops import causal_conv, conv_cuda, scan_cuda, scan_torch
 from ctscribe.ops.rms_norm import norm_backward, norm_forward
 
-_FEW = 1024  # tokens of a batch up to which the step sizes are kept
 # Of u, dt, A, B, C, D, z, dt_bias, initial state: what leads on to the input.
 _NEEDS = (True, True, False, True, True, False, True, False, False)
 
@@ -70,7 +68,6 @@ class _Kept:
 class _Inner:
     xz: Tensor  # (B, L, 2 D)
     low_bc: Tensor  # (B, L, R + 2 N)
-    dt: Tensor | None  # (B, L, D); None: to be computed again
     starts: Tensor  # of the scan
 
 
@@ -208,8 +205,7 @@ def _mix(
     else:
         y, _, starts = scan_torch.scan_forward(*inputs, True, None)
     delta = linear(y.flatten(0, 1), block.out_proj)
-    dt = inputs[1] if normed.shape[0] * normed.shape[1] <= _FEW else None
-    return delta, _Inner(xz, low_bc, dt, starts) if keep else None
+    return delta, _Inner(xz, low_bc, starts) if keep else None
 
 
 def _go_on(
@@ -276,7 +272,7 @@ def _unmix(
     width, rank, states = xz.shape[-1] // 2, block.rank, block.states
     with beside():
         u = _conv(block, xz, mask, name)
-        inputs = _scan_inputs(block, xz, u, low_bc, inner.dt)
+        inputs = _scan_inputs(block, xz, u, low_bc)
     gy = (g.flatten(0, 1) @ block.out_proj).view(*g.shape[:2], width)
     beside.join()
     g_xz, g_low_bc = torch.empty_like(xz), torch.empty_like(low_bc)
@@ -324,12 +320,9 @@ def _conv(
     return causal_conv.plain(x, block.conv, block.conv_bias, past, mask, True)
 
 
-def _scan_inputs(
-    block: _Block, xz: Tensor, u: Tensor, low_bc: Tensor, dt: Tensor | None = None
-) -> scan_torch.Inputs:
+def _scan_inputs(block: _Block, xz: Tensor, u: Tensor, low_bc: Tensor) -> scan_torch.Inputs:
     low, B, C = torch.split(low_bc, [block.rank, block.states, block.states], -1)
-    if dt is None:
-        dt = linear(low, block.dt_proj)
+    dt = linear(low, block.dt_proj)
     return u, dt, block.A, B, C, block.D, xz[..., u.shape[-1] :], block.dt_bias
 
 

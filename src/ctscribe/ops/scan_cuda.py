@@ -56,7 +56,7 @@ class Tiling:
 # (benchmarks/mamba.py): small pieces fill the GPU at batch 1, large ones load less a state.
 FORWARD = {
     8: (Tiling(2, 1, 32, 32), Tiling(2, 1, 32, 32)),
-    16: (Tiling(1, 1, 8, 32), Tiling(2, 2, 32, 16)),
+    16: (Tiling(2, 1, 16, 16), Tiling(2, 2, 32, 16)),
     32: (Tiling(2, 2, 16, 32), Tiling(2, 2, 16, 32)),
     64: (Tiling(4, 2, 8, 32), Tiling(4, 2, 8, 32)),
 }

@@ -15,7 +15,7 @@
 #include "common.cuh"
 
 #define PAST (TAPS - 1)
-#define GROUP 8
+#define GROUP 4
 
 
 // Row t of x where it exists, of `initial` before it, else zeros. Padding is left to `blank`, so that
