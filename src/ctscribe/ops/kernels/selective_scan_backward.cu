@@ -42,6 +42,8 @@
 #define BOTH (2 * PER_LANE)                  // states of B, then of C
 #define SHARE (BOTH > GROUPS ? BOTH / GROUPS : 1)  // sums of dB, dC a lane ends with
 #define PIECES (TILE / KEEP)
+// With more sums to keep, and from sm_100 on for the same code, a thread wants more registers.
+#define BLOCKS ((__CUDA_ARCH__ >= 1000 || WITH_PARAMETERS) && MIN_BLOCKS > 1 ? MIN_BLOCKS - 1 : MIN_BLOCKS)
 static_assert(WIDE_BC % PER_LANE == 0 && KEEP % LANES == 0 && TILE % KEEP == 0 && THREADS % 32 == 0, "tiles fit");
 
 #define MATRIX (ELEMENT == 1 && STATES == 16 && PER_LANE == 2 && PER_THREAD <= 2 && __CUDA_ARCH__ >= 800)
@@ -72,7 +74,7 @@ __device__ __forceinline__ float2 matrix_sums(const unsigned (&rows)[PER_THREAD]
 }
 #endif
 
-extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     const elem* __restrict__ dout, const elem* __restrict__ u, const elem* __restrict__ dt,
     const float* __restrict__ A, const elem* __restrict__ B, const elem* __restrict__ C,
     const float* __restrict__ D, const elem* __restrict__ z, const float* __restrict__ dt_bias,
