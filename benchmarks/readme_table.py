@@ -1,6 +1,6 @@
 """Fill the figures of Mamba into the READMEs from results/: python benchmarks/readme_table.py.
 
-Figures are never typed: a test holds the READMEs to what the JSON files of benchmarks/mamba.py give.
+Figures are never typed: a test holds the READMEs to what the JSON of benchmarks/mamba.py gives.
 """
 
 from __future__ import annotations
