@@ -13,6 +13,8 @@ for a third more time.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,9 +179,10 @@ class _Run(torch.autograd.Function):
         g_delta = norm_backward(
             rows.contiguous(), hat, inv, ctx.model.norm, g_residual, backend=ctx.name
         )
+        beside = _Beside(g.device)
         for block in reversed(ctx.model.blocks):
             kept = ctx.kept.pop()  # each block's memory is free once it is done
-            g_normed = _unmix(block, kept, g_delta.view(g.shape), ctx.mask, ctx.name)
+            g_normed = _unmix(block, kept, g_delta.view(g.shape), ctx.mask, ctx.name, beside)
             g_delta = norm_backward(
                 g_normed, kept.hat, kept.inv, block.norm, g_residual, backend=ctx.name
             )
@@ -235,7 +238,34 @@ def _go_on(
     return linear(y.flatten(0, 1), block.out_proj), (x.contiguous().clone(), after)
 
 
-def _unmix(block: _Block, kept: _Kept, g: Tensor, mask: Tensor | None, name: str) -> Tensor:
+class _Beside:
+    """Work on a second stream, beside what follows on the first; only in a CUDA graph.
+
+    Small kernels then fill what large ones leave. Launched one by one they would gain nothing.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        graph = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        self._stream: Any = torch.cuda.Stream(device) if graph else None  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        if self._stream is None:
+            yield
+            return
+        self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def join(self) -> None:
+        """What follows on the first stream waits for the second."""
+        if self._stream is not None:
+            torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
+
+
+def _unmix(
+    block: _Block, kept: _Kept, g: Tensor, mask: Tensor | None, name: str, beside: _Beside
+) -> Tensor:
     """Gradient of the norm's output (rows, W), from the one of what the block added (B, L, W)."""
     inner = kept.inner
     if inner is None:
@@ -244,9 +274,11 @@ def _unmix(block: _Block, kept: _Kept, g: Tensor, mask: Tensor | None, name: str
         assert inner is not None
     xz, low_bc = inner.xz, inner.low_bc
     width, rank, states = xz.shape[-1] // 2, block.rank, block.states
+    with beside():
+        u = _conv(block, xz, mask, name)
+        inputs = _scan_inputs(block, xz, u, low_bc, inner.dt)
     gy = (g.flatten(0, 1) @ block.out_proj).view(*g.shape[:2], width)
-    u = _conv(block, xz, mask, name)
-    inputs = _scan_inputs(block, xz, u, low_bc, inner.dt)
+    beside.join()
     g_xz, g_low_bc = torch.empty_like(xz), torch.empty_like(low_bc)
     dz, dB, dC = (
         g_xz[..., width:],
@@ -255,7 +287,7 @@ def _unmix(block: _Block, kept: _Kept, g: Tensor, mask: Tensor | None, name: str
     )
     if name == "cuda":
         grads = scan_cuda.scan_backward(
-            gy, None, inner.starts, inputs, True, _NEEDS, dz=dz, dB=dB, dC=dC
+            gy, None, inner.starts, inputs, True, _NEEDS, dz=dz, dB=dB, dC=dC, beside=beside()
         )
     else:
         grads = scan_torch.scan_backward(gy, None, inner.starts, *inputs, True, None, _NEEDS)
@@ -268,6 +300,7 @@ def _unmix(block: _Block, kept: _Kept, g: Tensor, mask: Tensor | None, name: str
     assert ddt is not None
     flat = g_low_bc.flatten(0, 1)
     torch.mm(ddt.flatten(0, 1), block.dt_proj, out=flat[:, :rank])
+    beside.join()
     du.flatten(0, 1).addmm_(flat, block.x_proj)
     x, dx = xz[..., :width], g_xz[..., :width]
     if name == "cuda":

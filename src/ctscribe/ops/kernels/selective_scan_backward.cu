@@ -90,6 +90,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
     __shared__ __align__(16) float s_y[TILE][CHANNELS + 4];
     __shared__ __align__(16) float s_dBC[TILE][WARPS][2 * STATES];
 
+    let_next_start();
     wait_for_previous();
     const int tid = threadIdx.x, group = tid % GROUPS, lane = tid % 32 / GROUPS;
     const int channel = (tid / 32 * GROUPS + group) * PER_THREAD;
@@ -183,12 +184,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
             s_step[row][own + e] = make_float2(now_step[e], now_step[e] * now_u.at(e));
             s_dy[row][own + e] = now_dout.at(e) * (gated ? silu(now_z.at(e)) : 1.f);
         }
-        constexpr int words = Row<PER_LANE>::WORDS;
 #pragma unroll
-        for (int w = 0; w < Row<WIDE_BC>::WORDS; w++) {
-            s_BC[row_bc][own_bc / PER_LANE + w / words].word[w % words] = next_B.word[w];
-            s_BC[row_bc][own_bc / PER_LANE + w / words].word[words + w % words] = next_C.word[w];
-        }
+        for (int i = 0; i < WIDE_BC / PER_LANE; i++)
+            s_BC[row_bc][own_bc / PER_LANE + i] = side_by_side<PER_LANE>(next_B, next_C, i * PER_LANE);
 #pragma unroll
         for (int p = 0; p < PIECES; p++) {
 #pragma unroll
