@@ -36,7 +36,7 @@ class GraphedStep:
         """Mean cross-entropy over the labels that are not IGNORED; see `LLM.forward_embeds`."""
         frozen = self.llm.frozen if embeds.is_cuda and embeds.requires_grad else None
         head = self.llm.base.get_output_embeddings()
-        if frozen is None or type(head) is not nn.Linear or head.bias is not None:
+        if frozen is None or head.bias is not None or type(head) is not nn.Linear:
             return self.llm.forward_embeds(embeds, attention_mask, labels)
         embeds = embeds.to(head.weight.dtype)
         batch, length, _ = embeds.shape
