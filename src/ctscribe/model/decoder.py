@@ -104,7 +104,7 @@ class MambaDecoder:
 
     def _step_by_kernels(self, frozen: FrozenMamba, embeds: Tensor, state: MambaState) -> Tensor:
         batch = len(embeds)
-        residual = embeds.float().clone()
+        residual = embeds.float().clone(memory_format=torch.contiguous_format)
         first = frozen.blocks[0]
         u, z, y = (embeds.new_empty(batch, len(first.D)) for _ in range(3))
         low_bc = embeds.new_empty(batch, len(first.x_proj))

@@ -79,7 +79,7 @@ class FrozenMamba:
         self.blocks = [_block(layer) for layer in backbone.layers]
         self.norm = backbone.norm_f.weight.detach().float().contiguous()
         self.eps = float(backbone.norm_f.variance_epsilon)
-        self._weights = list(model.parameters())
+        self._modules = list(model.modules())
         self._read = self._state()
 
     @staticmethod
@@ -92,19 +92,25 @@ class FrozenMamba:
         return plain and not any(p.requires_grad for p in model.parameters())
 
     def is_current(self) -> bool:
-        """Whether the model's weights are still the ones read, where they were, and frozen."""
+        """Whether modules and weights are still the ones read, where they were, and frozen."""
         return self._state() == self._read
 
-    def _state(self) -> list[tuple[bool, int, int]]:
-        # In microseconds: it is asked at every step.
-        return [(w.requires_grad, w._version, w.data_ptr()) for w in self._weights]
+    def _state(self) -> tuple[list[nn.Module | None], list[tuple[bool, int, int]]]:
+        # It is asked at every step, and walking the model would take milliseconds. Adapters come by
+        # replacing a child of a module, or by wrapping the model, which LLM.frozen sees.
+        modules = self._modules
+        weights = [w for m in modules for w in m._parameters.values() if w is not None]
+        return (
+            [child for m in modules for child in m._modules.values()],
+            [(w.requires_grad, w._version, w.data_ptr()) for w in weights],
+        )
 
     def __call__(self, embeds: Tensor, mask: Tensor | None, *, lean: bool = False) -> Tensor:
         """Input embeddings (B, L, W) to hidden states after the last norm (B, L, W).
 
         mask: (B, L), 0 at padding, left or right. Differentiable in embeds, once.
         """
-        seen = None if mask is None else mask.bool()
+        seen = None if mask is None else mask.bool().contiguous()
         hidden: Tensor = _Run.apply(embeds, seen, self, lean)  # type: ignore[no-untyped-call]
         return hidden
 
@@ -120,10 +126,11 @@ class FrozenMamba:
 
         conv (B, K - 1, D) and scan (B, D, N) fp32: each block's states to go on from.
         """
-        seen = None if mask is None else mask.bool()
+        seen = None if mask is None else mask.bool().contiguous()
         name = backend_of(embeds, self.blocks[0])
         batch, length, width = embeds.shape
-        residual = embeds.reshape(batch * length, width).float().clone()
+        residual = embeds.reshape(batch * length, width).float()
+        residual = residual.clone(memory_format=torch.contiguous_format)
         delta, convs, scans = None, [], []
         for i, block in enumerate(self.blocks):
             normed, _, _ = norm_forward(
@@ -147,7 +154,7 @@ class _Run(torch.autograd.Function):
         keep = ctx.needs_input_grad[0]
         name = backend_of(embeds, model.blocks[0])
         batch, length, width = embeds.shape
-        residual = embeds.float().reshape(batch * length, width)
+        residual = embeds.float().reshape(batch * length, width).contiguous()
         if residual.data_ptr() == embeds.data_ptr():
             residual = residual.clone()  # it is summed up in place
         delta, kept = None, []
@@ -170,12 +177,10 @@ class _Run(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
-        rows = g.reshape(-1, g.shape[-1])
+        rows = g.reshape(-1, g.shape[-1]).contiguous()
         hat, inv = ctx.last
         g_residual = torch.zeros_like(rows, dtype=torch.float32)
-        g_delta = norm_backward(
-            rows.contiguous(), hat, inv, ctx.model.norm, g_residual, backend=ctx.name
-        )
+        g_delta = norm_backward(rows, hat, inv, ctx.model.norm, g_residual, backend=ctx.name)
         beside = _Beside(g.device)
         for block in reversed(ctx.model.blocks):
             kept = ctx.kept.pop()  # each block's memory is free once it is done

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ctscribe.model.frozen import FrozenMamba
@@ -36,7 +36,7 @@ class GraphedStep:
         """Mean cross-entropy over the labels that are not IGNORED; see `LLM.forward_embeds`."""
         frozen = self.llm.frozen if embeds.is_cuda and embeds.requires_grad else None
         head = self.llm.base.get_output_embeddings()
-        if frozen is None or head.bias is not None:
+        if frozen is None or head.bias is not None or type(head) is not nn.Linear:
             return self.llm.forward_embeds(embeds, attention_mask, labels)
         embeds = embeds.to(head.weight.dtype)
         batch, length, _ = embeds.shape
@@ -49,7 +49,8 @@ class GraphedStep:
         return loss
 
     def _graph(self, key: tuple[int, ...], frozen: FrozenMamba, head: Any) -> _Graph:
-        of = (id(frozen), head.weight.data_ptr(), self.llm.lean)
+        # The function itself: the graphs read its tensors.
+        of = (frozen, head.weight.data_ptr(), self.llm.lean)
         if of != self._of:
             self._graphs, self._of = {}, of
         if key not in self._graphs:
@@ -119,6 +120,7 @@ class _Graph:
         inputs, more = self.inputs, self.length - length
         with torch.no_grad():
             inputs.embeds[:, :length].copy_(embeds)
+            inputs.embeds[:, length:].zero_()  # a NaN left there would reach every gradient
             inputs.mask.copy_(pad(mask.bool(), (0, more)))
             inputs.at.zero_()
             inputs.at[: len(at)].copy_(at + at.div(length, rounding_mode="floor") * more)
