@@ -12,7 +12,7 @@ import transformers
 from ctscribe.config import bundled
 from ctscribe.errors import CheckpointError, ConfigError
 from ctscribe.model.head_loss import IGNORED
-from ctscribe.model.llm import LLM, OUR_PATH, load_llm
+from ctscribe.model.llm import LLM, load_llm
 from tests.model.tiny import save, stock_mamba, tokenizer
 
 
@@ -27,7 +27,7 @@ def llm(folder: Path) -> LLM:
 
 
 def test_loads_frozen_on_our_ops_with_the_files_weights(llm: LLM) -> None:
-    assert llm.path_name == OUR_PATH
+    assert llm.path_name == "ctscribe: selective scan in plain PyTorch"
     assert llm.width == 24
     assert not llm.model.training
     assert not any(p.requires_grad for p in llm.model.parameters())
