@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from ctscribe.model.llm import IGNORED, LLM, OUR_PATH
+from ctscribe.model.llm import IGNORED, LLM
 from ctscribe.model.mamba import use_our_mixers
 
 
@@ -116,7 +116,7 @@ class RandomMamba:
         self._theirs = [layer.mixer for layer in model.backbone.layers]
         use_our_mixers(model)
         self._ours = [layer.mixer for layer in model.backbone.layers]
-        self.llm = LLM(self.model, StubTokenizer(shapes.words), OUR_PATH)
+        self.llm = LLM(self.model, StubTokenizer(shapes.words))
 
     @contextmanager
     def transformers_mixers(self) -> Iterator[Any]:
