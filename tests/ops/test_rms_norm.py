@@ -1,4 +1,4 @@
-"""Residual sum and RMS norm: plain PyTorch against autograd of the definition, kernels against it."""
+"""Residual sum and RMS norm: plain PyTorch against autograd, kernels against plain PyTorch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def case(
     return {k: None if v is None else v.to(device) for k, v in values.items()}
 
 
-def run(values: dict[str, Any], dtype: torch.dtype, rounds: bool, backend: str) -> dict[str, Tensor]:
+def run(
+    values: dict[str, Any], dtype: torch.dtype, rounds: bool, backend: str
+) -> dict[str, Tensor]:
     """Everything that both directions write."""
     residual, g_residual = values["residual"].clone(), values["g_residual"].clone()
     options: Any = {"rounds": rounds, "backend": backend}
@@ -50,9 +52,7 @@ def run(values: dict[str, Any], dtype: torch.dtype, rounds: bool, backend: str) 
     again = norm_forward(values["residual"].clone(), *args, keep=False, **options)
     assert torch.equal(again[0], normed)
     assert again[1:] == (None, None)
-    g_delta = norm_backward(
-        values["g"], hat, inv, values["weight"], g_residual, backend=backend
-    )
+    g_delta = norm_backward(values["g"], hat, inv, values["weight"], g_residual, backend=backend)
     return {
         "residual": residual,
         "normed": normed,
