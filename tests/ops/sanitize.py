@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 os.environ.setdefault("PYTORCH_NO_CUDA_MEMORY_CACHING", "1")
@@ -23,7 +23,9 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from ctscribe.ops import backend, cuda  # noqa: E402
+from ctscribe.ops import decode_cuda as decode  # noqa: E402
 from ctscribe.ops.causal_conv import causal_conv1d  # noqa: E402
+from ctscribe.ops.rms_norm import norm_backward, norm_forward  # noqa: E402
 from tests.ops.cases import FLOATS, NAMES, OPTIONAL, laid_out, pieces, scan, scan_inputs  # noqa: E402
 
 GPU = torch.device("cuda", 0)
@@ -74,6 +76,58 @@ def convolutions() -> Iterator[tuple[str, list[Tensor]]]:
         yield f"conv {dtype} K {taps} aligned {aligned} full {full}", [y.detach(), *grads]
 
 
+def norms() -> Iterator[tuple[str, list[Tensor]]]:
+    """Both directions in each dtype: rows of whole vectors and not, of one round and several."""
+    for dtype, width, rounds, full in product(
+        FLOATS, (1, 77, 80, 1024, 1027, 2560), (True, False), (True, False)
+    ):
+        residual, weight = torch.randn(3, width, device=GPU), torch.randn(width, device=GPU)
+        delta = torch.randn(3, width, device=GPU).to(dtype) if full else None
+        out, hat, inv = norm_forward(
+            residual, delta, weight, 1e-5, dtype, rounds=rounds, keep=full, backend="cuda"
+        )
+        results = [residual, out]
+        if hat is not None and inv is not None:
+            g_residual = torch.randn_like(residual)
+            g = torch.randn_like(out)
+            g_delta = norm_backward(g, hat, inv, weight, g_residual, backend="cuda")
+            results += [hat, inv, g_residual, g_delta]
+        yield f"norm {dtype} W {width} rounds {rounds} full {full}", results
+
+
+def decoding() -> Iterator[tuple[str, list[Tensor]]]:
+    """One token through a block in each dtype, N and number of sequences."""
+    for dtype, states, batch, small in product(FLOATS, (8, 16, 32, 64), (1, 4), (True, False)):
+        # Rows of the matrices fill no block, or several and a part.
+        width, inner, rank, taps = (8, 24, 8, 2) if small else (264, 328, 40, 4)
+
+        def normal(*shape: int, of: torch.dtype = torch.float32) -> Tensor:
+            return torch.randn(*shape, device=GPU).to(of)
+
+        def matrix(outputs: int, inputs: int) -> Tensor:
+            return (torch.randn(outputs, inputs, device=GPU) / inputs**0.5).to(dtype)
+
+        rows = rank + 2 * states
+        residual, norm, conv = normal(batch, width), normal(width), normal(inner, taps)
+        bias, skip = (None, None) if small else (normal(inner), normal(inner))
+        last = bias, -normal(inner, states).exp(), skip
+        conv_state = normal(batch, taps - 1, inner, of=dtype)
+        state = normal(batch, inner, states)
+        u, z, y, x = (normal(batch, inner, of=dtype) for _ in range(4))
+        low_bc, logits = normal(batch, rows, of=dtype), normal(batch, 501)
+        in_proj, x_proj = matrix(2 * inner, width), matrix(rows, inner)
+        dt_proj, out_proj, head = matrix(inner, rank), matrix(width, inner), matrix(501, width)
+        decode.step_in(residual, norm, 1e-5, in_proj, conv, bias, conv_state, u, z)
+        decode.step_x(u, x_proj, low_bc)
+        decode.step_scan(u, low_bc, dt_proj, *last, z, state, y, with_dt=True)
+        decode.step_out(y, out_proj, residual)
+        decode.step_head(residual, norm, 1e-5, head, logits)
+        decode.step_conv(x, conv, bias, conv_state, u)
+        decode.step_scan(u, low_bc, x, *last, None, state, y, with_dt=False)
+        name = f"decode {dtype} N {states} batch {batch} small {small}"
+        yield name, [residual, logits, conv_state, state, u, z, y]
+
+
 def main() -> int:
     """0 if every result is finite."""
     if (reason := cuda.why_not()) is not None:
@@ -81,7 +135,7 @@ def main() -> int:
         return 2
     backend.choose("cuda")
     wrong = 0
-    for name, results in (*scans(), *convolutions()):
+    for name, results in chain(scans(), convolutions(), norms(), decoding()):
         torch.cuda.synchronize()
         if not all(bool(result.isfinite().all()) for result in results):
             print(f"not finite: {name}")

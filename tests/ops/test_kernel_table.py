@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from ctscribe.ops import conv_cuda, nvrtc, scan_cuda
+from ctscribe.ops import conv_cuda, decode_cuda, nvrtc, rms_norm, scan_cuda
 
 TABLE = Path(__file__).with_name("kernel_table.json")
 REGISTERS_APART = 8  # between two versions of NVRTC; a GPU gives registers out in eights
 
 Variant = tuple[str | Path, str, dict[str, str | int]]
-
+SOURCES = (scan_cuda, conv_cuda, rms_norm, decode_cuda)
 
 VARIANTS = {
     " ".join([Path(file).name, entry, *(f"{k}={v}" for k, v in sorted(defines.items()))]): (
@@ -26,7 +26,8 @@ VARIANTS = {
         entry,
         defines,
     )
-    for file, entry, defines in (*scan_cuda.variants(), *conv_cuda.variants())
+    for source in SOURCES
+    for file, entry, defines in source.variants()
 }
 
 
@@ -85,6 +86,14 @@ def test_registers_and_spills_are_those_of_the_table(name: str, table: dict[str,
 
 def test_the_table_holds_no_kernel_that_is_gone(table: dict[str, Any]) -> None:
     assert set(table["kernels"]) == set(VARIANTS)
+
+
+def test_every_kernel_of_every_file_is_among_them() -> None:
+    entry = re.compile(r'extern "C" __global__[^(]*(?:\([^)]*\))?\s*(\w+)\(')
+    for file in nvrtc.KERNELS.glob("*.cu"):
+        there = set(entry.findall(file.read_text(encoding="utf-8")))
+        assert there
+        assert there == {e for f, e, _ in VARIANTS.values() if Path(f).name == file.name}
 
 
 @pytest.mark.parametrize(
