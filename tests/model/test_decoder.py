@@ -311,7 +311,7 @@ def test_steps_by_kernels_are_steps_on_a_cpu(
         if dtype == torch.float32:
             assert away(mine, wanted) < 2e-5
         else:  # as near fp32 as a CPU in the same precision
-            assert away(mine, wanted) < 1.3 * away(cpus, wanted) + 1e-4
+            assert away(mine, wanted) < 1.5 * away(cpus, wanted) + 1e-4
 
 
 @gpu

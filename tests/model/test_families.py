@@ -124,8 +124,9 @@ def test_checkpointed_blocks_are_run_again_and_change_nothing(name: str, loaded:
         for module in llm.model.modules():  # dropout stays off
             assert not module.training or hasattr(module, "gradient_checkpointing"), type(module)
     torch.testing.assert_close(gradients[1], gradients[0])
-    assert runs[0] == runs[2] > 0
-    assert runs[1] > 1.9 * runs[0]
+    if llm.frozen is None:  # a frozen Mamba does not go through its modules: see test_frozen.py
+        assert runs[0] == runs[2] > 0
+        assert runs[1] > 1.9 * runs[0]
     assert not any(m.training for m in llm.model.modules())
 
 

@@ -21,6 +21,7 @@ from ctscribe.generation.beam import BeamPicker
 from ctscribe.generation.picker import Picker, Rules
 from ctscribe.model.decoder import MambaDecoder, MambaState
 from ctscribe.model.llm import LLM
+from ctscribe.ops.cuda import side_stream
 
 _ROOM = 256  # the token buffer's length is a multiple, so that graphs serve many lengths
 _KEPT = 2  # idle graphs kept for each model: the full batch and the last, smaller one
@@ -115,7 +116,7 @@ class Runner:
         """Record one step; before it, real ones load what is loaded at first use."""
         with self._on_device():
             self.picker.start(0)
-            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side = side_stream(self.device)
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(2):
@@ -125,7 +126,7 @@ class Runner:
             if self.picker.rules.do_sample:
                 graph.register_generator_state(self.picker.generator)
             # Other threads may go on using the device.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
                 self._operations()
             self.graph = graph
 

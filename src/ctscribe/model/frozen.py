@@ -23,7 +23,7 @@ from torch.nn.functional import linear
 
 from ctscribe.model.mamba import ScanMixer, is_mamba
 from ctscribe.ops import backend as backends
-from ctscribe.ops import causal_conv, conv_cuda, scan_cuda, scan_torch
+from ctscribe.ops import causal_conv, conv_cuda, cuda, scan_cuda, scan_torch
 from ctscribe.ops.rms_norm import norm_backward, norm_forward
 
 # Of u, dt, A, B, C, D, z, dt_bias, initial state: what leads on to the input.
@@ -247,7 +247,7 @@ class _Beside:
 
     def __init__(self, device: torch.device) -> None:
         graph = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-        self._stream: Any = torch.cuda.Stream(device) if graph else None  # type: ignore[no-untyped-call]
+        self._stream: Any = cuda.side_stream(device, 1) if graph else None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:

@@ -84,14 +84,13 @@ class Kernel:
     current stream of the kernel's device. Raises KernelError when the driver refuses the launch.
     """
 
-    def __init__(self, name: str, index: int, handle: Any) -> None:
+    def __init__(self, name: str, index: int, handle: Any, *, early: bool = False) -> None:
         core = _cuda_core()
         self.name, self.index = name, index
         self._handle, self._launch, self._config = handle, core.launch, core.LaunchConfig
         self._stream, self._device = core.Stream.from_handle, core.Device
-        # From Hopper on a kernel may start while the one before still runs; the kernels wait for
-        # it where they must (`wait_for_previous` in common.cuh).
-        early = torch.cuda.get_device_capability(index) >= (9, 0)
+        # A kernel may start while the one before still runs; it waits for it where it must
+        # (`wait_for_previous` in common.cuh).
         self._options = {"programmatic_stream_serialization": True} if early else {}
         self._configs: dict[tuple[tuple[int, int, int], int], Any] = {}
         self._streams: dict[int, Any] = {}
@@ -137,6 +136,15 @@ class Kernel:
             ) from error
 
 
+@functools.cache
+def side_stream(device: torch.device, number: int = 0) -> Any:
+    """A stream to capture graphs on (0), or to run beside it (1); one for all, always the same.
+
+    Libraries keep tens of megabytes for every stream that they have been used on.
+    """
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
 def _require(device: torch.device) -> None:
     reason = why_not(device)
     if reason is not None:
@@ -149,7 +157,8 @@ def _load(file: str | Path, entry: str, defines: Defines, device: torch.device) 
     core = _cuda_core()
     from cuda.bindings import driver
 
-    target = nvrtc.target_for(torch.cuda.get_device_capability(index))
+    capability = torch.cuda.get_device_capability(index)
+    target = nvrtc.target_for(capability)
     code = _code(file, entry, defines, target)
     wrap = core.ObjectCode.from_cubin if target.startswith("sm_") else core.ObjectCode.from_ptx
     with torch.cuda.device(index):
@@ -166,7 +175,8 @@ def _load(file: str | Path, entry: str, defines: Defines, device: torch.device) 
                 file=nvrtc.KERNELS / file,
                 fix="update the GPU's driver, or use --backend torch",
             ) from error
-    return Kernel(entry, index, handle)
+    # From Hopper on kernels can wait for the one before themselves.
+    return Kernel(entry, index, handle, early=capability >= (9, 0))
 
 
 def _code(file: str | Path, entry: str, defines: Defines, target: str) -> bytes:

@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 from ctscribe.model.frozen import FrozenMamba
 from ctscribe.model.head_loss import IGNORED, head_cross_entropy
 from ctscribe.model.llm import LLM
+from ctscribe.ops.cuda import side_stream
 
 _BUCKET = 32  # positions; longer sequences share wider buckets, so that few graphs serve many
 _MOST_GRAPHS = 24
@@ -111,7 +112,7 @@ class _Graph:
             return loss.detach(), grad
 
         # Once outside: libraries and kernels load, which a capture does not allow.
-        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream = side_stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream), torch.enable_grad():
             step()

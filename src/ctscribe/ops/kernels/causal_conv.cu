@@ -22,9 +22,8 @@
 // no load waits for the mask's.
 __device__ __forceinline__ Row<WIDE> input(const elem* x, i64 x_row, const elem* initial, int t, int L,
                                            i64 width, int valid) {
-    const bool before = t < 0;
-    return load_row<WIDE>(before ? initial + (t + PAST) * width : x + t * x_row,
-                          t < L && (!before || initial) ? valid : 0);
+    const bool before = t < 0, there = before ? initial && t >= -PAST : t < L;
+    return load_row<WIDE>(before ? initial + (t + PAST) * width : x + t * x_row, there ? valid : 0);
 }
 
 // Bit i: row from + i is no padding (rows outside of x count as none).
