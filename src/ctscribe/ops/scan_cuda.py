@@ -89,7 +89,7 @@ def scan_forward(
     y = u.new_empty((batch, length, width) if write_y else 0)
     final = A.new_empty((batch, width, states) if write_final else 0)
     starts = A.new_empty((batch, -(-length // KEEP), width, states) if keep else 0)
-    tiling = FORWARD[states][batch * width >= _MANY]
+    tiling = FORWARD[states][_many(u)]
     rows, tables = [u, dt] if z is None else [u, dt, z], [B, C]
     kernel = cuda.load(
         FORWARD_FILE,
@@ -135,7 +135,8 @@ def scan_backward(
     batch, length, width = u.shape
     states = A.shape[1]
     parameters = needs[2] or needs[5] or needs[7]
-    tiling = BACKWARD[states][batch * width >= _MANY]
+    # From sm_100 on the larger pieces of the backward kernel do not fit the registers.
+    tiling = BACKWARD[states][_many(u) and torch.cuda.get_device_capability(u.device) < (10, 0)]
     blocks = -(-width // tiling.channels)
     du, ddt = (
         torch.empty_like(gy, memory_format=torch.contiguous_format) if n else None
@@ -213,6 +214,10 @@ def _backward_defines(
     of_tensors = {"ELEMENT": ELEMENTS[dtype], "VECTOR": vector, "WITH_PARAMETERS": parameters}
     kept = {"KEEP": KEEP, "MIN_BLOCKS": tiling.min_blocks}
     return {**of_tensors, **kept, **tiling.defines(states)}
+
+
+def _many(u: Tensor) -> bool:
+    return u.shape[0] * u.shape[2] >= _MANY
 
 
 def _sum_partial(partial: Tensor, dB: Tensor, dC: Tensor) -> None:
