@@ -104,8 +104,8 @@ def decoding() -> Iterator[tuple[str, list[Tensor]]]:
         def normal(*shape: int, of: torch.dtype = torch.float32) -> Tensor:
             return torch.randn(*shape, device=GPU).to(of)
 
-        def matrix(outputs: int, inputs: int) -> Tensor:
-            return (torch.randn(outputs, inputs, device=GPU) / inputs**0.5).to(dtype)
+        def matrix(outputs: int, inputs: int, of: torch.dtype = dtype) -> Tensor:
+            return (torch.randn(outputs, inputs, device=GPU) / inputs**0.5).to(of)
 
         rows = rank + 2 * states
         residual, norm, conv = normal(batch, width), normal(width), normal(inner, taps)
