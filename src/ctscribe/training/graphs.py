@@ -53,6 +53,7 @@ class GraphedStep:
         of = (frozen, head.weight.data_ptr(), self.llm.lean)
         if of != self._of:
             self._graphs, self._of = {}, of
+            self._pool = None  # PyTorch refuses a pool whose graphs are all gone
         if key not in self._graphs:
             while len(self._graphs) >= _MOST_GRAPHS:
                 del self._graphs[next(iter(self._graphs))]
