@@ -90,7 +90,9 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         return
     with monkeypatch.context() as patch:
         stand_in(patch)
+        gc.freeze()  # collecting is quick where only what a test makes is looked at
         yield "cpu"
+        gc.unfreeze()
 
 
 @pytest.fixture
