@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from ctscribe.model.llm import IGNORED, LLM, OUR_PATH
+from ctscribe.model.llm import IGNORED, LLM
 from ctscribe.model.mamba import use_our_mixers
 
 
@@ -116,7 +116,7 @@ class RandomMamba:
         self._theirs = [layer.mixer for layer in model.backbone.layers]
         use_our_mixers(model)
         self._ours = [layer.mixer for layer in model.backbone.layers]
-        self.llm = LLM(self.model, StubTokenizer(shapes.words), OUR_PATH)
+        self.llm = LLM(self.model, StubTokenizer(shapes.words))
 
     @contextmanager
     def transformers_mixers(self) -> Iterator[Any]:
@@ -191,9 +191,9 @@ def scan_inputs(
         "A": -rates.repeat(d, 1),
         "B": B,
         "C": C,
-        "D": normal(d),
+        "D": normal(d).float(),
         "z": z,
-        "dt_bias": normal(d) - 4,
+        "dt_bias": normal(d).float() - 4,  # parameters of the scan are fp32, as in every backend
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from transformers.models.mamba import modeling_mamba
 
 from ctscribe.model.bridge import VimBlock
 from ctscribe.model.llm import IGNORED
+from ctscribe.ops import backend
 from ctscribe.ops.selective_scan import selective_scan
 
 OURS, TORCH = "ours", "ours_torch"
@@ -50,15 +50,12 @@ def missing(peer: str) -> str | None:
 @contextmanager
 def plain_torch() -> Iterator[None]:
     """Our own operations in plain PyTorch, whatever backend runs else."""
-    name = "CTSCRIBE_BACKEND"
-    before = os.environ.get(name)
-    os.environ[name] = "torch"
+    before = backend.chosen()
+    backend.choose("torch")
     try:
         yield
     finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
+        backend.choose(before)
 
 
 @contextmanager

@@ -34,6 +34,14 @@ COMMANDS: dict[str, tuple[type[Config], str, str]] = {
     "excel": (ExcelOptions, "ctscribe.tables.excel", "run_excel"),
     "split": (SplitConfig, "ctscribe.tables.split", "run_split"),
 }
+ENVIRONMENT = (
+    "MAMBA_MODEL",
+    "STAGE2_EPOCHS",
+    "LOW_VRAM",
+    "LLM_8BIT",
+    "LLM_4BIT",
+    "CTSCRIBE_BACKEND",
+)
 
 
 def run(*arguments: str) -> int:
@@ -53,10 +61,20 @@ def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
         stub = types.ModuleType(module)  # the real ones take seconds to import
         setattr(stub, function, seen.append)
         monkeypatch.setitem(sys.modules, module, stub)
-    for name in ("MAMBA_MODEL", "STAGE2_EPOCHS", "LOW_VRAM", "LLM_8BIT", "LLM_4BIT"):
+    for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return seen
+
+
+@pytest.fixture(autouse=True)
+def chosen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The backends that commands chose; none is in force after a test."""
+    names: list[str] = []
+    stub = types.ModuleType("ctscribe.ops.backend")
+    stub.choose = names.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ctscribe.ops.backend", stub)
+    return names
 
 
 def run_script(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> int:
@@ -145,8 +163,40 @@ def test_flags_beat_file_and_environment(
 
 
 @pytest.mark.parametrize(
+    "command", ["demo", "train align", "train caption", "report", "evaluate", "doctor"]
+)
+def test_the_backend_is_chosen_before_a_command_computes(
+    command: str, called: list[Any], chosen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+    if command == "doctor":
+        module, function = "ctscribe.ops.doctor", "run_doctor"
+    else:
+        _, module, function = COMMANDS[command]
+    stub = types.ModuleType(module)
+    setattr(stub, function, lambda *config: ran.append(list(chosen)) or True)
+    monkeypatch.setitem(sys.modules, module, stub)
+    words = command.split()
+    assert run(*words, "--backend", "torch") == 0
+    assert run(*words) == 0  # the choice of an earlier command is not kept
+    monkeypatch.setenv("CTSCRIBE_BACKEND", "cuda")
+    assert run(*words) == 0
+    assert ran == [["torch"], ["torch", "auto"], ["torch", "auto", "cuda"]]
+    assert run(*words, "--backend", "triton") == 2
+    assert len(ran) == len(chosen) == 3
+
+
+def test_commands_on_tables_choose_no_backend(called: list[Any], chosen: list[str]) -> None:
+    for command in ("clean", "excel", "split"):
+        assert run(command) == 0
+        assert run(command, "--backend", "torch") == 2
+    assert not chosen
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ("report x.nii.gz --backend gpu", ["--backend is 'gpu'", "auto, cuda, torch, mamba_ssm"]),
         ("train caption --lr 7", ["--lr is 7", "1e-08 to 1"]),
         ("train caption --max_visual_tokens 0", ["--max-visual-tokens is 0", "1 to 4096"]),
         ("train align --batch-size -3", ["--batch-size is -3", "1 to 1024"]),

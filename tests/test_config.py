@@ -13,6 +13,8 @@ from ctscribe.config import (
     SECTIONS,
     AlignConfig,
     CaptionConfig,
+    DemoConfig,
+    DoctorConfig,
     EvaluateConfig,
     ModelConfig,
     Paths,
@@ -25,6 +27,7 @@ from ctscribe.settings import Config, convert, flag, options
 
 REPO = Path(__file__).parents[1]
 CLASSES: list[type[Config]] = [Paths, *SECTIONS.values()]
+BACKED = [AlignConfig, CaptionConfig, ReportConfig, EvaluateConfig, DemoConfig, DoctorConfig]
 OLD_KEYS = [
     "caption_csv_train",
     "caption_csv_val",
@@ -292,13 +295,34 @@ def test_a_missing_path_names_flag_and_key() -> None:
     assert require(EvaluateConfig(csv=Path("a.csv")), "csv") == Path("a.csv")
 
 
+@pytest.mark.parametrize("cls", BACKED, ids=lambda c: c.__name__)
+def test_the_backend_comes_from_flag_environment_file_and_is_auto(
+    cls: type[Any], tmp_path: Path
+) -> None:
+    text = f"{cls.section}: {{backend: mamba_ssm}}"
+    read = read_settings(yaml_file(tmp_path, text))
+    env = {"CTSCRIBE_BACKEND": "cuda"}
+    assert resolve(cls, {"backend": "torch"}, read, env).backend == "torch"
+    assert resolve(cls, {}, read, env).backend == "cuda"
+    assert resolve(cls, {}, read, {"CTSCRIBE_BACKEND": ""}).backend == "mamba_ssm"
+    assert cls().backend == "auto"
+    for name in ("Cuda", "triton"):
+        fails(
+            lambda n=name: resolve(cls, {}, read, {"CTSCRIBE_BACKEND": n}),
+            "CTSCRIBE_BACKEND (--backend)",
+            name,
+            "one of auto, cuda, torch, mamba_ssm",
+        )
+
+
 @pytest.mark.parametrize("cls", list(SECTIONS.values()), ids=lambda c: c.__name__)
 def test_every_setting_is_read_by_something(cls: type[Config]) -> None:
     """A flag that changes nothing would be a lie; keys of parts that are off stay in the file."""
     package = REPO / "src" / "ctscribe"
     rooms = [f for f in package.rglob("*.py") if f.parent != package]
-    text = "\n".join(f.read_text(encoding="utf-8") for f in [*rooms, package / "config.py"])
+    files = [*rooms, package / "config.py", package / "cli.py"]
+    text = "\n".join(f.read_text(encoding="utf-8") for f in files)
     idle = {"roi_side", "local_crop_size", "local_crop_size_3d", "cmi_compress_to", "cmi_d_state"}
     for name in options(cls):
-        read = re.search(rf'\.{name}\b|require\(config, "{name}"\)', text)
+        read = re.search(rf'\.{name}\b|(require|getattr)\(config, "{name}"', text)
         assert read or name in idle, f"{cls.__name__}.{name} is read nowhere"

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import typer
 
 from ctscribe import cli
 from ctscribe.config import CaptionConfig, ModelConfig
+from ctscribe.ops import backend, code_cache, nvrtc
 from ctscribe.settings import options
 
 REPO = Path(__file__).parents[1]
@@ -76,6 +78,21 @@ def test_every_flag_that_is_mentioned_exists(file: Path) -> None:
 def test_links_lead_somewhere(file: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", file.read_text(encoding="utf-8")):
         assert (file.parent / target).exists(), target
+
+
+def test_backends_variables_architectures_and_extras_are_the_ones_there_are() -> None:
+    stage2 = (REPO / "docs" / "STAGE2_AND_PYTORCH.md").read_text(encoding="utf-8")
+    section = stage2.split("## What runs where")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert {"auto", *rows} == set(backend.NAMES)
+    oldest, newest = nvrtc.ARCHITECTURES[0], nvrtc.ARCHITECTURES[-1]
+    assert f"sm_{oldest} to sm_{newest}" in section
+    texts = [file.read_text(encoding="utf-8") for file in DOCS]
+    variables = {name for text in texts for name in re.findall(r"CTSCRIBE_[A-Z_]+", text)}
+    assert variables == {backend.VARIABLE, code_cache.ENV}
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name for text in texts for name in re.findall(r'-e "\.\[(\w+)\]"', text)}
+    assert extras == set(project["optional-dependencies"])
 
 
 def test_the_guide_gives_the_defaults_of_stage_2() -> None:

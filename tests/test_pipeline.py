@@ -38,6 +38,7 @@ from ctscribe.training import setup
 from ctscribe.training.align import run_align
 from ctscribe.training.caption import run_caption
 from ctscribe.training.data import collate, read_image, tokenize_rows
+from ctscribe.training.graphs import GraphedStep
 
 CURVE = Path(__file__).parent / "training" / "loss_curve.json"
 ALIGN = {"epochs": 6, "batch_size": 8, "lr": 2e-3, "device": "cpu", "ignore_gate": True}
@@ -69,6 +70,11 @@ def part(out: Path, name: str) -> Path:
     return out / "data" / f"captions_clean_{name}.csv"
 
 
+def lines_of(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
 def align_config(out: Path, **changes: Any) -> AlignConfig:
     base = {"csv_train": part(out, "train"), "csv_val": part(out, "val"), "output_dir": out}
     return AlignConfig(**{**base, **ALIGN, **changes})
@@ -86,10 +92,8 @@ def caption_config(out: Path, **changes: Any) -> CaptionConfig:
 
 
 def test_the_seeded_loss_curve_is_the_stored_one(work: Path) -> None:
-    with (work / "stage1_train_log.csv").open(encoding="utf-8") as handle:
-        align = [float(row["loss"]) for row in csv.DictReader(handle)]
-    with (work / "stage2_train_log.csv").open(encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
+    align = [float(row["loss"]) for row in lines_of(work / "stage1_train_log.csv")]
+    rows = lines_of(work / "stage2_train_log.csv")
     assert list(rows[0]) == ["step", "epoch", "caption_loss"]
     curve = {"align": align, "caption": [float(row["caption_loss"]) for row in rows]}
     if not CURVE.exists():  # made anew by deleting the file, on purpose
@@ -101,8 +105,7 @@ def test_the_seeded_loss_curve_is_the_stored_one(work: Path) -> None:
 
 
 def test_both_stages_learn_and_the_language_model_stays_as_it_was(work: Path) -> None:
-    with (work / "stage1_train_log.csv").open(encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
+    rows = lines_of(work / "stage1_train_log.csv")
     assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
     before, _, _ = load_vision(work / "vision_bridge_final.pt")
     after, provenance, adapters = load_vision(work / "vision_bridge_vlm_final.pt")
@@ -157,13 +160,23 @@ def test_a_long_answer_is_cut_at_its_end_and_counted(work: Path) -> None:
 
 
 def test_stage_two_says_what_the_loss_covers_first(
-    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = caption_config(
         work, output_dir=tmp_path, vision_checkpoint=work / "vision_bridge_final.pt"
     )
+    graphed: list[bool] = []
+    real = GraphedStep.__call__
+
+    def call(step: GraphedStep, embeds: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        graphed.append(embeds.requires_grad)
+        return real(step, embeds, *rest)
+
+    monkeypatch.setattr(GraphedStep, "__call__", call)
     run_caption(config)
     lines = capsys.readouterr().out.splitlines()
+    assert lines[2].endswith("language model path: ctscribe: selective scan in plain PyTorch")
+    assert sum(graphed) == len(lines_of(tmp_path / "stage2_train_log.csv"))
     assert lines[0].startswith("[debug] 样本0: prompt token 数=")
     assert "truncation rate" in lines[1]
     written = {"vision_bridge_vlm_final.pt", "stage2_config.json", "stage2_train_log.csv"}

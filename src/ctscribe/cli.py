@@ -24,6 +24,7 @@ from ctscribe.config import (
     AlignConfig,
     CaptionConfig,
     DemoConfig,
+    DoctorConfig,
     EvaluateConfig,
     ModelConfig,
     Part,
@@ -105,7 +106,12 @@ def command(
                     raise typer.BadParameter(f"{argument} is given twice: drop {flag(argument)}")
                 given[argument] = positional
             settings = read_settings(None if file is None else Path(str(file)), SETTINGS)
-            run(resolve(cls, given, settings, os.environ))
+            config = resolve(cls, given, settings, os.environ)
+            if "backend" in options(cls):
+                from ctscribe.ops.backend import choose
+
+                choose(getattr(config, "backend", None))
+            run(config)
 
         settings_of = dict(options(cls))
         if "model" in typing.get_type_hints(cls):
@@ -311,8 +317,8 @@ def info() -> None:
         print(f"{name:16} {value}")
 
 
-@app.command("doctor")
-def doctor() -> None:
+@command(app, "doctor", DoctorConfig)
+def doctor(config: DoctorConfig) -> None:
     """Check Mamba's operators on this machine.
 
     Prints PyTorch, device, driver, NVRTC and backend, runs every operator forward and backward

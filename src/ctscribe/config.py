@@ -16,12 +16,18 @@ from ctscribe.settings import Config, flag, setting
 Language = Literal["zh", "en"]
 Device = Literal["auto", "cpu", "cuda"]
 Part = Literal["encoder", "llm"]
+Backend = Literal["auto", "cuda", "torch", "mamba_ssm"]
+BACKEND_VARIABLE = "CTSCRIBE_BACKEND"
 
 # Names of what the commands write; scripts and launchers of old rely on the stage-2 ones.
 ALIGN_CHECKPOINT = "vision_bridge_final.pt"
 FINAL_CHECKPOINT = "vision_bridge_vlm_final.pt"
 STAGE2_CONFIG = "stage2_config.json"
 STAGE2_LOG = "stage2_train_log.csv"
+
+_BACKEND = (
+    "What runs Mamba's operators; auto takes our CUDA kernels where they can run, else torch."
+)
 
 
 @dataclass(frozen=True)
@@ -209,6 +215,7 @@ class AlignConfig(Config):
     weight_decay: float = setting(0.02, "Weight decay of AdamW.", low=0, high=1)
     seed: int = setting(0, "Seed of weights, order and dropout.", low=0, high=2**31 - 1)
     device: Device = setting("auto", "Where to train; auto takes the GPU if there is one.")
+    backend: Backend = setting("auto", _BACKEND, env=BACKEND_VARIABLE)
     num_workers: int = setting(0, "Threads that prepare images; 0 uses one.", low=0, high=64)
     gate_min_rank: float = setting(
         8.0, "Effective rank of the visual tokens that stage 2 needs.", low=0, high=4096
@@ -297,6 +304,7 @@ class CaptionConfig(Config):
     ignore_gate: bool = setting(False, "Train although stage 1 failed its gate.")
     seed: int = setting(0, "Seed of order and dropout.", low=0, high=2**31 - 1)
     device: Device = setting("auto", "Where to train; auto takes the GPU if there is one.")
+    backend: Backend = setting("auto", _BACKEND, env=BACKEND_VARIABLE)
 
     @property
     def final_checkpoint(self) -> Path:
@@ -335,6 +343,7 @@ class ReportConfig(Config):
         None, "Folder of the language model; left out, the checkpoint's; an error if it is another."
     )
     llm_device: Device = setting("auto", "Where the language model runs; auto takes the GPU.")
+    backend: Backend = setting("auto", _BACKEND, env=BACKEND_VARIABLE)
     llm_8bit: bool = setting(
         False, "Load the language model in 8 bits (CUDA and bitsandbytes).", env="LLM_8BIT"
     )
@@ -400,6 +409,7 @@ class EvaluateConfig(Config):
     )
     num_beams: int = setting(1, "Beams of beam search; 1 is greedy.", low=1, high=64)
     device: Device = setting("auto", "Where to run; auto takes the GPU if there is one.")
+    backend: Backend = setting("auto", _BACKEND, env=BACKEND_VARIABLE)
     num_workers: int = setting(0, "Threads that prepare images; 0 uses one.", low=0, high=64)
     seed: int = setting(0, "Seed of bootstrap and swaps.", low=0, high=2**31 - 1)
 
@@ -429,6 +439,7 @@ class DemoConfig(Config):
     )
     seed: int = setting(0, "Seed of data and training.", low=0, high=999_999)
     device: Device = setting("auto", "Where to train; auto takes the GPU if there is one.")
+    backend: Backend = setting("auto", _BACKEND, env=BACKEND_VARIABLE)
     workers: int | None = setting(
         None, "Processes that make phantoms; left out, one a core.", low=1, high=256
     )
@@ -452,6 +463,15 @@ class SplitConfig(Config):
     seed: int = setting(0, "Seed of the split.", low=0, high=2**31 - 1)
 
 
+@dataclass(frozen=True)
+class DoctorConfig(Config):
+    """`ctscribe doctor`: whether Mamba's operators are right on this machine."""
+
+    section = "doctor"
+
+    backend: Backend = setting("auto", _BACKEND, env=BACKEND_VARIABLE)
+
+
 def bundled(part: Part) -> Path:
     """Folder of a pretrained part that ships with the package."""
     return Path(__file__).parent / "assets" / part
@@ -467,5 +487,6 @@ SECTIONS: dict[str, type[Config]] = {
         EvaluateConfig,
         DemoConfig,
         SplitConfig,
+        DoctorConfig,
     )
 }

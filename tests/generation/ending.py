@@ -36,7 +36,7 @@ def ending_pair(
     model.requires_grad_(False).to(device, dtype)
     ours = copy.deepcopy(model)
     use_our_mixers(ours)
-    return model, LLM(ours, tokenizer(), "test")
+    return model, LLM(ours, tokenizer())
 
 
 def random_prompts(seed: int, texts: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -77,7 +77,7 @@ def scripted(llm: LLM, tokens: list[int]) -> LLM:
 
     use_our_mixers(model)
     model.lm_head = Script()
-    return LLM(model, tokenizer(), "script")
+    return LLM(model, tokenizer())
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,7 @@ def with_tokenizer(kind: str) -> LLM:
             ]
         )
     fast: Any = transformers.PreTrainedTokenizerFast
-    return LLM(
-        WRITER.model, fast(tokenizer_object=made, eos_token="<end>", pad_token="<pad>"), kind
-    )
+    return LLM(WRITER.model, fast(tokenizer_object=made, eos_token="<end>", pad_token="<pad>"))
 
 
 def tokens_of(text: str, llm: LLM = WRITER) -> list[int]:

@@ -307,7 +307,7 @@ def test_takes_no_lora_learning_or_not(fixed: bool) -> None:
 
 @pytest.fixture
 def llm() -> LLM:
-    return LLM(frozen_pair()[1], tokenizer(), "test")
+    return LLM(frozen_pair()[1], tokenizer())
 
 
 def hidden_of(llm: LLM) -> list[Tensor]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -10,9 +11,10 @@ import torch
 import transformers
 
 from ctscribe.config import bundled
-from ctscribe.errors import CheckpointError, ConfigError
+from ctscribe.errors import CheckpointError, ConfigError, KernelError
 from ctscribe.model.head_loss import IGNORED
-from ctscribe.model.llm import LLM, OUR_PATH, load_llm
+from ctscribe.model.llm import LLM, load_llm
+from ctscribe.ops import backend
 from tests.model.tiny import save, stock_mamba, tokenizer
 
 
@@ -27,13 +29,54 @@ def llm(folder: Path) -> LLM:
 
 
 def test_loads_frozen_on_our_ops_with_the_files_weights(llm: LLM) -> None:
-    assert llm.path_name == OUR_PATH
+    assert llm.path_name == "ctscribe: selective scan in plain PyTorch"
     assert llm.width == 24
     assert not llm.model.training
     assert not any(p.requires_grad for p in llm.model.parameters())
     ids = torch.arange(2, 30)[None]
     wanted = stock_mamba()(ids, use_cache=False).logits
     torch.testing.assert_close(llm.model(ids).logits, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_the_path_name_says_which_backend_runs_where_the_model_is_now(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[torch.device, torch.dtype, int]] = []
+
+    def pick(device: torch.device, dtype: torch.dtype, states: int) -> str:
+        asked.append((device, dtype, states))
+        return names.pop(0)
+
+    monkeypatch.setattr(backend, "pick", pick)
+    names = ["cuda", "torch", "mamba_ssm"]
+    said = [llm.path_name for _ in range(3)]
+    assert said[0] == "ctscribe: selective scan on cuda kernels"
+    assert "plain PyTorch" in said[1]
+    assert "mamba_ssm" in said[2]
+    assert set(asked) == {(torch.device("cpu"), torch.float32, 8)}
+    names = ["cuda"]
+    moved = copy.deepcopy(llm).bfloat16().to("meta")
+    assert "cuda" in moved.path_name
+    assert asked[-1] == (torch.device("meta"), torch.bfloat16, 8)
+
+
+def test_a_backend_that_cannot_run_is_refused_when_the_model_is_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "_chosen", "cuda")
+    with pytest.raises(KernelError, match=r"needs a GPU, not cpu\. Fix: use --backend auto"):
+        load_llm(folder)
+
+
+def test_the_official_extension_runs_in_the_mixers(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert llm.frozen is not None
+    monkeypatch.setattr(backend, "_chosen", "mamba_ssm")
+    assert llm.frozen is None
+    ids = torch.arange(2, 14).view(2, 6)
+    with pytest.raises(KernelError, match="mamba_ssm needs a GPU"):  # so it was asked
+        llm.forward_embeds(llm.embed(ids), torch.ones_like(ids), ids)
 
 
 def test_loss_covers_the_labels_alone_and_padding_changes_nothing(llm: LLM) -> None:

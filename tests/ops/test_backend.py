@@ -130,6 +130,7 @@ def test_what_a_backend_asked_for_by_name_cannot_do(
     with pytest.raises(KernelError) as error:
         backend.pick(device, dtype, n)
     assert says in one_line(error.value)
+    assert error.value.fix == "use --backend auto"
 
 
 @pytest.mark.parametrize("reason", [None, "no driver"])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ctscribe import cli
-from ctscribe.ops import doctor, nvrtc
+from ctscribe.ops import backend, doctor, nvrtc
 
 Result = tuple[Tensor, Tensor]
 CPU = torch.device("cpu")
@@ -19,7 +19,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the CPU, and with one look at the clock."""
+    """On the CPU, and with one look at the clock; the backend chosen is chosen for one test."""
+    monkeypatch.delenv(backend.VARIABLE, raising=False)
+    monkeypatch.setattr(backend, "_chosen", None)
     monkeypatch.setattr(doctor, "_has_gpu", lambda: False)
     monkeypatch.setattr(doctor, "bandwidth", lambda device: 12.0)
 
@@ -61,6 +63,17 @@ def test_a_cpu_only_machine_is_told_so_and_is_well(capsys: pytest.CaptureFixture
     ):
         assert part in shown
     assert "WRONG" not in shown
+
+
+@pytest.mark.parametrize("name", ["cuda", "mamba_ssm"])
+def test_a_backend_that_cannot_run_here_is_one_line_with_the_flag(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["doctor", "--backend", name])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said == f"error: the backend {name} needs a GPU, not cpu. Fix: use --backend auto\n"
 
 
 @pytest.mark.parametrize("name", ["selective_scan", "causal_conv1d"])

@@ -112,7 +112,7 @@ def captures(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 def llm_on(place: str, dtype: torch.dtype = torch.float32) -> LLM:
     model = stock_mamba()
     use_our_mixers(model)
-    return LLM(model.requires_grad_(False).to(place, dtype), tokenizer(), "test")
+    return LLM(model.requires_grad_(False).to(place, dtype), tokenizer())
 
 
 def batch(

@@ -6,13 +6,14 @@ the next norm, and each product is one library call. A block runs the operations
 MambaBlock in the same order and with the same roundings (residual in fp32).
 
 Kept for a block of width W and D channels, in bytes a token at 16 bits: norm 2 W, in_proj 4 D,
-x_proj 2 (R + 2 N), 4 D N / 16 of scan states, and 2 D of step sizes for short inputs, where a
-launch costs more than its work; `lean` keeps the norm alone and runs the rest of the block again,
-for a third more time.
+x_proj 2 (R + 2 N), and 4 D N / 16 of scan states; the convolution and the step sizes are cheap to
+have again. `lean` keeps the norm alone and runs the whole block again, for a third more time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,6 @@ from ctscribe.ops import backend as backends
 from ctscribe.ops import causal_conv, conv_cuda, scan_cuda, scan_torch
 from ctscribe.ops.rms_norm import norm_backward, norm_forward
 
-_FEW = 1024  # tokens of a batch up to which the step sizes are kept
 # Of u, dt, A, B, C, D, z, dt_bias, initial state: what leads on to the input.
 _NEEDS = (True, True, False, True, True, False, True, False, False)
 
@@ -68,7 +68,6 @@ class _Kept:
 class _Inner:
     xz: Tensor  # (B, L, 2 D)
     low_bc: Tensor  # (B, L, R + 2 N)
-    dt: Tensor | None  # (B, L, D); None: to be computed again
     starts: Tensor  # of the scan
 
 
@@ -182,9 +181,10 @@ class _Run(torch.autograd.Function):
         hat, inv = ctx.last
         g_residual = torch.zeros_like(rows, dtype=torch.float32)
         g_delta = norm_backward(rows, hat, inv, ctx.model.norm, g_residual, backend=ctx.name)
+        beside = _Beside(g.device)
         for block in reversed(ctx.model.blocks):
             kept = ctx.kept.pop()  # each block's memory is free once it is done
-            g_normed = _unmix(block, kept, g_delta.view(g.shape), ctx.mask, ctx.name)
+            g_normed = _unmix(block, kept, g_delta.view(g.shape), ctx.mask, ctx.name, beside)
             g_delta = norm_backward(
                 g_normed, kept.hat, kept.inv, block.norm, g_residual, backend=ctx.name
             )
@@ -210,8 +210,7 @@ def _mix(
     else:
         y, _, starts = scan_torch.scan_forward(*inputs, True, None)
     delta = linear(y.flatten(0, 1), block.out_proj)
-    dt = inputs[1] if normed.shape[0] * normed.shape[1] <= _FEW else None
-    return delta, _Inner(xz, low_bc, dt, starts) if keep else None
+    return delta, _Inner(xz, low_bc, starts) if keep else None
 
 
 def _go_on(
@@ -240,7 +239,34 @@ def _go_on(
     return linear(y.flatten(0, 1), block.out_proj), (x.contiguous().clone(), after)
 
 
-def _unmix(block: _Block, kept: _Kept, g: Tensor, mask: Tensor | None, name: str) -> Tensor:
+class _Beside:
+    """Work on a second stream, beside what follows on the first; only in a CUDA graph.
+
+    Small kernels then fill what large ones leave. Launched one by one they would gain nothing.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        graph = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        self._stream: Any = torch.cuda.Stream(device) if graph else None  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        if self._stream is None:
+            yield
+            return
+        self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def join(self) -> None:
+        """What follows on the first stream waits for the second."""
+        if self._stream is not None:
+            torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
+
+
+def _unmix(
+    block: _Block, kept: _Kept, g: Tensor, mask: Tensor | None, name: str, beside: _Beside
+) -> Tensor:
     """Gradient of the norm's output (rows, W), from the one of what the block added (B, L, W)."""
     inner = kept.inner
     if inner is None:
@@ -249,9 +275,11 @@ def _unmix(block: _Block, kept: _Kept, g: Tensor, mask: Tensor | None, name: str
         assert inner is not None
     xz, low_bc = inner.xz, inner.low_bc
     width, rank, states = xz.shape[-1] // 2, block.rank, block.states
+    with beside():
+        u = _conv(block, xz, mask, name)
+        inputs = _scan_inputs(block, xz, u, low_bc)
     gy = (g.flatten(0, 1) @ block.out_proj).view(*g.shape[:2], width)
-    u = _conv(block, xz, mask, name)
-    inputs = _scan_inputs(block, xz, u, low_bc, inner.dt)
+    beside.join()
     g_xz, g_low_bc = torch.empty_like(xz), torch.empty_like(low_bc)
     dz, dB, dC = (
         g_xz[..., width:],
@@ -260,7 +288,7 @@ def _unmix(block: _Block, kept: _Kept, g: Tensor, mask: Tensor | None, name: str
     )
     if name == "cuda":
         grads = scan_cuda.scan_backward(
-            gy, None, inner.starts, inputs, True, _NEEDS, dz=dz, dB=dB, dC=dC
+            gy, None, inner.starts, inputs, True, _NEEDS, dz=dz, dB=dB, dC=dC, beside=beside()
         )
     else:
         grads = scan_torch.scan_backward(gy, None, inner.starts, *inputs, True, None, _NEEDS)
@@ -273,6 +301,7 @@ def _unmix(block: _Block, kept: _Kept, g: Tensor, mask: Tensor | None, name: str
     assert ddt is not None
     flat = g_low_bc.flatten(0, 1)
     torch.mm(ddt.flatten(0, 1), block.dt_proj, out=flat[:, :rank])
+    beside.join()
     du.flatten(0, 1).addmm_(flat, block.x_proj)
     x, dx = xz[..., :width], g_xz[..., :width]
     if name == "cuda":
@@ -296,12 +325,9 @@ def _conv(
     return causal_conv.plain(x, block.conv, block.conv_bias, past, mask, True)
 
 
-def _scan_inputs(
-    block: _Block, xz: Tensor, u: Tensor, low_bc: Tensor, dt: Tensor | None = None
-) -> scan_torch.Inputs:
+def _scan_inputs(block: _Block, xz: Tensor, u: Tensor, low_bc: Tensor) -> scan_torch.Inputs:
     low, B, C = torch.split(low_bc, [block.rank, block.states, block.states], -1)
-    if dt is None:
-        dt = linear(low, block.dt_proj)
+    dt = linear(low, block.dt_proj)
     return u, dt, block.A, B, C, block.D, xz[..., u.shape[-1] :], block.dt_bias
 
 

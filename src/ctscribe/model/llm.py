@@ -23,8 +23,13 @@ from ctscribe.model import families
 from ctscribe.model.frozen import FrozenMamba
 from ctscribe.model.head_loss import IGNORED, head_cross_entropy
 from ctscribe.model.mamba import is_mamba, use_our_mixers
+from ctscribe.ops import backend as backends
 
-OUR_PATH = "ctscribe selective scan (PyTorch loop)"
+_OUR_PATHS = {  # by backend
+    "cuda": "ctscribe: selective scan on cuda kernels",
+    "torch": "ctscribe: selective scan in plain PyTorch",
+    "mamba_ssm": "ctscribe: selective scan on the extension of mamba_ssm",
+}
 _TEXT_BATCH = 64
 # dt_proj is small and its rounding changes every step; lm_head is tied to the embeddings.
 _UNQUANTISED = ["dt_proj", "lm_head"]
@@ -35,11 +40,10 @@ _log = logging.getLogger(__name__)
 class LLM(nn.Module):
     """A causal language model with its tokenizer: tokens in, loss or embeddings out."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any, path_name: str) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
-        self.path_name = path_name  # which code runs its layers
         self._frozen: tuple[nn.Module, FrozenMamba] | None = None
         self.lean = False  # blocks keep as little as they can; see `checkpoint_blocks`
         self.eos_id: int = tokenizer.eos_token_id
@@ -57,6 +61,17 @@ class LLM(nn.Module):
     def device(self) -> torch.device:
         """Where the embeddings are."""
         return self._table.weight.device
+
+    @property
+    def path_name(self) -> str:
+        """Which code runs its layers, where it is now.
+
+        Raises KernelError if the backend that was asked for cannot run there.
+        """
+        if not is_mamba(self.base):
+            return families.transformers_path(self.base)
+        weight = self._table.weight
+        return _OUR_PATHS[backends.pick(weight.device, weight.dtype, self.base.config.state_size)]
 
     @property
     def width(self) -> int:
@@ -209,6 +224,8 @@ class LLM(nn.Module):
     @property
     def frozen(self) -> FrozenMamba | None:
         """The model's blocks as one frozen function, where they can run so."""
+        if backends.chosen() == "mamba_ssm":
+            return None  # it calls no extension: the mixers do
         known = self._frozen
         if known is not None and known[0] is self.model and known[1].is_current():
             return known[1]
@@ -284,7 +301,7 @@ def load_llm(
     if not ours:
         with quiet_transformers():
             families.check_embeds(model, model.get_input_embeddings(), folder)
-    llm = LLM(model, tokenizer, OUR_PATH if ours else families.transformers_path(model))
+    llm = LLM(model, tokenizer)
     _log.info("language model %s (%s) runs on: %s", folder, model.config.model_type, llm.path_name)
     return llm
 

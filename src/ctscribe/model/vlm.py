@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -89,12 +90,21 @@ def new_vision(
 
 
 class VLM(nn.Module):
-    """Visual tokens, then the question, then the answer: [visual][question][answer]."""
+    """Visual tokens, then the question, then the answer: [visual][question][answer].
 
-    def __init__(self, vision: Vision, llm: LLM) -> None:
+    step: runs instead of `LLM.forward_embeds`, with the same arguments and result.
+    """
+
+    def __init__(
+        self,
+        vision: Vision,
+        llm: LLM,
+        step: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.vision, self.llm = vision, llm
         self.bridge = vision.bridge
+        self._step = step or llm.forward_embeds
 
     def prefix(self, pooled: Pooled, prompt_BL: Tensor) -> Tensor:
         """What generation starts from: (B, visual + L, llm width)."""
@@ -108,7 +118,7 @@ class VLM(nn.Module):
         visual = embeds_BLD.shape[1] - ids_BL.shape[1]
         mask = torch.nn.functional.pad(mask_BL, (visual, 0), value=1)
         labels = torch.nn.functional.pad(labels_BL, (visual, 0), value=IGNORED)
-        return self.llm.forward_embeds(embeds_BLD, mask, labels)
+        return self._step(embeds_BLD, mask, labels)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
     mamba_ssm  the official CUDA extension, where somebody has built it
     auto       cuda on a GPU where it can run, else torch
 
-The name comes from `choose`, or from the environment variable CTSCRIBE_BACKEND.
+The name comes from `choose` (commands: `--backend`), or from the environment's CTSCRIBE_BACKEND.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import functools
 import importlib.util
 import logging
 import os
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
+from ctscribe.config import BACKEND_VARIABLE, Backend
 from ctscribe.errors import ConfigError, KernelError
 from ctscribe.ops import cuda
 
-BackendName = Literal["auto", "cuda", "torch", "mamba_ssm"]
-NAMES: tuple[str, ...] = get_args(BackendName)
-VARIABLE = "CTSCRIBE_BACKEND"
+NAMES: tuple[str, ...] = get_args(Backend)
+VARIABLE = BACKEND_VARIABLE
 STATES = (8, 16, 32, 64)  # N that the CUDA kernels are written for
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 DTYPES = (*KERNEL_DTYPES, torch.float64)  # that our operations take at all
@@ -63,7 +63,7 @@ def pick(
     if chosen() == "auto":
         return "torch"
     what = f"inputs of {dtype}" if dtype not in KERNEL_DTYPES else f"A of {states} columns"
-    raise KernelError(f"the backend {name} does not take {what}", fix="use auto")
+    raise KernelError(f"the backend {name} does not take {what}", fix="use --backend auto")
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -72,13 +72,17 @@ def _usable(device: torch.device) -> str:
     name = chosen()
     if name == "torch" or device.type != "cuda":
         if name in ("cuda", "mamba_ssm"):
-            raise KernelError(f"the backend {name} needs a GPU, not {device}", fix="use auto")
+            raise KernelError(
+                f"the backend {name} needs a GPU, not {device}", fix="use --backend auto"
+            )
         return "torch"
     if name == "mamba_ssm" and importlib.util.find_spec("selective_scan_cuda") is None:
-        raise KernelError("the extension selective_scan_cuda is not installed", fix="use auto")
+        raise KernelError(
+            "the extension selective_scan_cuda is not installed", fix="use --backend auto"
+        )
     reason = None if name == "mamba_ssm" else cuda.why_not(device)
     if name == "cuda" and reason is not None:
-        raise KernelError(f"the backend cuda cannot run: {reason}", fix="use auto")
+        raise KernelError(f"the backend cuda cannot run: {reason}", fix="use --backend auto")
     if name == "auto":
         name = "cuda" if reason is None else "torch"
     _say_once(name, reason)

@@ -11,7 +11,7 @@ from ctscribe.ops.scan_cuda import ELEMENTS
 
 FILE = "causal_conv.cu"
 TAPS = (2, 3, 4)  # filter widths that the kernels take
-_STEPS, _THREADS, _WIDE = 16, 128, 2
+_STEPS, _THREADS, _WIDE = 16, 128, 4
 
 
 def conv_forward(

@@ -133,14 +133,14 @@ class Kernel:
         except Exception as error:
             raise KernelError(
                 f"{self.name} was not launched with grid {grid} and block {block}: {error}",
-                fix="use the backend torch, and report this",
+                fix="use --backend torch, and report this",
             ) from error
 
 
 def _require(device: torch.device) -> None:
     reason = why_not(device)
     if reason is not None:
-        raise KernelError(f"no kernel can run: {reason}", fix="use the backend torch")
+        raise KernelError(f"no kernel can run: {reason}", fix="use --backend torch")
 
 
 def _load(file: str | Path, entry: str, defines: Defines, device: torch.device) -> Kernel:
@@ -164,7 +164,7 @@ def _load(file: str | Path, entry: str, defines: Defines, device: torch.device) 
             raise KernelError(
                 f"{entry} for {target} is not accepted by the driver: {error}",
                 file=nvrtc.KERNELS / file,
-                fix="update the GPU's driver, or use the backend torch",
+                fix="update the GPU's driver, or use --backend torch",
             ) from error
     return Kernel(entry, index, handle)
 

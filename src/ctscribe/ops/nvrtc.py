@@ -92,7 +92,7 @@ def compile_source(source: Source, entry: str, defines: Defines, target: str) ->
                 f"{entry} does not compile for {target}: {_first_error(shown) or result.name}",
                 file=source.path,
                 # Anything else, such as a part of NVRTC that is not found, is the installation's.
-                fix="use the backend torch, which needs no kernel, and report this"
+                fix="use --backend torch, which needs no kernel, and report this"
                 if ours
                 else pip_command(),
             )
@@ -123,7 +123,7 @@ def target_for(capability: tuple[int, int]) -> str:
     if not known:
         raise KernelError(
             f"the kernels need a GPU of compute capability 7.5, this one has {device / 10}",
-            fix="use the backend torch",
+            fix="use --backend torch",
         )
     return f"sm_{device}" if device in known else f"compute_{max(known)}"
 

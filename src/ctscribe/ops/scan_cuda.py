@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +56,7 @@ class Tiling:
 # (benchmarks/mamba.py): small pieces fill the GPU at batch 1, large ones load less a state.
 FORWARD = {
     8: (Tiling(2, 1, 32, 32), Tiling(2, 1, 32, 32)),
-    16: (Tiling(2, 1, 16, 32), Tiling(2, 2, 32, 16)),
+    16: (Tiling(2, 1, 16, 16), Tiling(2, 2, 32, 16)),
     32: (Tiling(2, 2, 16, 32), Tiling(2, 2, 16, 32)),
     64: (Tiling(4, 2, 8, 32), Tiling(4, 2, 8, 32)),
 }
@@ -120,13 +121,15 @@ def scan_backward(
     dz: Tensor | None = None,
     dB: Tensor | None = None,
     dC: Tensor | None = None,
+    beside: AbstractContextManager[None] | None = None,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of u, dt, A, B, C, D, z, dt_bias and the initial state, those of `needs`.
 
     inputs: as in `scan_forward`. gy (B, L, D) in their dtype, gfinal (B, D, N) fp32.
     dz (B, L, D), dB and dC (B, L, N) may be views to write into, their last dimension contiguous.
-    Gradients of activations have the dtype of u, the others are fp32. Sums have a fixed order:
-    equal from run to run.
+    beside: where the last sums of dB and dC are launched, if not here (another stream). Gradients
+    of activations have the dtype of u, the others are fp32. Sums have a fixed order: equal from run
+    to run.
     """
     u, dt, A, B, C, D, z, dt_bias = inputs
     batch, length, width = u.shape
@@ -163,7 +166,8 @@ def scan_backward(
     if needs[3] or needs[4]:
         dB = u.new_empty(batch, length, states) if dB is None else dB
         dC = u.new_empty(batch, length, states) if dC is None else dC
-        _sum_partial(partial, dB, dC)
+        with beside or nullcontext():
+            _sum_partial(partial, dB, dC)
     return (
         du,
         ddt,

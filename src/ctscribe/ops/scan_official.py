@@ -34,7 +34,7 @@ def scan_forward(
     Raises KernelError if there is an initial state.
     """
     if initial_state is not None:
-        raise KernelError("the backend mamba_ssm takes no initial state", fix="use auto")
+        raise KernelError("the backend mamba_ssm takes no initial state", fix="use --backend auto")
     inputs = _inputs(u, dt, A, B, C, D, z, dt_bias)
     y, kept, *gated = _extension().fwd(*inputs, dt_softplus)
     out = gated[0] if gated else y
@@ -62,7 +62,7 @@ def scan_backward(
     """
     if gstate is not None or gy is None:
         raise KernelError(
-            "the backend mamba_ssm gives no gradient of the last state", fix="use auto"
+            "the backend mamba_ssm gives no gradient of the last state", fix="use --backend auto"
         )
     inputs = _inputs(u, dt, A, B, C, D, z, dt_bias)
     gy_BDL = gy.to(u.dtype).transpose(1, 2).contiguous()

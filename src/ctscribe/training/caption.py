@@ -24,6 +24,7 @@ from ctscribe.tables.manifest import manifest_sha256
 from ctscribe.training import gates, setup
 from ctscribe.training.align import SlotTargets, slot_targets, write_log
 from ctscribe.training.data import TokenizedRows, collate, encode_rows, tokenize_rows
+from ctscribe.training.graphs import GraphedStep
 from ctscribe.training.losses import token_alignment
 
 ALIGN_WEIGHT = 0.3  # of the pull toward the slots' phrases, beside the cross-entropy
@@ -188,7 +189,7 @@ def run_caption(config: CaptionConfig) -> Path:
         )
         for index in (range(n), range(n, len(rows)))
     )
-    vlm = VLM(vision, llm)
+    vlm = VLM(vision, llm, GraphedStep(llm))
     loss_before = caption_loss(vlm, val, config.batch_size, device)
 
     def save(file: Path, history: list[dict[str, float]], val_loss: float | None) -> None:

@@ -34,23 +34,31 @@ class GraphedStep:
 
     def __call__(self, embeds: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over the labels that are not IGNORED; see `LLM.forward_embeds`."""
-        frozen = self.llm.frozen if embeds.is_cuda and embeds.requires_grad else None
-        head = self.llm.base.get_output_embeddings()
-        if frozen is None or head.bias is not None or type(head) is not nn.Linear:
-            return self.llm.forward_embeds(embeds, attention_mask, labels)
-        embeds = embeds.to(head.weight.dtype)
+        llm, head = self.llm, self.llm.base.get_output_embeddings()
+        if not embeds.is_cuda or not embeds.requires_grad or type(head) is not nn.Linear:
+            return llm.forward_embeds(embeds, attention_mask, labels)
         batch, length, _ = embeds.shape
         index = (labels[:, 1:] != IGNORED).flatten().nonzero()[:, 0]
         at = index + index // (length - 1)  # in (B, L), of the position that predicts
         key = (batch, bucket(length), bucket(len(at)))
-        loss: Tensor = _Replay.apply(  # type: ignore[no-untyped-call]
-            embeds, attention_mask, at, labels.flatten()[at + 1], self._graph(key, frozen, head)
-        )
-        return loss
+        inputs = (embeds.to(head.weight.dtype), attention_mask, at, labels.flatten()[at + 1])
+        if key in self._graphs:
+            loss = _replay(*inputs, self._graphs[key])
+            # Whether the weights are still the ones captured is looked up while the graph runs.
+            if self._current() == self._of:
+                return loss
+        frozen = llm.frozen
+        if frozen is None or head.bias is not None:
+            return llm.forward_embeds(embeds, attention_mask, labels)
+        return _replay(*inputs, self._graph(key, frozen, head))
+
+    def _current(self) -> tuple[Any, ...]:
+        """What the graphs were captured with: they read the tensors of the frozen function."""
+        head = self.llm.base.get_output_embeddings()
+        return (self.llm.frozen, head.weight.data_ptr(), self.llm.lean)
 
     def _graph(self, key: tuple[int, ...], frozen: FrozenMamba, head: Any) -> _Graph:
-        # The function itself: the graphs read its tensors.
-        of = (frozen, head.weight.data_ptr(), self.llm.lean)
+        of = self._current()
         if of != self._of:
             self._graphs, self._of = {}, of
             self._pool = None  # PyTorch refuses a pool whose graphs are all gone
@@ -143,3 +151,8 @@ class _Replay(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.grad * g, None, None, None, None
+
+
+def _replay(embeds: Tensor, mask: Tensor, at: Tensor, targets: Tensor, graph: _Graph) -> Tensor:
+    loss: Tensor = _Replay.apply(embeds, mask, at, targets, graph)  # type: ignore[no-untyped-call]
+    return loss

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ctscribe.model.head_loss import IGNORED
-from ctscribe.model.llm import LLM, OUR_PATH, quiet_transformers
+from ctscribe.model.llm import LLM, quiet_transformers
 from ctscribe.model.mamba import use_our_mixers
 from ctscribe.reports.labeller import label_report
 from ctscribe.reports.language import QUESTIONS, SLOTS
@@ -101,7 +101,7 @@ def pretrain_llm(
         (text for s in samples[:_TOKENIZER_TEXTS] for text in (s.question + "\n", s.answer)),
         settings.vocab_size,
     )
-    llm = LLM(new_mamba(settings, tokenizer), tokenizer, OUR_PATH).to(settings.device)
+    llm = LLM(new_mamba(settings, tokenizer), tokenizer).to(settings.device)
     corpus = Corpus.of(samples, llm, settings.device)
     log(
         f"{len(samples)} reports, {sum(map(len, (s.answer for s in samples))) / len(samples):.0f} "

@@ -15,15 +15,45 @@
 #include "common.cuh"
 
 #define PAST (TAPS - 1)
-#define GROUP 8
+#define GROUP 4
 
 
-// Row t of x where it exists, of `initial` before it, else zeros.
-__device__ __forceinline__ Row<WIDE> input(const elem* x, i64 x_row, const elem* initial,
-                                           const unsigned char* mask, int t, int L, i64 width, int valid) {
+// Row t of x where it exists, of `initial` before it, else zeros. Padding is left to `blank`, so that
+// no load waits for the mask's.
+__device__ __forceinline__ Row<WIDE> input(const elem* x, i64 x_row, const elem* initial, int t, int L,
+                                           i64 width, int valid) {
     const bool before = t < 0;
-    const bool there = t < L && (before ? initial != nullptr : !mask || mask[t]);
-    return load_row<WIDE>(before ? initial + (t + PAST) * width : x + t * x_row, there ? valid : 0);
+    return load_row<WIDE>(before ? initial + (t + PAST) * width : x + t * x_row,
+                          t < L && (!before || initial) ? valid : 0);
+}
+
+// Bit i: row from + i is no padding (rows outside of x count as none).
+__device__ __forceinline__ unsigned seen_rows(const unsigned char* mask, int from, int L) {
+    unsigned bits = 0xffffffffu;
+    if (mask) {
+#pragma unroll
+        for (int i = 0; i < GROUP; i++) {
+            const int t = from + i;
+            if (t >= 0 && t < L && !mask[t]) bits &= ~(1u << i);
+        }
+    }
+    return bits;
+}
+
+__device__ __forceinline__ void blank(Row<WIDE>& row, unsigned seen, int i) {
+#pragma unroll
+    for (int w = 0; w < Row<WIDE>::WORDS; w++) row.word[w] = seen >> i & 1u ? row.word[w] : 0u;
+}
+
+// The PAST rows before row `first`.
+__device__ __forceinline__ void load_past(Row<WIDE>* rows, const elem* x, i64 x_row, const elem* initial,
+                                          const unsigned char* mask, int first, int L, i64 width, int valid) {
+    const unsigned seen = seen_rows(mask, first - PAST, L);
+#pragma unroll
+    for (int i = 0; i < PAST; i++) {
+        rows[i] = input(x, x_row, initial, first - PAST + i, L, width, valid);
+        blank(rows[i], seen, i);
+    }
 }
 
 __device__ __forceinline__ void load_filter(float (&w)[WIDE][TAPS], float (&b)[WIDE], const float* weight,
@@ -54,23 +84,23 @@ extern "C" __global__ void __launch_bounds__(128) conv_forward(
     float w[WIDE][TAPS], b[WIDE];
     load_filter(w, b, weight, bias, d, valid);
     Row<WIDE> rows[GROUP + PAST];
-#pragma unroll
-    for (int i = 0; i < PAST; i++) rows[i] = input(x, x_row, initial, mask, first - PAST + i, L, width, valid);
+    load_past(rows, x, x_row, initial, mask, first, L, width, valid);
     for (int from = first; from < min(first + STEPS, L); from += GROUP) {
 #pragma unroll
-        for (int i = 0; i < GROUP; i++)
-            rows[PAST + i] = input(x, x_row, initial, mask, from + i, L, width, valid);
+        for (int i = 0; i < GROUP; i++) rows[PAST + i] = input(x, x_row, initial, from + i, L, width, valid);
+        const unsigned seen = seen_rows(mask, from, L);
+#pragma unroll
+        for (int i = 0; i < GROUP; i++) blank(rows[PAST + i], seen, i);
 #pragma unroll
         for (int i = 0; i < GROUP; i++) {
             const int t = from + i;
-            const bool padding = t < L && mask && !mask[t];
             float value[WIDE];
 #pragma unroll
             for (int e = 0; e < WIDE; e++) {
                 float s = b[e];
 #pragma unroll
                 for (int k = 0; k < TAPS; k++) s += w[e][k] * rows[i + k].at(e);
-                value[e] = padding ? 0.f : apply_silu ? silu(s) : s;
+                value[e] = !(seen >> i & 1u) ? 0.f : apply_silu ? silu(s) : s;
             }
             store_row<WIDE>(y + t * y_row, value, t < L ? valid : 0);
         }
@@ -105,21 +135,26 @@ extern "C" __global__ void __launch_bounds__(128) conv_backward(
     const int start = blockIdx.y == 0 && d_initial ? -PAST : first, stop = min(first + STEPS, L);
     Row<WIDE> rows[GROUP + PAST];
     float ds[GROUP + PAST][WIDE] = {};
-#pragma unroll
-    for (int i = 0; i < PAST; i++) rows[i] = input(x, x_row, initial, mask, start - PAST + i, L, width, valid);
+    load_past(rows, x, x_row, initial, mask, start, L, width, valid);
+    unsigned seen_before = 0xffffffffu;
     for (int from = start; from < stop + PAST; from += GROUP) {
         Row<WIDE> grads[GROUP];
 #pragma unroll
         for (int i = 0; i < GROUP; i++) {
             const int t = from + i;
-            const bool inside = t >= 0 && t < L && (!mask || mask[t]);
-            rows[PAST + i] = input(x, x_row, initial, mask, t, L, width, valid);
-            grads[i] = load_row<WIDE>(dy + t * dy_row, inside ? valid : 0);
+            rows[PAST + i] = input(x, x_row, initial, t, L, width, valid);
+            grads[i] = load_row<WIDE>(dy + t * dy_row, t >= 0 && t < L ? valid : 0);
+        }
+        const unsigned seen = seen_rows(mask, from, L);
+#pragma unroll
+        for (int i = 0; i < GROUP; i++) {
+            blank(rows[PAST + i], seen, i);
+            blank(grads[i], seen, i);
         }
 #pragma unroll
         for (int i = 0; i < GROUP; i++) {
             const int t = from + i, to = t - PAST;
-            const bool hidden = to >= 0 && to < L && mask && !mask[to];
+            const bool hidden = !(i < PAST ? seen_before >> (GROUP - PAST + i) & 1u : seen >> (i - PAST) & 1u);
             float value[WIDE];
 #pragma unroll
             for (int e = 0; e < WIDE; e++) {
@@ -147,6 +182,7 @@ extern "C" __global__ void __launch_bounds__(128) conv_backward(
 #pragma unroll
             for (int e = 0; e < WIDE; e++) ds[i][e] = ds[GROUP + i][e];
         }
+        seen_before = seen;
     }
     if (d_weight) {
         d_weight += (((i64)blockIdx.y * gridDim.z + batch) * width + d) * (TAPS + 1);

@@ -103,6 +103,24 @@ template <int E> struct __align__(E * sizeof(elem) < 16 ? E * sizeof(elem) : 16)
     }
 };
 
+// Elements [at, at + E) of b, then those of c, in one row.
+template <int E, int M>
+__device__ __forceinline__ Row<2 * E> side_by_side(const Row<M>& b, const Row<M>& c, int at) {
+    Row<2 * E> both;
+    if constexpr (E * sizeof(elem) >= 4) {
+        constexpr int words = E * sizeof(elem) / 4;
+#pragma unroll
+        for (int w = 0; w < words; w++) {
+            both.word[w] = b.word[at * sizeof(elem) / 4 + w];
+            both.word[words + w] = c.word[at * sizeof(elem) / 4 + w];
+        }
+    } else {  // one 16-bit element of each
+        const int shift = at % 2 * 16;
+        both.word[0] = (b.word[at / 2] >> shift & 0xffffu) | (c.word[at / 2] >> shift) << 16;
+    }
+    return both;
+}
+
 // Of E elements `valid` exist; the others read as zero and are not written. VECTOR: one access for
 // all (16 bytes at a time), to aligned addresses, and all E exist or none.
 #ifndef VECTOR

@@ -42,6 +42,8 @@
 #define BOTH (2 * PER_LANE)                  // states of B, then of C
 #define SHARE (BOTH > GROUPS ? BOTH / GROUPS : 1)  // sums of dB, dC a lane ends with
 #define PIECES (TILE / KEEP)
+// With more sums to keep, and from sm_100 on for the same code, a thread wants more registers.
+#define BLOCKS ((__CUDA_ARCH__ >= 1000 || WITH_PARAMETERS) && MIN_BLOCKS > 1 ? MIN_BLOCKS - 1 : MIN_BLOCKS)
 static_assert(WIDE_BC % PER_LANE == 0 && KEEP % LANES == 0 && TILE % KEEP == 0 && THREADS % 32 == 0, "tiles fit");
 
 #define MATRIX (ELEMENT == 1 && STATES == 16 && PER_LANE == 2 && PER_THREAD <= 2 && __CUDA_ARCH__ >= 800)
@@ -72,7 +74,7 @@ __device__ __forceinline__ float2 matrix_sums(const unsigned (&rows)[PER_THREAD]
 }
 #endif
 
-extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     const elem* __restrict__ dout, const elem* __restrict__ u, const elem* __restrict__ dt,
     const float* __restrict__ A, const elem* __restrict__ B, const elem* __restrict__ C,
     const float* __restrict__ D, const elem* __restrict__ z, const float* __restrict__ dt_bias,
@@ -90,6 +92,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
     __shared__ __align__(16) float s_y[TILE][CHANNELS + 4];
     __shared__ __align__(16) float s_dBC[TILE][WARPS][2 * STATES];
 
+    let_next_start();
     wait_for_previous();
     const int tid = threadIdx.x, group = tid % GROUPS, lane = tid % 32 / GROUPS;
     const int channel = (tid / 32 * GROUPS + group) * PER_THREAD;
@@ -183,12 +186,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) scan_backward(
             s_step[row][own + e] = make_float2(now_step[e], now_step[e] * now_u.at(e));
             s_dy[row][own + e] = now_dout.at(e) * (gated ? silu(now_z.at(e)) : 1.f);
         }
-        constexpr int words = Row<PER_LANE>::WORDS;
 #pragma unroll
-        for (int w = 0; w < Row<WIDE_BC>::WORDS; w++) {
-            s_BC[row_bc][own_bc / PER_LANE + w / words].word[w % words] = next_B.word[w];
-            s_BC[row_bc][own_bc / PER_LANE + w / words].word[words + w % words] = next_C.word[w];
-        }
+        for (int i = 0; i < WIDE_BC / PER_LANE; i++)
+            s_BC[row_bc][own_bc / PER_LANE + i] = side_by_side<PER_LANE>(next_B, next_C, i * PER_LANE);
 #pragma unroll
         for (int p = 0; p < PIECES; p++) {
 #pragma unroll

@@ -41,6 +41,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
     __shared__ Row<2 * PER_LANE> s_BC[TILE][LANES];          // a lane's B, then its C
     __shared__ __align__(16) float s_y[TILE][CHANNELS + 4];
 
+    let_next_start();
     wait_for_previous();
     const int tid = threadIdx.x, lane = tid % LANES, channel = tid / LANES * PER_THREAD;
     const int row = tid / (CHANNELS / WIDE), own = tid % (CHANNELS / WIDE) * WIDE;
@@ -104,12 +105,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
             if (t0 + row >= L) step = 0.f;  // past the end the state stands still
             s_step[row][own + e] = make_float2(step, step * now_u.at(e));
         }
-        constexpr int words = Row<PER_LANE>::WORDS;
 #pragma unroll
-        for (int w = 0; w < Row<WIDE_BC>::WORDS; w++) {
-            s_BC[row_bc][own_bc / PER_LANE + w / words].word[w % words] = next_B.word[w];
-            s_BC[row_bc][own_bc / PER_LANE + w / words].word[words + w % words] = next_C.word[w];
-        }
+        for (int i = 0; i < WIDE_BC / PER_LANE; i++)
+            s_BC[row_bc][own_bc / PER_LANE + i] = side_by_side<PER_LANE>(next_B, next_C, i * PER_LANE);
         __syncthreads();
         if (tile + 1 < tiles) load(t0 + TILE);
 
