@@ -116,8 +116,9 @@ def test_hidden_states_and_gradient_equal_transformers_own(
             embeds.to(place),
             weigh.to(place),
         )
-        assert away(got[0].cpu() * seen, wanted[0] * seen) < 1e-5
-        assert away(got[1], wanted[1]) < 2e-5
+        near = 1e-5 if place == "cpu" else 5e-5  # the kernels' exp is good to 2^-22
+        assert away(got[0].cpu() * seen, wanted[0] * seen) < near
+        assert away(got[1], wanted[1]) < 2 * near
         assert got[1].isfinite().all()
 
 
@@ -440,7 +441,8 @@ def test_less_is_kept_than_autograd_keeps_and_lean_keeps_the_norms_alone(place: 
     assert default < 0.7 * plain
     # Few tokens: their step sizes are kept, and nothing else.
     few = kept_by(model(x[:, :100], None))
-    assert few < 1.3 * (layers * (a_token + 4 * wide) + 4 * (WIDTH + 1)) * batch * 100
+    known = (layers * (a_token + 4 * wide) + 4 * (WIDTH + 1)) * batch * 100
+    assert known - 4 * layers * wide * batch * 100 // 2 < few < 1.3 * known
 
 
 def test_what_is_kept_goes_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:

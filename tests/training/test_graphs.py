@@ -34,20 +34,26 @@ LONGEST = 3000
 class Captured:
     """Stands in for a CUDA graph, and for the context that captures one."""
 
-    def __init__(self, graph: Captured | None = None, **options: Any) -> None:
+    def __init__(self, graph: Captured | None = None, *, pool: Any = None, **options: Any) -> None:
         self.graph = graph or self
+        # PyTorch refuses a pool whose graphs are all gone.
+        gc.collect()  # a stand-in and what it captured know each other
+        assert pool is None or len(pool) > 0
+        self.of_pool: Any = weakref.WeakSet() if pool is None else pool
         self.step: Any = None
         self.owner: Any = None
 
     def __enter__(self) -> None:
         frame = sys._getframe(1).f_locals
         self.graph.step, self.graph.owner = frame["step"], weakref.ref(frame["self"])
+        self.graph.of_pool = self.of_pool
+        self.of_pool.add(self.graph)
 
     def __exit__(self, *error: object) -> None:
         pass
 
-    def pool(self) -> int:
-        return 1
+    def pool(self) -> Any:
+        return self.of_pool
 
     def replay(self) -> None:
         """As a graph does: the results go where the first ones are."""
@@ -84,7 +90,9 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         return
     with monkeypatch.context() as patch:
         stand_in(patch)
+        gc.freeze()  # collecting is quick where only what a test makes is looked at
         yield "cpu"
+        gc.unfreeze()
 
 
 @pytest.fixture
@@ -270,8 +278,9 @@ def test_what_a_graph_reads_lives_as_long_as_the_graph(place: str) -> None:
     step = GraphedStep(llm)
     run(step, *batch([20], [5], place))
     read = weakref.ref(llm.frozen)
-    for graph in step._graphs.values():
-        graph.graph.step = None  # of the stand-in; a graph keeps no Python object
+    for kept in step._graphs.values():
+        if isinstance(kept.graph, Captured):
+            kept.graph.step = None  # a graph keeps no Python object
     llm._frozen = None
     gc.collect()
     assert read() is not None

@@ -62,6 +62,7 @@ class GraphedStep:
         of = self._current()
         if of != self._of:
             self._graphs, self._of = {}, of
+            self._pool = None  # PyTorch refuses a pool whose graphs are all gone
         if key not in self._graphs:
             while len(self._graphs) >= _MOST_GRAPHS:
                 del self._graphs[next(iter(self._graphs))]
