@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from ctscribe.ops import conv_cuda, decode_cuda, nvrtc, rms_norm, scan_cuda
+from ctscribe.ops import conv_cuda, cross_entropy, decode_cuda, nvrtc, rms_norm, scan_cuda
 
 TABLE = Path(__file__).with_name("kernel_table.json")
 REGISTERS_APART = 8  # between two versions of NVRTC; a GPU gives registers out in eights
 
 Variant = tuple[str | Path, str, dict[str, str | int]]
-SOURCES = (scan_cuda, conv_cuda, rms_norm, decode_cuda)
+SOURCES = (scan_cuda, conv_cuda, rms_norm, decode_cuda, cross_entropy)
 
 VARIANTS = {
     " ".join([Path(file).name, entry, *(f"{k}={v}" for k, v in sorted(defines.items()))]): (
