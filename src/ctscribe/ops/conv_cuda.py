@@ -11,7 +11,12 @@ from ctscribe.ops.scan_cuda import ELEMENTS
 
 FILE = "causal_conv.cu"
 TAPS = (2, 3, 4)  # filter widths that the kernels take
-_STEPS, _THREADS, _WIDE = 16, 128, 4
+_THREADS, _WIDE = 128, 4
+# Rows of a thread, and rows that it asks for at once: the names in the .cu file.
+_ROWS: dict[str, dict[str, str | int]] = {
+    "conv_forward": {"GROUP": 8, "STEPS": 8},
+    "conv_backward": {"GROUP": 4, "STEPS": 16},
+}
 
 
 def conv_forward(
@@ -25,9 +30,9 @@ def conv_forward(
     """y (B, L, D). x: its last dimension contiguous. weight, bias: fp32. mask: (B, L) bool."""
     batch, length, width = x.shape
     y = x.new_empty(batch, length, width)
-    kernel = cuda.load(FILE, "conv_forward", defines(x, weight, x, y), x.device)
+    kernel = cuda.load(FILE, "conv_forward", _macros("conv_forward", weight, x, y), x.device)
     kernel(
-        _grid(x),
+        _grid("conv_forward", x),
         _THREADS,
         *(x, weight, bias, initial, mask, y, length, width, int(silu)),
         *(x.stride(0), x.stride(1), y.stride(0), y.stride(1)),
@@ -55,10 +60,10 @@ def conv_backward(
     batch, _, width = x.shape
     taps = weight.shape[1]
     dx = x.new_empty(x.shape) if dx is None else dx
-    grid = _grid(x)
+    grid = _grid("conv_backward", x)
     dinitial = x.new_empty(batch, taps - 1, width) if need_initial else None
     partial = weight.new_empty(grid[1], batch, width, taps + 1) if need_weight else None
-    kernel = cuda.load(FILE, "conv_backward", defines(x, weight, gy, x, dx), x.device)
+    kernel = cuda.load(FILE, "conv_backward", _macros("conv_backward", weight, x, gy, dx), x.device)
     kernel(
         grid,
         _THREADS,
@@ -75,25 +80,25 @@ def conv_backward(
 def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
     """File, entry and macros of the kernels: the width that models have, and the least."""
     for element, taps, vector in ((1, 4, 1), (0, 4, 0), (2, 2, 0)):
-        for entry in ("conv_forward", "conv_backward"):
-            yield FILE, entry, _defines(element, taps, vector)
+        for entry in _ROWS:
+            yield FILE, entry, _defines(entry, element, taps, vector)
 
 
-def defines(x: Tensor, weight: Tensor, *rows: Tensor) -> dict[str, str | int]:
-    """The variant of the kernels for these tensors."""
-    whole = _WIDE * x.element_size()
-    vector = x.shape[2] % _WIDE == 0 and all(
+def _macros(entry: str, weight: Tensor, *rows: Tensor) -> dict[str, str | int]:
+    """The variant of a kernel for these tensors (B, L, D)."""
+    whole = _WIDE * rows[0].element_size()
+    vector = rows[0].shape[2] % _WIDE == 0 and all(
         (t.data_ptr() | t.stride(0) * t.element_size() | t.stride(1) * t.element_size()) % whole
         == 0
         for t in rows
     )
-    return _defines(ELEMENTS[x.dtype], weight.shape[1], int(vector))
+    return _defines(entry, ELEMENTS[rows[0].dtype], weight.shape[1], int(vector))
 
 
-def _defines(element: int, taps: int, vector: int) -> dict[str, str | int]:
-    return {"ELEMENT": element, "TAPS": taps, "WIDE": _WIDE, "STEPS": _STEPS, "VECTOR": vector}
+def _defines(entry: str, element: int, taps: int, vector: int) -> dict[str, str | int]:
+    return {"ELEMENT": element, "TAPS": taps, "WIDE": _WIDE, "VECTOR": vector, **_ROWS[entry]}
 
 
-def _grid(x: Tensor) -> tuple[int, int, int]:
+def _grid(entry: str, x: Tensor) -> tuple[int, int, int]:
     batch, length, width = x.shape
-    return (-(-width // (_THREADS * _WIDE)), -(-length // _STEPS), batch)
+    return (-(-width // (_THREADS * _WIDE)), -(-length // int(_ROWS[entry]["STEPS"])), batch)

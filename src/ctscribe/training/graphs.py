@@ -95,6 +95,7 @@ class _Graph:
         batch, length, answers = key
         device = head.device
         self.length = length
+        self.head = head.detach()  # kept alive: a graph may be replayed before it is found stale
         self.inputs = _Buffers(
             embeds=head.new_zeros(batch, length, head.shape[1]).requires_grad_(),
             mask=torch.ones(batch, length, dtype=torch.bool, device=device),

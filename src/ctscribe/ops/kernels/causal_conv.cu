@@ -15,7 +15,6 @@
 #include "common.cuh"
 
 #define PAST (TAPS - 1)
-#define GROUP 4
 
 
 // Row t of x where it exists, of `initial` before it, else zeros. Padding is left to `blank`, so that
@@ -27,11 +26,12 @@ __device__ __forceinline__ Row<WIDE> input(const elem* x, i64 x_row, const elem*
 }
 
 // Bit i: row from + i is no padding (rows outside of x count as none).
+template <int ROWS>
 __device__ __forceinline__ unsigned seen_rows(const unsigned char* mask, int from, int L) {
     unsigned bits = 0xffffffffu;
     if (mask) {
 #pragma unroll
-        for (int i = 0; i < GROUP; i++) {
+        for (int i = 0; i < ROWS; i++) {
             const int t = from + i;
             if (t >= 0 && t < L && !mask[t]) bits &= ~(1u << i);
         }
@@ -42,17 +42,6 @@ __device__ __forceinline__ unsigned seen_rows(const unsigned char* mask, int fro
 __device__ __forceinline__ void blank(Row<WIDE>& row, unsigned seen, int i) {
 #pragma unroll
     for (int w = 0; w < Row<WIDE>::WORDS; w++) row.word[w] = seen >> i & 1u ? row.word[w] : 0u;
-}
-
-// The PAST rows before row `first`.
-__device__ __forceinline__ void load_past(Row<WIDE>* rows, const elem* x, i64 x_row, const elem* initial,
-                                          const unsigned char* mask, int first, int L, i64 width, int valid) {
-    const unsigned seen = seen_rows(mask, first - PAST, L);
-#pragma unroll
-    for (int i = 0; i < PAST; i++) {
-        rows[i] = input(x, x_row, initial, first - PAST + i, L, width, valid);
-        blank(rows[i], seen, i);
-    }
 }
 
 __device__ __forceinline__ void load_filter(float (&w)[WIDE][TAPS], float (&b)[WIDE], const float* weight,
@@ -74,7 +63,7 @@ extern "C" __global__ void __launch_bounds__(128) conv_forward(
     const i64 d = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * WIDE;
     if (d >= width) return;
     const int batch = blockIdx.z, L = (int)length, valid = (int)min((i64)WIDE, width - d);
-    const int first = blockIdx.y * STEPS;
+    const int first = blockIdx.y * GROUP;
     x += batch * x_batch + d;
     y += batch * y_batch + d;
     if (initial) initial += (i64)batch * PAST * width + d;
@@ -82,29 +71,25 @@ extern "C" __global__ void __launch_bounds__(128) conv_forward(
 
     float w[WIDE][TAPS], b[WIDE];
     load_filter(w, b, weight, bias, d, valid);
-    Row<WIDE> rows[GROUP + PAST];
-    load_past(rows, x, x_row, initial, mask, first, L, width, valid);
-    for (int from = first; from < min(first + STEPS, L); from += GROUP) {
+    Row<WIDE> rows[PAST + GROUP];
 #pragma unroll
-        for (int i = 0; i < GROUP; i++) rows[PAST + i] = input(x, x_row, initial, from + i, L, width, valid);
-        const unsigned seen = seen_rows(mask, from, L);
+    for (int i = 0; i < PAST + GROUP; i++)
+        rows[i] = input(x, x_row, initial, first - PAST + i, L, width, valid);
+    const unsigned seen = seen_rows<PAST + GROUP>(mask, first - PAST, L);
 #pragma unroll
-        for (int i = 0; i < GROUP; i++) blank(rows[PAST + i], seen, i);
+    for (int i = 0; i < PAST + GROUP; i++) blank(rows[i], seen, i);
 #pragma unroll
-        for (int i = 0; i < GROUP; i++) {
-            const int t = from + i;
-            float value[WIDE];
+    for (int i = 0; i < GROUP; i++) {
+        const int t = first + i;
+        float value[WIDE];
 #pragma unroll
-            for (int e = 0; e < WIDE; e++) {
-                float s = b[e];
+        for (int e = 0; e < WIDE; e++) {
+            float s = b[e];
 #pragma unroll
-                for (int k = 0; k < TAPS; k++) s += w[e][k] * rows[i + k].at(e);
-                value[e] = !(seen >> i & 1u) ? 0.f : apply_silu ? silu(s) : s;
-            }
-            store_row<WIDE>(y + t * y_row, value, t < L ? valid : 0);
+            for (int k = 0; k < TAPS; k++) s += w[e][k] * rows[i + k].at(e);
+            value[e] = !(seen >> (PAST + i) & 1u) ? 0.f : apply_silu ? silu(s) : s;
         }
-#pragma unroll
-        for (int i = 0; i < PAST; i++) rows[i] = rows[GROUP + i];
+        store_row<WIDE>(y + t * y_row, value, t < L ? valid : 0);
     }
 }
 
@@ -132,28 +117,38 @@ extern "C" __global__ void __launch_bounds__(128) conv_backward(
     // ds_t needs x back to t - PAST, dx_t needs ds on to t + PAST: dx is written PAST rows behind. The
     // inputs before x belong to the first block: with their gradient wanted, it starts PAST rows early.
     const int start = blockIdx.y == 0 && d_initial ? -PAST : first, stop = min(first + STEPS, L);
-    Row<WIDE> rows[GROUP + PAST];
-    float ds[GROUP + PAST][WIDE] = {};
-    load_past(rows, x, x_row, initial, mask, start, L, width, valid);
-    unsigned seen_before = 0xffffffffu;
-    for (int from = start; from < stop + PAST; from += GROUP) {
-        Row<WIDE> grads[GROUP];
+    Row<WIDE> rows[PAST + GROUP], next_rows[GROUP], next_grads[GROUP];
+    float ds[PAST + GROUP][WIDE] = {};
+    auto load = [&](int from) {
 #pragma unroll
         for (int i = 0; i < GROUP; i++) {
             const int t = from + i;
-            rows[PAST + i] = input(x, x_row, initial, t, L, width, valid);
-            grads[i] = load_row<WIDE>(dy + t * dy_row, t >= 0 && t < L ? valid : 0);
+            next_rows[i] = input(x, x_row, initial, t, L, width, valid);
+            next_grads[i] = load_row<WIDE>(dy + t * dy_row, t >= 0 && t < L ? valid : 0);
         }
-        const unsigned seen = seen_rows(mask, from, L);
+    };
+    unsigned seen_before = seen_rows<PAST>(mask, start - PAST, L);
+#pragma unroll
+    for (int i = 0; i < PAST; i++) {
+        rows[i] = input(x, x_row, initial, start - PAST + i, L, width, valid);
+        blank(rows[i], seen_before, i);
+    }
+    load(start);
+    for (int from = start; from < stop + PAST; from += GROUP) {
+        const unsigned seen = seen_rows<GROUP>(mask, from, L);
+        Row<WIDE> grads[GROUP];
 #pragma unroll
         for (int i = 0; i < GROUP; i++) {
+            rows[PAST + i] = next_rows[i];
+            grads[i] = next_grads[i];
             blank(rows[PAST + i], seen, i);
             blank(grads[i], seen, i);
         }
+        if (from + GROUP < stop + PAST) load(from + GROUP);
 #pragma unroll
         for (int i = 0; i < GROUP; i++) {
             const int t = from + i, to = t - PAST;
-            const bool hidden = !(i < PAST ? seen_before >> (GROUP - PAST + i) & 1u : seen >> (i - PAST) & 1u);
+            const bool hidden = !(i < PAST ? seen_before >> i & 1u : seen >> (i - PAST) & 1u);
             float value[WIDE];
 #pragma unroll
             for (int e = 0; e < WIDE; e++) {
@@ -181,7 +176,7 @@ extern "C" __global__ void __launch_bounds__(128) conv_backward(
 #pragma unroll
             for (int e = 0; e < WIDE; e++) ds[i][e] = ds[GROUP + i][e];
         }
-        seen_before = seen;
+        seen_before = seen >> (GROUP - PAST);
     }
     if (d_weight) {
         d_weight += (((i64)blockIdx.y * gridDim.z + batch) * width + d) * (TAPS + 1);
