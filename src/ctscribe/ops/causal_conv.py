@@ -204,8 +204,22 @@ def plain(
     active: bool,
 ) -> Tensor:
     """The convolution in PyTorch operations, in fp32 (fp64 if x is)."""
-    y = _filtered(_with_past(x, weight, initial, mask), weight, bias)
-    y = silu(y) if active else y
+    length, taps = x.shape[1], weight.shape[1]
+    inputs = x.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
+    if mask is not None:
+        inputs = inputs * mask[..., None]
+    filters = weight.to(inputs.dtype).unbind(1)
+    y = inputs * filters[-1]
+    if bias is not None:
+        y += bias.to(y.dtype)
+    for back in range(1, min(taps, length)):
+        y[:, back:].addcmul_(inputs[:, :-back], filters[-1 - back])
+    if initial is not None:
+        before = initial.to(inputs.dtype)
+        for t in range(min(taps - 1, length)):
+            for back in range(t + 1, taps):
+                y[:, t].addcmul_(before[:, taps - 1 + t - back], filters[-1 - back])
+    y = silu(y, inplace=True) if active else y
     if mask is not None:
         y = y * mask[..., None]
     return y.to(x.dtype)
