@@ -209,9 +209,10 @@ def plain(
     if mask is not None:
         inputs = inputs * mask[..., None]
     filters = weight.to(inputs.dtype).unbind(1)
-    y = inputs * filters[-1]
-    if bias is not None:
-        y += bias.to(y.dtype)
+    if bias is None:
+        y = inputs * filters[-1]
+    else:
+        y = torch.addcmul(bias.to(inputs.dtype), inputs, filters[-1])
     for back in range(1, min(taps, length)):
         y[:, back:].addcmul_(inputs[:, :-back], filters[-1 - back])
     if initial is not None:
