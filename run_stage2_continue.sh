@@ -1,4 +1,4 @@
 #!/bin/sh
 # Stage 2, going on from outputs/vision_bridge_vlm_final.pt if that is there.
-# Further arguments are passed on. Environment: MAMBA_MODEL, STAGE2_EPOCHS, LOW_VRAM=1, LLM_8BIT=1.
+# Further arguments are passed on. Environment: MAMBA_MODEL, STAGE2_EPOCHS, LOW_VRAM=1, LLM_8BIT=1, LLM_4BIT=1.
 cd "$(dirname "$0")" && exec python train_vlm.py "$@"

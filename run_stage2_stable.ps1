@@ -1,5 +1,5 @@
 # Stage 2 from scratch, 8 batches a step, language model in full precision.
-# Further arguments are passed on. Environment: MAMBA_MODEL, STAGE2_EPOCHS, LOW_VRAM=1, LLM_8BIT=1.
+# Further arguments are passed on. Environment: MAMBA_MODEL, STAGE2_EPOCHS, LOW_VRAM=1, LLM_8BIT=1, LLM_4BIT=1.
 $global:LASTEXITCODE = 1  # stays so if there is no python
 Push-Location -LiteralPath $PSScriptRoot
 try {

@@ -149,22 +149,26 @@ def test_lora_reaches_layers_of_every_family(name: str, tmp_path: Path) -> None:
 
 
 def test_which_code_runs_is_said_once(
-    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with caplog.at_level(logging.INFO, logger="ctscribe"):
         llm = load_llm(save(tmp_path, stock(name)))
     said = [m for m in caplog.messages if "runs on" in m]
     assert len(said) == 1
     assert llm.path_name in said[0]
-    recurrent = "PyTorch" in llm.path_name
-    attention = name in ("Qwen3", "Llama", "Granite", "Gemma")
-    assert recurrent != attention
-    assert llm.path_name.startswith("ctscribe: ") == (name in OURS)
+    if name in OURS:
+        assert llm.path_name == "ctscribe: selective scan in plain PyTorch"
+    elif name in ("Qwen3", "Llama", "Granite", "Gemma"):
+        assert llm.path_name == "transformers"
+    else:
+        assert llm.path_name.startswith("transformers (recurrent layers: ")
+        monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+        assert families.transformers_path(llm.base).endswith(": PyTorch)")
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+        assert families.transformers_path(llm.base).endswith((": mamba_ssm)", ": fla)"))
 
 
-def test_transformers_advice_to_install_kernels_is_not_shown(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_transformers_advice_to_install_kernels_is_not_shown(name: str, tmp_path: Path) -> None:
     folder = save(tmp_path, stock(name))
     theirs: Any = transformers.utils.logging
     logger = theirs.get_logger("transformers")
@@ -188,7 +192,7 @@ def test_transformers_advice_to_install_kernels_is_not_shown(
 def test_a_qwen_folder_with_an_image_encoder_gives_its_language_model(tmp_path: Path) -> None:
     whole, (ids, _) = qwen3_5_with_eyes(), prompts()
     llm = load_llm(save(tmp_path, whole))
-    assert "PyTorch" in llm.path_name
+    assert llm.path_name.startswith("transformers (recurrent layers: ")
     loss = llm.forward_embeds(llm.embed(ids), torch.ones_like(ids), ids)
     torch.testing.assert_close(loss, whole(input_ids=ids, labels=ids).loss)
 

@@ -107,7 +107,6 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "attn_layer_offset": 1,
         "mamba_d_state": 8,
         "n_mamba_heads": 2,
-        "use_mamba_kernels": False,
     },
     "Jamba": {
         **_ATTENTION,
@@ -118,7 +117,6 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "num_experts": 2,
         "mamba_d_state": 8,
         "mamba_dt_rank": 4,
-        "use_mamba_kernels": False,
     },
     "Qwen3_5Text": _QWEN3_5,
     "Qwen3": {**_ATTENTION, "head_dim": 8},

@@ -75,7 +75,7 @@ def _prepare(model: Any, input_ids: Any, inputs_embeds: Any = None, **kwargs: An
 
 @torch.no_grad()
 def check_embeds(model: nn.Module, table: nn.Module, folder: Any) -> None:
-    """Write two tokens from ids and from their embeddings: the scores must be the same.
+    """Write two tokens from ids and from their embeddings: the first scores must be the same.
 
     Raises CheckpointError, naming the family, if they are not, or if it cannot be done at all.
     """
@@ -93,7 +93,7 @@ def check_embeds(model: nn.Module, table: nn.Module, folder: Any) -> None:
     }
     try:
         wanted, got = (
-            torch.stack(causal.generate(**start, **options).logits).float()
+            causal.generate(**start, **options).logits[0].float()
             for start in ({"input_ids": ids}, {"inputs_embeds": embeds})
         )
     except torch.OutOfMemoryError:
