@@ -160,7 +160,7 @@ def _mamba(
     graph: bool,
 ) -> Generator[list[list[int]], None, None]:
     """The next tokens of every text, block after block; of beams the best at the end."""
-    decoder = MambaDecoder(llm.base)
+    decoder = MambaDecoder(llm.base, llm.frozen)
     logits, state = decoder.prefill(embeds, mask)
     with runner(llm, decoder, state, rules, limit, graph=graph) as running:
         running.start(logits, state, seed=seed, limit=limit)

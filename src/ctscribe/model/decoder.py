@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from ctscribe.model.frozen import FrozenMamba, backend_of
+from ctscribe.model.frozen import FrozenMamba, backend_of, residual_of
 from ctscribe.ops import decode_cuda
 from ctscribe.ops.rms_norm import norm_forward
 
@@ -43,16 +43,22 @@ class MambaState:
 
 
 class MambaDecoder:
-    """Runs a MambaForCausalLM whose mixers are ours, with its own state. No gradients."""
+    """Runs a MambaForCausalLM whose mixers are ours, with its own state. No gradients.
 
-    def __init__(self, model: nn.Module) -> None:
+    frozen: the model's blocks as one function, if they have been read already (`LLM.frozen`).
+    """
+
+    def __init__(self, model: nn.Module, frozen: FrozenMamba | None = None) -> None:
         causal: Any = model
         self._backbone, self._head = causal.backbone, causal.lm_head
-        self._A = [layer.mixer.decay_rates() for layer in self._backbone.layers]
         self._frozen: FrozenMamba | None = None
         plain_head = type(self._head) is nn.Linear and self._head.bias is None
         if plain_head and FrozenMamba.takes(model):
-            self._frozen = FrozenMamba(model)
+            self._frozen = frozen or FrozenMamba(model)
+        if self._frozen is not None:
+            self._A = [block.A for block in self._frozen.blocks]
+        else:
+            self._A = [layer.mixer.decay_rates() for layer in self._backbone.layers]
 
     @torch.no_grad()
     def prefill(
@@ -104,7 +110,7 @@ class MambaDecoder:
 
     def _step_by_kernels(self, frozen: FrozenMamba, embeds: Tensor, state: MambaState) -> Tensor:
         batch = len(embeds)
-        residual = embeds.float().clone(memory_format=torch.contiguous_format)
+        residual = residual_of(embeds)
         first = frozen.blocks[0]
         u, z, y = (embeds.new_empty(batch, len(first.D)) for _ in range(3))
         low_bc = embeds.new_empty(batch, len(first.x_proj))

@@ -128,9 +128,7 @@ class FrozenMamba:
         """
         seen = None if mask is None else mask.bool().contiguous()
         name = backend_of(embeds, self.blocks[0])
-        batch, length, width = embeds.shape
-        residual = embeds.reshape(batch * length, width).float()
-        residual = residual.clone(memory_format=torch.contiguous_format)
+        residual = residual_of(embeds)
         delta, convs, scans = None, [], []
         for i, block in enumerate(self.blocks):
             normed, _, _ = norm_forward(
@@ -154,9 +152,7 @@ class _Run(torch.autograd.Function):
         keep = ctx.needs_input_grad[0]
         name = backend_of(embeds, model.blocks[0])
         batch, length, width = embeds.shape
-        residual = embeds.float().reshape(batch * length, width).contiguous()
-        if residual.data_ptr() == embeds.data_ptr():
-            residual = residual.clone()  # it is summed up in place
+        residual = residual_of(embeds)
         delta, kept = None, []
         for block in model.blocks:
             normed, hat, inv = norm_forward(
@@ -189,6 +185,12 @@ class _Run(torch.autograd.Function):
                 g_normed, kept.hat, kept.inv, block.norm, g_residual, backend=ctx.name
             )
         return g_delta.view(g.shape), None, None, None
+
+
+def residual_of(embeds: Tensor) -> Tensor:
+    """A copy of embeddings (..., W) as (rows, W) fp32, for the blocks to be summed up in."""
+    rows = embeds.flatten(0, -2)
+    return rows.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
 
 def backend_of(embeds: Tensor, block: _Block) -> str:

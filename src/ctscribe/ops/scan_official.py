@@ -7,25 +7,18 @@ initial state. For comparison: our own kernels are faster and need no compiler.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from ctscribe.errors import KernelError
+from ctscribe.ops.scan_torch import Inputs
 
 _CHUNK = 2048  # steps between the states that the extension keeps
 
 
 def scan_forward(
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
+    inputs: Inputs,
     dt_softplus: bool,
     initial_state: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -35,8 +28,7 @@ def scan_forward(
     """
     if initial_state is not None:
         raise KernelError("the backend mamba_ssm takes no initial state", fix="use --backend auto")
-    inputs = _inputs(u, dt, A, B, C, D, z, dt_bias)
-    y, kept, *gated = _extension().fwd(*inputs, dt_softplus)
+    y, kept, *gated = _extension().fwd(*_for_extension(inputs), dt_softplus)
     out = gated[0] if gated else y
     return out.transpose(1, 2).contiguous(), kept[:, :, -1, 1::2].contiguous(), kept
 
@@ -45,16 +37,8 @@ def scan_backward(
     gy: Tensor | None,
     gstate: Tensor | None,
     kept: Tensor,
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
+    inputs: Inputs,
     dt_softplus: bool,
-    needs: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
     """All gradients in the order of `scan_torch.NAMES`; the extension leaves none out.
 
@@ -64,13 +48,14 @@ def scan_backward(
         raise KernelError(
             "the backend mamba_ssm gives no gradient of the last state", fix="use --backend auto"
         )
-    inputs = _inputs(u, dt, A, B, C, D, z, dt_bias)
+    u, _, _, _, _, D, z, dt_bias = inputs
+    ready = _for_extension(inputs)
     gy_BDL = gy.to(u.dtype).transpose(1, 2).contiguous()
     y: Tensor | None = None
     if z is not None:
-        y = _extension().fwd(*inputs, dt_softplus)[0]
+        y = _extension().fwd(*ready, dt_softplus)[0]
     du, ddt, dA, dB, dC, dD, dbias, *dz = _extension().bwd(
-        *inputs[:6], inputs[6], inputs[7], gy_BDL, kept, y, None, dt_softplus, False
+        *ready, gy_BDL, kept, y, None, dt_softplus, False
     )
     return (
         du.transpose(1, 2),
@@ -91,16 +76,9 @@ def kept_shape(u: Tensor, states: int) -> tuple[int, ...]:
     return (batch, width, -(-length // _CHUNK), 2 * states)
 
 
-def _inputs(
-    u: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
-) -> tuple[Any, ...]:
+def _for_extension(inputs: Inputs) -> tuple[Any, ...]:
+    u, dt, A, B, C, D, z, dt_bias = inputs
+
     def channels_first(x: Tensor) -> Tensor:
         return x.to(u.dtype).transpose(1, 2).contiguous()
 

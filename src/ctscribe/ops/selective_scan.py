@@ -114,7 +114,8 @@ def _scan(
         )
         return y, state, starts if keep else starts.new_empty(0)
     if backend == "mamba_ssm":
-        return scan_official.scan_forward(u, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state)
+        inputs = (u, dt, A, B, C, D, z, dt_bias)
+        return scan_official.scan_forward(inputs, dt_softplus, initial_state)
     inputs = _for_kernels(u, dt, A, B, C, D, z, dt_bias)
     start = None if initial_state is None else initial_state.float().contiguous()
     y, state, starts = scan_cuda.scan_forward(inputs, dt_softplus, start, keep=keep)
@@ -180,7 +181,7 @@ def _scan_backward(
             gy, gstate, starts, *tensors[:8], dt_softplus, initial_state, tuple(needs)
         )
     elif backend == "mamba_ssm":
-        grads = scan_official.scan_backward(gy, gstate, starts, *tensors[:8], dt_softplus, needs)
+        grads = scan_official.scan_backward(gy, gstate, starts, tensors[:8], dt_softplus)
     else:
         inputs = _for_kernels(*tensors[:8])
         gy = torch.zeros_like(u) if gy is None else gy
