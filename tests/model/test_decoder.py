@@ -19,10 +19,8 @@ from torch.nn.functional import linear
 from ctscribe.model import decoder as decoders
 from ctscribe.model.decoder import MambaDecoder, MambaState
 from ctscribe.model.mamba import use_our_mixers
-from ctscribe.ops import cuda, decode_cuda
-from ctscribe.ops.causal_conv import causal_conv1d_step
+from ctscribe.ops import causal_conv, cuda, decode_cuda, selective_scan
 from ctscribe.ops.rms_norm import norm_forward
-from ctscribe.ops.selective_scan import selective_scan_step
 
 gpu = pytest.mark.skipif(not cuda.available(), reason=f"no kernel can run: {cuda.why_not()}")
 WORDS = 203
@@ -105,7 +103,7 @@ class Spec:
     ) -> None:  # fmt: skip
         x, gate = linear(normed(residual, norm, eps, u.dtype, True), matrix).chunk(2, -1)
         z.copy_(gate)
-        u.copy_(causal_conv1d_step(conv_state, x, conv, conv_bias))
+        u.copy_(causal_conv.plain_step(conv_state, x, conv, conv_bias, True))
 
     @staticmethod
     def step_x(u: Tensor, matrix: Tensor, out: Tensor) -> None:
@@ -113,13 +111,11 @@ class Spec:
 
     @staticmethod
     def step_scan(
-        u: Tensor, low_bc: Tensor, dt: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor, z: Tensor,
-        state: Tensor, y: Tensor, *, with_dt: bool,
+        u: Tensor, B: Tensor, C: Tensor, dt: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor,
+        z: Tensor, state: Tensor, y: Tensor, *, low: Tensor | None = None,
     ) -> None:  # fmt: skip
-        states = A.shape[1]
-        low, B, C = low_bc.split([low_bc.shape[1] - 2 * states, states, states], -1)
-        step = linear(low, dt) if with_dt else dt
-        y.copy_(selective_scan_step(state, u, step, A, B, C, D=D, z=z, dt_bias=dt_bias))
+        step = dt if low is None else linear(low, dt)
+        y.copy_(selective_scan.plain_step(state, u, step, A, B, C, D, z, dt_bias, True))
 
     @staticmethod
     def step_out(y: Tensor, matrix: Tensor, residual: Tensor) -> None:
@@ -135,7 +131,7 @@ class Spec:
     def step_conv(
         x: Tensor, conv: Tensor, conv_bias: Tensor | None, conv_state: Tensor, u: Tensor
     ) -> None:
-        u.copy_(causal_conv1d_step(conv_state, x, conv, conv_bias))
+        u.copy_(causal_conv.plain_step(conv_state, x, conv, conv_bias, True))
 
 
 @pytest.fixture
@@ -168,7 +164,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def contiguous(function: Any) -> Any:
         def call(*args: Any, **options: Any) -> None:
             # A part of a row may be given (x, z): then numbers of a row lie side by side.
-            assert all(a.stride(-1) == 1 for a in args if isinstance(a, Tensor) and a.dim())
+            every = [a for a in (*args, *options.values()) if isinstance(a, Tensor)]
+            assert all(a.stride(-1) == 1 for a in every)
             function(*args, **options)
 
         return call
@@ -357,20 +354,55 @@ def test_each_kernel_is_its_spec(
     low_bc = unwritten(batch, rank + 2 * states)
     alike("step_in", residual, norm, 1e-5, in_proj, conv, bias, conv_state, u, z)
     alike("step_x", u, x_proj, low_bc)
-    alike("step_scan", u, low_bc, dt_proj, *last, z, state, y, with_dt=True)
+    low, B, C = low_bc.split([rank, states, states], -1)
+    alike("step_scan", u, B, C, dt_proj, *last, z, state, y, low=low)
     alike("step_out", y, out_proj, residual)
     alike("step_head", residual, norm, 1e-5, head, unwritten(batch, 501, of=torch.float32))
     x = normal(batch, 2 * inner, of=dtype)
     alike("step_conv", x[:, :inner], conv, None, conv_state, u)
     step = normal(batch, inner, of=dtype)
-    alike("step_scan", u, low_bc, step, *last, x[:, inner:], state, y, with_dt=False)
+    alike("step_scan", u, B, C, step, *last, x[:, inner:], state, y)
+
+
+def falcon() -> Any:
+    """What no frozen function takes: dt, B and C are normed."""
+    torch.manual_seed(0)
+    config: Any = transformers.FalconMambaConfig(
+        vocab_size=WORDS, hidden_size=64, num_hidden_layers=3, time_step_rank=8
+    )
+    made: Any = transformers.FalconMambaForCausalLM(config)
+    use_our_mixers(made)
+    return made.eval().requires_grad_(False)
 
 
 @gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("batch", [1, 5])
+def test_steps_of_layers_by_kernels_are_steps_on_a_cpu(
+    ran: set[str], batch: int, dtype: torch.dtype
+) -> None:
+    made = falcon()
+    embeds, mask = prompts(batch, 14, 64)
+    exact = write(made, embeds, mask, 8)
+    assert not ran
+    low = made.to(dtype)
+    plain = write(low, embeds.to(dtype), mask, 8)
+    got = write(low.cuda(), embeds.to("cuda", dtype), mask.cuda(), 8)
+    assert ran == LIBRARY
+    for mine, cpus, wanted in zip(got, plain, exact, strict=True):
+        if dtype == torch.float32:
+            assert away(mine, wanted) < 2e-5
+        else:
+            assert away(mine, wanted) < 1.5 * away(cpus, wanted) + 1e-4
+
+
+@gpu
+@pytest.mark.parametrize("layers", [False, True])
 @pytest.mark.parametrize("batch", [2, 6])
-def test_steps_are_the_same_from_run_to_run_and_in_a_graph(batch: int) -> None:
-    made = copy.deepcopy(model()).to("cuda", torch.bfloat16)
+def test_steps_are_the_same_from_run_to_run_and_in_a_graph(batch: int, layers: bool) -> None:
+    made = copy.deepcopy(falcon() if layers else model()).to("cuda", torch.bfloat16)
     decoder = MambaDecoder(made)
+    assert (decoder._frozen is None) == layers
     embeds, mask = prompts(batch, 9, 64)
     embeds, mask = embeds.cuda().bfloat16(), mask.cuda()
     _, state = decoder.prefill(embeds[:, :8], mask[:, :8])

@@ -115,15 +115,16 @@ def decoding() -> Iterator[tuple[str, list[Tensor]]]:
         state = normal(batch, inner, states)
         u, z, y, x = (normal(batch, inner, of=dtype) for _ in range(4))
         low_bc, logits = normal(batch, rows, of=dtype), normal(batch, 501)
+        low, B, C = low_bc.split([rank, states, states], -1)
         in_proj, x_proj = matrix(2 * inner, width), matrix(rows, inner)
         dt_proj, out_proj, head = matrix(inner, rank), matrix(width, inner), matrix(501, width)
         decode.step_in(residual, norm, 1e-5, in_proj, conv, bias, conv_state, u, z)
         decode.step_x(u, x_proj, low_bc)
-        decode.step_scan(u, low_bc, dt_proj, *last, z, state, y, with_dt=True)
+        decode.step_scan(u, B, C, dt_proj, *last, z, state, y, low=low)
         decode.step_out(y, out_proj, residual)
         decode.step_head(residual, norm, 1e-5, head, logits)
-        decode.step_conv(x, conv, bias, conv_state, u)
-        decode.step_scan(u, low_bc, x, *last, None, state, y, with_dt=False)
+        decode.step_conv(x, conv, bias, conv_state, u, silu=not small)
+        decode.step_scan(u, B, C, x, *last, None, state, y)
         name = f"decode {dtype} N {states} batch {batch} small {small}"
         yield name, [residual, logits, conv_state, state, u, z, y]
 

@@ -114,6 +114,8 @@ class MambaDecoder:
         first = frozen.blocks[0]
         u, z, y = (embeds.new_empty(batch, len(first.D)) for _ in range(3))
         low_bc = embeds.new_empty(batch, len(first.x_proj))
+        parts = [first.rank, first.states, first.states]
+        low, B, C = low_bc.split_with_sizes(parts, -1)
         few = self._few(frozen, batch)
         delta: Tensor | None = None
         for block, conv, scan in zip(frozen.blocks, state.conv, state.scan, strict=True):
@@ -124,7 +126,7 @@ class MambaDecoder:
                     block.conv, block.conv_bias, conv, u, z,
                 )  # fmt: skip
                 decode_cuda.step_x(u, block.x_proj, low_bc)
-                decode_cuda.step_scan(u, low_bc, block.dt_proj, *last, z, scan, y, with_dt=True)
+                decode_cuda.step_scan(u, B, C, block.dt_proj, *last, z, scan, y, low=low)
                 decode_cuda.step_out(y, block.out_proj, residual)
                 continue
             normed, _, _ = norm_forward(
@@ -133,9 +135,9 @@ class MambaDecoder:
             )  # fmt: skip
             x, gate = linear(normed, block.in_proj).chunk(2, -1)
             decode_cuda.step_conv(x, block.conv, block.conv_bias, conv, u)
-            low_bc = linear(u, block.x_proj)
-            dt = linear(low_bc[:, : block.rank], block.dt_proj)
-            decode_cuda.step_scan(u, low_bc, dt, *last, gate, scan, y, with_dt=False)
+            low, B, C = linear(u, block.x_proj).split_with_sizes(parts, -1)
+            dt = linear(low, block.dt_proj)
+            decode_cuda.step_scan(u, B, C, dt, *last, gate, scan, y)
             delta = linear(y, block.out_proj)
         if few:
             logits = residual.new_empty(batch, len(self._head.weight))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad, silu
 
 from ctscribe.ops import backend as backends
-from ctscribe.ops import conv_cuda
+from ctscribe.ops import conv_cuda, decode_cuda
 
 Activation = Literal["silu"] | None
 
@@ -281,14 +281,37 @@ def causal_conv1d_step(
     bias: Tensor | None = None,
     activation: Activation = "silu",
 ) -> Tensor:
-    """One step of decoding: shifts x (B, D) into `state` (B, K - 1, D) in place; returns (B, D)."""
+    """One step of decoding: shifts x (B, D) into `state` (B, K - 1, D) in place; returns (B, D).
+
+    weight: (D, K), its last column meets x. bias: (D,). Any strides. x is rounded to the state's
+    dtype; computed in fp32 (fp64 if x is), and the result is in x's dtype. What is to be
+    differentiated runs in plain PyTorch, whose autograd sees to it.
+
+    Raises ValueError, naming the argument, on a wrong shape, dtype or device.
+    """
+    _check(x, weight, bias, activation, state, None, step=True)
+    takes = backends.pick(x.device, x.dtype) == "cuda" and state.dtype == x.dtype
+    takes = takes and weight.shape[1] in conv_cuda.TAPS
+    if not (takes and decode_cuda.takes_step(state, x, weight, bias)):
+        return plain_step(state, x, weight, bias, activation == "silu")
+    y = x.new_empty(x.shape)
+    x, weight, bias = _for_kernels(x, weight, bias)
+    decode_cuda.step_conv(x, weight, bias, state, y, silu=activation == "silu")
+    torch.autograd.graph.increment_version(state)
+    return y
+
+
+def plain_step(
+    state: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, active: bool
+) -> Tensor:
+    """`causal_conv1d_step` in PyTorch operations: its spec."""
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     window = torch.cat([state, x[:, None].to(state.dtype)], 1)
     y = (window.to(wide) * weight.to(wide).t()).sum(1)
     if bias is not None:
         y += bias.to(wide)
     state.copy_(window[:, 1:])
-    return (silu(y) if activation else y).to(x.dtype)
+    return (silu(y) if active else y).to(x.dtype)
 
 
 def _check(
@@ -296,12 +319,17 @@ def _check(
     weight: Tensor,
     bias: Tensor | None,
     activation: Activation,
-    initial_state: Tensor | None,
+    state: Tensor | None,
     mask: Tensor | None,
+    *,
+    step: bool = False,
 ) -> None:
-    if x.dim() != 3 or x.shape[1] < 1:
+    """Of a whole sequence, or of one step of it."""
+    if step and x.dim() != 2:
+        raise ValueError(f"x must be (B, D), not {tuple(x.shape)}")
+    if not step and (x.dim() != 3 or x.shape[1] < 1):
         raise ValueError(f"x must be (B, L, D) with L >= 1, not {tuple(x.shape)}")
-    batch, _, width = x.shape
+    batch, width = x.shape[0], x.shape[-1]
     if weight.dim() != 2 or weight.shape[0] != width or weight.shape[1] < 2:
         raise ValueError(f"weight must be ({width}, K) with K >= 2, not {tuple(weight.shape)}")
     if bias is not None and tuple(bias.shape) != (width,):
@@ -309,15 +337,16 @@ def _check(
     if activation not in ("silu", None):
         raise ValueError(f"activation must be silu or None, not {activation}")
     past = (batch, weight.shape[1] - 1, width)
-    if initial_state is not None and tuple(initial_state.shape) != past:
-        raise ValueError(f"initial_state must be {past}, not {tuple(initial_state.shape)}")
+    state_name = "state" if step else "initial_state"
+    if state is not None and tuple(state.shape) != past:
+        raise ValueError(f"{state_name} must be {past}, not {tuple(state.shape)}")
     if mask is not None and tuple(mask.shape) != (batch, x.shape[1]):
         raise ValueError(f"mask must be {(batch, x.shape[1])}, not {tuple(mask.shape)}")
     for name, tensor in (
         ("x", x),
         ("weight", weight),
         ("bias", bias),
-        ("initial_state", initial_state),
+        (state_name, state),
         ("mask", mask),
     ):
         if tensor is None:

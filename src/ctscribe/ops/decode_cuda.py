@@ -1,4 +1,8 @@
-"""One token through Mamba's blocks by the kernels in `kernels/decode.cu`."""
+"""One token through Mamba's blocks by the kernels in `kernels/decode.cu`.
+
+All of a block where its weights are frozen and plain (`model.decoder`), and the steps of the
+convolution and of the scan alone (`causal_conv1d_step`, `selective_scan_step`).
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,14 @@ def takes_products(batch: int, matrix: Tensor, rows_a_warp: int) -> bool:
         and batch * inputs * size <= _SHARED - 1024
         and rows_a_warp * inputs * size <= _REGISTERS
     )
+
+
+def takes_step(state: Tensor, *others: Tensor | None) -> bool:
+    """Whether a kernel can do a step: it keeps no gradients, and torch.compile cannot trace it."""
+    tensors = (state, *others)
+    learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    there = state.numel() > 0 and state.is_contiguous()
+    return there and not learns and not torch.compiler.is_compiling()
 
 
 def step_in(
@@ -73,19 +85,26 @@ def step_head(residual: Tensor, norm: Tensor, eps: float, matrix: Tensor, logits
 
 
 def step_conv(
-    x: Tensor, conv: Tensor, conv_bias: Tensor | None, conv_state: Tensor, u: Tensor
+    x: Tensor,
+    conv: Tensor,
+    conv_bias: Tensor | None,
+    conv_state: Tensor,
+    u: Tensor,
+    *,
+    silu: bool = True,
 ) -> None:
     """One step of the convolution: x (B, D), a view with contiguous rows, to u (B, D)."""
     batch, inner = u.shape
     macros = {"ELEMENT": ELEMENTS[u.dtype], "STEP_CONV": 1, "TAPS": conv.shape[1]}
     kernel = cuda.load(FILE, "step_conv", macros, u.device)
     blocks = (-(-inner // 128), batch, 1)
-    kernel(blocks, 128, x, conv, conv_bias, conv_state, u, inner, x.stride(0))
+    kernel(blocks, 128, x, conv, conv_bias, conv_state, u, inner, x.stride(0), int(silu))
 
 
 def step_scan(
     u: Tensor,
-    low_bc: Tensor,
+    B: Tensor,
+    C: Tensor,
     dt: Tensor,
     dt_bias: Tensor | None,
     A: Tensor,
@@ -94,25 +113,25 @@ def step_scan(
     state: Tensor,
     y: Tensor,
     *,
-    with_dt: bool,
+    low: Tensor | None = None,
     softplus: bool = True,
 ) -> None:
     """One step of the scan: state (B, D, N) fp32 in place, and y (B, D).
 
-    low_bc: (B, R + 2 N). dt: dt_proj (D, R) if `with_dt`, else the step sizes (B, D) before bias
-    and softplus.
+    B, C: (B, N), and z: (B, D), views with contiguous rows. dt: the step sizes (B, D) before bias
+    and softplus, or with `low` (B, R), whose rows are whole 16 bytes, dt_proj (D, R).
     """
     batch, inner = u.shape
     states = A.shape[1]
-    rank = low_bc.shape[1] - 2 * states
-    macros = _scan(u.dtype, states, rank, with_dt)
+    macros = _scan(u.dtype, states, None if low is None else low.shape[1])
     kernel = cuda.load(FILE, "step_scan", macros, u.device)
     channels = 128 // (states // FORWARD[states][0].per_lane)
     kernel(
         (-(-inner // channels), batch, 1),
         128,
-        *(u, low_bc, dt, dt_bias, A, D, z, state, y),
-        *(inner, rank, low_bc.stride(0), 0 if z is None else z.stride(0), int(softplus)),
+        *(u, low, B, C, dt, dt_bias, A, D, z, state, y),
+        *(inner, 0 if low is None else low.stride(0), B.stride(0), C.stride(0)),
+        *(0 if z is None else z.stride(0), int(softplus)),
     )
 
 
@@ -131,8 +150,9 @@ def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
             product | narrow | {"ROWS_A_WARP": 2, "STEP_HEAD": 1, "TAPS": 2, "ROUND": 0},
         )
     yield FILE, "step_conv", {"ELEMENT": 0, "STEP_CONV": 1, "TAPS": 4}
+    yield FILE, "step_scan", _scan(torch.bfloat16, 16, 160)
     for states in FORWARD:
-        yield FILE, "step_scan", _scan(torch.bfloat16, states, 160, states == 16)
+        yield FILE, "step_scan", _scan(torch.bfloat16, states, None)
 
 
 def _product(matrix: Tensor, batch: int, rows_a_warp: int) -> dict[str, str | int]:
@@ -145,13 +165,14 @@ def _product(matrix: Tensor, batch: int, rows_a_warp: int) -> dict[str, str | in
     }
 
 
-def _scan(dtype: torch.dtype, states: int, rank: int, with_dt: bool) -> dict[str, str | int]:
+def _scan(dtype: torch.dtype, states: int, rank: int | None) -> dict[str, str | int]:
+    """rank: of dt_proj, or None where its products come ready."""
     return {
         "ELEMENT": ELEMENTS[dtype],
         "STEP_SCAN": 1,
         "TAPS": 2,
         "STATES": states,
         "PER_LANE": FORWARD[states][0].per_lane,
-        "WITH_DT": int(with_dt),
-        "RANK": rank if with_dt else 0,
+        "WITH_DT": int(rank is not None),
+        "RANK": rank or 0,
     }

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import silu, softplus
 
 from ctscribe.ops import backend as backends
-from ctscribe.ops import scan_cuda, scan_official, scan_torch
+from ctscribe.ops import decode_cuda, scan_cuda, scan_official, scan_torch
 
 NAMES = scan_torch.NAMES  # of the tensors, in the order of the gradients
 
@@ -279,10 +279,40 @@ def selective_scan_step(
     dt_bias: Tensor | None = None,
     dt_softplus: bool = True,
 ) -> Tensor:
-    """One step of decoding: updates `state` (B, D, N) in place and returns y (B, D).
+    """One step of decoding: updates `state` (B, D, N) in place and returns y (B, D) in u's dtype.
 
-    u, dt, z: (B, D). A: (D, N). B, C: (B, N). D, dt_bias: (D,). No gradients.
+    u, dt, z: (B, D). A: (D, N). B, C: (B, N). D, dt_bias: (D,). Computed in the state's dtype; any
+    strides. What is to be differentiated runs in plain PyTorch, whose autograd sees to it.
+
+    Raises ValueError, naming the argument, on a wrong shape, dtype or device.
     """
+    tensors = (u, dt, A, B, C, D, z, dt_bias)
+    _check(*tensors, state, step=True)
+    name = backends.pick(u.device, _kernel_dtype(u, dt, B, C, z), A.shape[1])
+    takes = name == "cuda" and state.dtype == torch.float32
+    if not (takes and decode_cuda.takes_step(state, *tensors)):
+        return plain_step(state, *tensors, dt_softplus)
+    u_k, dt, A, B, C, D, z, dt_bias = _for_kernels(*tensors)
+    y = u_k.new_empty(u.shape)
+    last = (dt_bias, A, D, z, state, y)
+    decode_cuda.step_scan(u_k.contiguous(), B, C, dt.contiguous(), *last, softplus=dt_softplus)
+    torch.autograd.graph.increment_version(state)
+    return y.to(u.dtype)
+
+
+def plain_step(
+    state: Tensor,
+    u: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    dt_softplus: bool,
+) -> Tensor:
+    """`selective_scan_step` in PyTorch operations: its spec."""
     wide = state.dtype
     step = _step_size(dt, dt_bias, dt_softplus, wide)
     u_w = u.to(wide)
@@ -355,24 +385,29 @@ def _check(
     D: Tensor | None,
     z: Tensor | None,
     dt_bias: Tensor | None,
-    initial_state: Tensor | None,
+    state: Tensor | None,
+    *,
+    step: bool = False,
 ) -> None:
-    if u.dim() != 3 or u.shape[1] < 1:
+    """Of a whole sequence, or of one step of it."""
+    if step and u.dim() != 2:
+        raise ValueError(f"u must be (B, D), not {tuple(u.shape)}")
+    if not step and (u.dim() != 3 or u.shape[1] < 1):
         raise ValueError(f"u must be (B, L, D) with L >= 1, not {tuple(u.shape)}")
-    if A.dim() != 2 or A.shape[0] != u.shape[2]:
-        raise ValueError(f"A must be (D, N) with D {u.shape[2]}, not {tuple(A.shape)}")
-    batch, length, width = u.shape
+    *rows, width = u.shape
+    if A.dim() != 2 or A.shape[0] != width:
+        raise ValueError(f"A must be (D, N) with D {width}, not {tuple(A.shape)}")
     n = A.shape[1]
     for name, tensor, shape in (
-        ("u", u, (batch, length, width)),
-        ("dt", dt, (batch, length, width)),
+        ("u", u, (*rows, width)),
+        ("dt", dt, (*rows, width)),
         ("A", A, (width, n)),
-        ("B", B, (batch, length, n)),
-        ("C", C, (batch, length, n)),
+        ("B", B, (*rows, n)),
+        ("C", C, (*rows, n)),
         ("D", D, (width,)),
-        ("z", z, (batch, length, width)),
+        ("z", z, (*rows, width)),
         ("dt_bias", dt_bias, (width,)),
-        ("initial_state", initial_state, (batch, width, n)),
+        ("state" if step else "initial_state", state, (rows[0], width, n)),
     ):
         if tensor is None:
             continue

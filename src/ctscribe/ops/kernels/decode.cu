@@ -8,9 +8,9 @@
 //
 // residual: (BATCH, WIDTH) fp32, updated in place. Matrices: rows contiguous, of elements; all other
 // weights fp32. conv_state: (B, TAPS - 1, D) elements, scan_state: (B, D, STATES) fp32, both updated in
-// place. u, z, y: (B, D); low_bc: (B, RANK + 2 STATES). Roundings are those of transformers' blocks.
-// For many sequences the products are a library's, and step_conv and step_scan (WITH_DT 0: dt comes
-// ready in place of low) do the rest.
+// place. u, z, y: (B, D); x_proj's output: (B, RANK + 2 STATES). Roundings are those of transformers'
+// blocks. For many sequences, and for blocks whose products are not plain, the products are others'; then
+// step_conv and step_scan (WITH_DT 0: dt (B, D) comes ready in place of dt_proj) do the rest.
 //
 // Mapping of the products: a warp has ROWS_A_WARP rows of the matrix, its lanes 16 bytes each of every
 // 512 bytes, and sums by shuffles. All weights of a warp are asked for before anything else, so the
@@ -113,7 +113,7 @@ __device__ __forceinline__ void copy_rows(elem (*to)[INPUTS], const elem* from) 
 }
 #endif
 
-// One step of the convolution of channel d: shifts x into its state.
+// One step of the convolution of channel d, before SiLU: shifts x into its state.
 __device__ __forceinline__ float conv_step(elem* state, const float* weight, const float* bias, elem x,
                                            i64 d, i64 inner) {
     float sum = bias ? bias[d] : 0.f;
@@ -124,7 +124,7 @@ __device__ __forceinline__ float conv_step(elem* state, const float* weight, con
         if (k > 0) state[(k - 1) * inner] = past;
     }
     state[(TAPS - 2) * inner] = x;
-    return silu(sum + weight[d * TAPS + TAPS - 1] * to_float(x));
+    return sum + weight[d * TAPS + TAPS - 1] * to_float(x);
 }
 
 #if defined(STEP_IN)
@@ -149,8 +149,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_in(
             const i64 d = first + r;
             if (lane != b % 32) continue;  // another lane a sequence: their states come side by side
             if (d < inner)
-                u[b * inner + d] = to_elem(
-                    conv_step(conv_state + (i64)b * (TAPS - 1) * inner + d, conv, conv_bias, value, d, inner));
+                u[b * inner + d] = to_elem(silu(
+                    conv_step(conv_state + (i64)b * (TAPS - 1) * inner + d, conv, conv_bias, value, d, inner)));
             else if (d < 2 * inner)
                 z[b * inner + d - inner] = value;
         }
@@ -242,14 +242,15 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_head(
 #elif defined(STEP_CONV)
 extern "C" __global__ void __launch_bounds__(128) step_conv(
     const elem* __restrict__ x, const float* __restrict__ conv, const float* __restrict__ conv_bias,
-    elem* __restrict__ conv_state, elem* __restrict__ u, i64 inner, i64 x_row)
+    elem* __restrict__ conv_state, elem* __restrict__ u, i64 inner, i64 x_row, i64 apply_silu)
 {
     let_next_start();
     wait_for_previous();
     const i64 d = (i64)blockIdx.x * blockDim.x + threadIdx.x, b = blockIdx.y;
-    if (d < inner)
-        u[b * inner + d] = to_elem(conv_step(conv_state + b * (TAPS - 1) * inner + d, conv, conv_bias,
-                                             x[b * x_row + d], d, inner));
+    if (d >= inner) return;
+    const float sum = conv_step(conv_state + b * (TAPS - 1) * inner + d, conv, conv_bias, x[b * x_row + d],
+                                d, inner);
+    u[b * inner + d] = to_elem(apply_silu ? silu(sum) : sum);
 }
 #elif defined(STEP_SCAN)
 #define LANES (STATES / PER_LANE)
@@ -257,18 +258,23 @@ extern "C" __global__ void __launch_bounds__(128) step_conv(
 // A block has 128 / LANES channels of one sequence; LANES threads share a channel's row of dt_proj, and
 // then have PER_LANE of its states each.
 extern "C" __global__ void __launch_bounds__(128) step_scan(
-    const elem* __restrict__ u, const elem* __restrict__ low_bc, const elem* __restrict__ dt_or_matrix,
-    const float* __restrict__ dt_bias, const float* __restrict__ A, const float* __restrict__ D,
-    const elem* __restrict__ z, float* __restrict__ state, elem* __restrict__ y,
-    i64 inner, i64 rank, i64 low_row, i64 z_row, i64 apply_softplus)
+    const elem* __restrict__ u, const elem* __restrict__ low, const elem* __restrict__ B,
+    const elem* __restrict__ C, const elem* __restrict__ dt_or_matrix, const float* __restrict__ dt_bias,
+    const float* __restrict__ A, const float* __restrict__ D, const elem* __restrict__ z,
+    float* __restrict__ state, elem* __restrict__ y,
+    i64 inner, i64 low_row, i64 B_row, i64 C_row, i64 z_row, i64 apply_softplus)
 {
     const int lane = threadIdx.x % LANES;
     const i64 d = (i64)blockIdx.x * (128 / LANES) + threadIdx.x / LANES, b = blockIdx.y;
     const bool live = d < inner;
-    low_bc += b * low_row;
+    B += b * B_row;
+    C += b * C_row;
     float* h = state + (b * inner + d) * STATES + lane * PER_LANE;
     float past[PER_LANE] = {}, rate[PER_LANE] = {}, step = 0.f;
     let_next_start();
+#if !WITH_DT
+    wait_for_previous();  // whoever brings dt may have made the parameters just before, too
+#endif
     if (live) {
 #pragma unroll
         for (int j = 0; j < PER_LANE; j++) rate[j] = A[d * STATES + lane * PER_LANE + j];
@@ -282,8 +288,8 @@ extern "C" __global__ void __launch_bounds__(128) step_scan(
         const int at = (i * LANES + lane) * CHUNK;
         weights[i] = load_row<CHUNK>(dt_or_matrix + d * RANK + at, live && at < RANK ? CHUNK : 0);
     }
-#endif
     wait_for_previous();
+#endif
     if (live) {
 #pragma unroll
         for (int j = 0; j < PER_LANE; j++) past[j] = h[j];
@@ -292,7 +298,7 @@ extern "C" __global__ void __launch_bounds__(128) step_scan(
 #pragma unroll
     for (int i = 0; i < loads; i++) {
         const int at = (i * LANES + lane) * CHUNK;
-        const Row<CHUNK> x = load_row<CHUNK>(low_bc + at, at < RANK ? CHUNK : 0);
+        const Row<CHUNK> x = load_row<CHUNK>(low + b * low_row + at, at < RANK ? CHUNK : 0);
 #pragma unroll
         for (int e = 0; e < CHUNK; e++) step += weights[i].at(e) * x.at(e);
     }
@@ -309,8 +315,8 @@ extern "C" __global__ void __launch_bounds__(128) step_scan(
 #pragma unroll
     for (int j = 0; j < PER_LANE; j++) {
         const int n = lane * PER_LANE + j;
-        past[j] = exp2_fast(step * rate[j] * LOG2E) * past[j] + step * x * to_float(low_bc[rank + n]);
-        sum += past[j] * to_float(low_bc[rank + STATES + n]);
+        past[j] = exp2_fast(step * rate[j] * LOG2E) * past[j] + step * x * to_float(B[n]);
+        sum += past[j] * to_float(C[n]);
         if (live) h[j] = past[j];
     }
 #pragma unroll
