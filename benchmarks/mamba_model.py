@@ -149,7 +149,7 @@ class Batch:
     visual: Tensor  # (B, V, W), requires a gradient
     text: Tensor  # (B, L - V, W)
     mask: Tensor  # (B, L)
-    labels: Tensor  # (B, L)
+    labels: Tensor  # (B, L), on the CPU, as the training loop has them
 
     def embeds(self) -> Tensor:
         """What the language model reads."""
@@ -168,7 +168,7 @@ def make_batch(random: RandomMamba, shapes: Shapes, batch: int, device: torch.de
         embeds[:, : shapes.visual].detach().requires_grad_(),
         embeds[:, shapes.visual :].detach(),
         torch.ones_like(ids),
-        labels,
+        labels.cpu(),
     )
 
 

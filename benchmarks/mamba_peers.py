@@ -132,7 +132,8 @@ def transformers_step(model: Any, batch: Batch) -> Tensor:
     hidden = model.backbone(
         inputs_embeds=batch.embeds(), attention_mask=batch.mask, use_cache=False
     )[0]
-    targets, wanted = batch.labels[:, 1:], batch.labels[:, 1:] != IGNORED
+    targets = batch.labels[:, 1:].to(hidden.device)
+    wanted = targets != IGNORED
     logits = model.lm_head(hidden[:, :-1][wanted].to(model.lm_head.weight.dtype))
     loss = cross_entropy(logits.float(), targets[wanted])
     batch.visual.grad = None

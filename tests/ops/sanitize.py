@@ -1,11 +1,14 @@
 """Every variant of the kernels once, over small shapes: what to run under compute-sanitizer.
 
-    PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck python tests/ops/sanitize.py
-    compute-sanitizer --tool racecheck python tests/ops/sanitize.py
+    export PYTORCH_NO_CUDA_MEMORY_CACHING=1
+    compute-sanitizer --tool memcheck --report-api-errors no python tests/ops/sanitize.py
+    compute-sanitizer --tool racecheck --report-api-errors no python tests/ops/sanitize.py
 
 Run it once without, so that the kernels are compiled. Without PyTorch's memory cache each tensor is
 an allocation of its own, and the sanitizer sees what is read past its end. `--error-exitcode 1`
-makes its findings the exit code; this file's own is 1 for a result that is not finite.
+makes its findings the exit code; this file's own is 1 for a result that is not finite. Names of
+parts after it (see PARTS) run those alone: several at a time take less long. API errors are left
+out because cuda-bindings asks for functions that an older driver does not have.
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ sys.path[:0] = [str(Path(__file__).parents[2])]
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from ctscribe.ops import backend, cuda  # noqa: E402
+from ctscribe.ops import backend, cuda, scan_cuda  # noqa: E402
 from ctscribe.ops import decode_cuda as decode  # noqa: E402
 from ctscribe.ops.causal_conv import causal_conv1d  # noqa: E402
+from ctscribe.ops.cross_entropy import cross_entropy_  # noqa: E402
 from ctscribe.ops.rms_norm import norm_backward, norm_forward  # noqa: E402
 from tests.ops.cases import FLOATS, NAMES, OPTIONAL, laid_out, pieces, scan, scan_inputs  # noqa: E402
 
@@ -37,8 +41,8 @@ def scans() -> Iterator[tuple[str, list[Tensor]]]:
     for dtype, n, small, aligned, full in product(
         FLOATS, (8, 16, 32, 64), (True, False), (True, False), (True, False)
     ):
-        # Two tiles and a part of one, two blocks and a part; or less than one of each.
-        length, width = (37, 80) if full else (3, 16)
+        # Four tiles and a part of one, two blocks and a part; or less than one of each.
+        length, width = (71, 80) if full else (3, 16)
         layouts = {} if aligned else {name: "offset" for name in NAMES}
         values = scan_inputs(
             2,
@@ -129,6 +133,33 @@ def decoding() -> Iterator[tuple[str, list[Tensor]]]:
         yield name, [residual, logits, conv_state, state, u, z, y]
 
 
+def frozen() -> Iterator[tuple[str, list[Tensor]]]:
+    """What only a frozen model runs: a scan with states kept rounded, and the loss."""
+    for dtype, small in product(FLOATS, (True, False)):
+        values = scan_inputs(2, 71, 80, 16, dtype=dtype, device=GPU, layouts={})
+        u, dt, A, B, C, D, z, dt_bias = (values[name] for name in NAMES[:8])
+        inputs = (u, dt, A, B, C, D, z, dt_bias)
+        needs = (True, True, False, True, True, False, True, False, False)
+        with pieces(small):
+            y, _, starts = scan_cuda.scan_forward(inputs, True, None, round_kept=True)
+            grads = scan_cuda.scan_backward(torch.randn_like(y), None, starts, inputs, True, needs)
+        yield f"frozen scan {dtype} small {small}", [y, *(g for g in grads if g is not None)]
+    for dtype, words, gradient in product(FLOATS, (7, 4096, 50281), (True, False)):
+        logits = torch.randn(5, words, device=GPU).to(dtype)
+        targets = torch.tensor([0, words - 1, -100, 3, 1], device=GPU)
+        losses, share = cross_entropy_(logits, targets, gradient=gradient)
+        yield f"loss {dtype} V {words} gradient {gradient}", [losses, share]
+
+
+PARTS = {
+    "scans": scans,
+    "convolutions": convolutions,
+    "norms": norms,
+    "decoding": decoding,
+    "frozen": frozen,
+}
+
+
 def main() -> int:
     """0 if every result is finite."""
     if (reason := cuda.why_not()) is not None:
@@ -136,7 +167,7 @@ def main() -> int:
         return 2
     backend.choose("cuda")
     wrong = 0
-    for name, results in chain(scans(), convolutions(), norms(), decoding()):
+    for name, results in chain.from_iterable(PARTS[part]() for part in sys.argv[1:] or PARTS):
         torch.cuda.synchronize()
         if not all(bool(result.isfinite().all()) for result in results):
             print(f"not finite: {name}")

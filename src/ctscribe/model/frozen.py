@@ -6,8 +6,8 @@ the next norm, and each product is one library call. A block runs the operations
 MambaBlock in the same order and with the same roundings (residual in fp32).
 
 Kept for a block of width W and D channels, in bytes a token at 16 bits: norm 2 W, in_proj 4 D,
-x_proj 2 (R + 2 N), and 4 D N / 16 of scan states; the convolution and the step sizes are cheap to
-have again. `lean` keeps the norm alone and runs the whole block again, for a third more time.
+x_proj 2 (R + 2 N), step sizes 2 D, and 2 D N / 16 of scan states; the convolution is cheap to have
+again. `lean` keeps the norm alone and runs the whole block again, for a third more time.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class _Kept:
 class _Inner:
     xz: Tensor  # (B, L, 2 D)
     low_bc: Tensor  # (B, L, R + 2 N)
+    dt: Tensor  # (B, L, D), before bias and softplus
     starts: Tensor  # of the scan
 
 
@@ -208,11 +209,13 @@ def _mix(
     low_bc = linear(u, block.x_proj)
     inputs = _scan_inputs(block, xz, u, low_bc)
     if name == "cuda":
-        y, _, starts = scan_cuda.scan_forward(inputs, True, None, keep=keep, write_final=False)
+        y, _, starts = scan_cuda.scan_forward(
+            inputs, True, None, keep=keep, write_final=False, round_kept=True
+        )
     else:
         y, _, starts = scan_torch.scan_forward(*inputs, True, None)
     delta = linear(y.flatten(0, 1), block.out_proj)
-    return delta, _Inner(xz, low_bc, starts) if keep else None
+    return delta, _Inner(xz, low_bc, inputs[1], starts) if keep else None
 
 
 def _go_on(
@@ -279,7 +282,7 @@ def _unmix(
     width, rank, states = xz.shape[-1] // 2, block.rank, block.states
     with beside():
         u = _conv(block, xz, mask, name)
-        inputs = _scan_inputs(block, xz, u, low_bc)
+    inputs = _scan_inputs(block, xz, u, low_bc, inner.dt)
     gy = (g.flatten(0, 1) @ block.out_proj).view(*g.shape[:2], width)
     beside.join()
     g_xz, g_low_bc = torch.empty_like(xz), torch.empty_like(low_bc)
@@ -327,9 +330,12 @@ def _conv(
     return causal_conv.plain(x, block.conv, block.conv_bias, past, mask, True)
 
 
-def _scan_inputs(block: _Block, xz: Tensor, u: Tensor, low_bc: Tensor) -> scan_torch.Inputs:
+def _scan_inputs(
+    block: _Block, xz: Tensor, u: Tensor, low_bc: Tensor, dt: Tensor | None = None
+) -> scan_torch.Inputs:
     low, B, C = torch.split(low_bc, [block.rank, block.states, block.states], -1)
-    dt = linear(low, block.dt_proj)
+    if dt is None:
+        dt = linear(low, block.dt_proj)
     return u, dt, block.A, B, C, block.D, xz[..., u.shape[-1] :], block.dt_bias
 
 

@@ -125,10 +125,11 @@ class LLM(nn.Module):
     def forward_embeds(self, embeds: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over the labels that are not IGNORED.
 
-        embeds: (B, L, width). attention_mask, labels: (B, L); labels stand at their own token, the
-        position before predicts them. Logits are computed at those positions only.
+        embeds: (B, L, width). attention_mask, labels: (B, L), the labels on any device; they stand
+        at their own token, the position before predicts them. Logits are computed at those
+        positions only.
         """
-        embeds = embeds.to(self._table.weight.dtype)
+        embeds, labels = embeds.to(self._table.weight.dtype), labels.to(embeds.device)
         targets, wanted = labels[:, 1:], labels[:, 1:] != IGNORED
         if is_mamba(self.base):
             hidden = self._hidden(embeds, attention_mask)[:, :-1][wanted]

@@ -7,16 +7,15 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from ctscribe.ops import cuda
-from ctscribe.ops.scan_cuda import ELEMENTS
+from ctscribe.ops.scan_cuda import ELEMENTS, many
 
 FILE = "causal_conv.cu"
 TAPS = (2, 3, 4)  # filter widths that the kernels take
 _THREADS, _WIDE = 128, 4
-# Rows of a thread, and rows that it asks for at once: the names in the .cu file.
-_ROWS: dict[str, dict[str, str | int]] = {
-    "conv_forward": {"GROUP": 8, "STEPS": 8},
-    "conv_backward": {"GROUP": 4, "STEPS": 16},
-}
+# STEPS and GROUP in the .cu file: rows of a thread, for few channels and for many, and rows that it
+# asks for at once. With more rows a thread reads fewer of its neighbours', but threads are fewer.
+_STEPS = {"conv_forward": (8, 8), "conv_backward": (16, 32)}
+_GROUP = {"conv_forward": 8, "conv_backward": 4}
 
 
 def conv_forward(
@@ -30,7 +29,9 @@ def conv_forward(
     """y (B, L, D). x: its last dimension contiguous. weight, bias: fp32. mask: (B, L) bool."""
     batch, length, width = x.shape
     y = x.new_empty(batch, length, width)
-    kernel = cuda.load(FILE, "conv_forward", _macros("conv_forward", weight, x, y), x.device)
+    kernel = cuda.load(
+        FILE, "conv_forward", _macros("conv_forward", weight, bias, initial, x, y), x.device
+    )
     kernel(
         _grid("conv_forward", x),
         _THREADS,
@@ -63,7 +64,8 @@ def conv_backward(
     grid = _grid("conv_backward", x)
     dinitial = x.new_empty(batch, taps - 1, width) if need_initial else None
     partial = weight.new_empty(grid[1], batch, width, taps + 1) if need_weight else None
-    kernel = cuda.load(FILE, "conv_backward", _macros("conv_backward", weight, x, gy, dx), x.device)
+    macros = _macros("conv_backward", weight, bias, initial, x, gy, dx)
+    kernel = cuda.load(FILE, "conv_backward", macros, x.device)
     kernel(
         grid,
         _THREADS,
@@ -80,25 +82,34 @@ def conv_backward(
 def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
     """File, entry and macros of the kernels: the width that models have, and the least."""
     for element, taps, vector in ((1, 4, 1), (0, 4, 0), (2, 2, 0)):
-        for entry in _ROWS:
-            yield FILE, entry, _defines(entry, element, taps, vector)
+        for entry in _STEPS:
+            for steps in dict.fromkeys(_STEPS[entry]):
+                yield FILE, entry, _defines(entry, steps, element, taps, vector)
 
 
-def _macros(entry: str, weight: Tensor, *rows: Tensor) -> dict[str, str | int]:
-    """The variant of a kernel for these tensors (B, L, D)."""
-    whole = _WIDE * rows[0].element_size()
-    vector = rows[0].shape[2] % _WIDE == 0 and all(
-        (t.data_ptr() | t.stride(0) * t.element_size() | t.stride(1) * t.element_size()) % whole
-        == 0
-        for t in rows
-    )
-    return _defines(entry, ELEMENTS[rows[0].dtype], weight.shape[1], int(vector))
+def _macros(
+    entry: str, weight: Tensor, bias: Tensor | None, initial: Tensor | None, *rows: Tensor
+) -> dict[str, str | int]:
+    """The variant of a kernel for these tensors; rows: those of (B, L, D)."""
+    size = rows[0].element_size()
+    apart = [t.data_ptr() % 16 for t in (weight, bias, initial) if t is not None]
+    apart += [
+        (t.data_ptr() | t.stride(0) * size | t.stride(1) * size) % (_WIDE * size) for t in rows
+    ]
+    vector = int(rows[0].shape[2] % _WIDE == 0 and not any(apart))
+    element = ELEMENTS[rows[0].dtype]
+    return _defines(entry, _steps(entry, rows[0]), element, weight.shape[1], vector)
 
 
-def _defines(entry: str, element: int, taps: int, vector: int) -> dict[str, str | int]:
-    return {"ELEMENT": element, "TAPS": taps, "WIDE": _WIDE, "VECTOR": vector, **_ROWS[entry]}
+def _defines(entry: str, steps: int, element: int, taps: int, vector: int) -> dict[str, str | int]:
+    rows = {"STEPS": steps, "GROUP": _GROUP[entry]}
+    return {"ELEMENT": element, "TAPS": taps, "WIDE": _WIDE, "VECTOR": vector, **rows}
+
+
+def _steps(entry: str, x: Tensor) -> int:
+    return _STEPS[entry][many(x)]
 
 
 def _grid(entry: str, x: Tensor) -> tuple[int, int, int]:
     batch, length, width = x.shape
-    return (-(-width // (_THREADS * _WIDE)), -(-length // int(_ROWS[entry]["STEPS"])), batch)
+    return (-(-width // (_THREADS * _WIDE)), -(-length // _steps(entry, x)), batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from ctscribe.ops.scan_torch import Inputs
 
 FORWARD_FILE, BACKWARD_FILE = "selective_scan_forward.cu", "selective_scan_backward.cu"
 SUM_FILE = "selective_scan_sum.cu"
+FARTHEST_ROW = 1 << 26  # elements between rows, at most: a tile's are counted in 32 bits
 KEEP = 16  # steps between kept states: what the backward kernel holds in registers
 ELEMENTS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _MANY = 12288  # channels of all sequences: with fewer, a GPU is filled by smaller pieces of work
@@ -39,7 +41,7 @@ class Tiling:
 
     def wide_bc(self, states: int) -> int:
         """Neighbouring values of B, and of C, that a thread loads at once."""
-        return self.tile * states // self.threads(states)
+        return max(self.per_lane, self.tile * states // self.threads(states))
 
     def defines(self, states: int) -> dict[str, str | int]:
         """As preprocessor macros."""
@@ -52,8 +54,8 @@ class Tiling:
         }
 
 
-# By N: for few channels, and for many. Measured on an H100 and an H200 with D 5120, N 16
-# (benchmarks/mamba.py): small pieces fill the GPU at batch 1, large ones load less a state.
+# By N. Measured on an H100 and an H200 with D 5120, N 16 (benchmarks/mamba.py). Forward: for few
+# channels, and for many: small pieces fill the GPU at batch 1, large ones load less a state.
 FORWARD = {
     8: (Tiling(2, 1, 32, 32), Tiling(2, 1, 32, 32)),
     16: (Tiling(2, 1, 16, 16), Tiling(2, 2, 32, 16)),
@@ -61,10 +63,10 @@ FORWARD = {
     64: (Tiling(4, 2, 8, 32), Tiling(4, 2, 8, 32)),
 }
 BACKWARD = {
-    8: (Tiling(2, 1, 16, KEEP, 4), Tiling(2, 1, 16, KEEP, 4)),
-    16: (Tiling(2, 1, 16, KEEP, 4), Tiling(2, 2, 32, KEEP, 2)),
-    32: (Tiling(2, 2, 16, KEEP, 2), Tiling(2, 2, 16, KEEP, 2)),
-    64: (Tiling(4, 2, 8, KEEP, 2), Tiling(4, 2, 8, KEEP, 2)),
+    8: Tiling(2, 1, 16, KEEP, 4),
+    16: Tiling(4, 1, 32, KEEP, 3),
+    32: Tiling(2, 2, 16, KEEP, 2),
+    64: Tiling(4, 2, 8, KEEP, 2),
 }
 
 
@@ -76,25 +78,32 @@ def scan_forward(
     keep: bool = True,
     write_y: bool = True,
     write_final: bool = True,
+    round_kept: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y (B, L, D), the last state (B, D, N) fp32, and the states kept for `scan_backward`.
 
     inputs: u, dt, A, B, C, D, z, dt_bias, shapes as in `selective_scan`. u, dt, z, B and C share
-    one dtype of fp32, bf16 and fp16, with their last dimension contiguous; the rest is fp32 and
-    contiguous. What is not to be written comes back empty.
+    one dtype of fp32, bf16 and fp16, with their last dimension contiguous and rows no farther apart
+    than FARTHEST_ROW; the rest is fp32 and contiguous. What is not to be written comes back empty.
+    round_kept: keep states in the inputs' dtype instead of fp32, half as many bytes; enough for
+    gradients in that dtype, not for A's, a sum over L.
     """
     u, dt, A, B, C, D, z, dt_bias = inputs
     batch, length, width = u.shape
     states = A.shape[1]
     y = u.new_empty((batch, length, width) if write_y else 0)
     final = A.new_empty((batch, width, states) if write_final else 0)
-    starts = A.new_empty((batch, -(-length // KEEP), width, states) if keep else 0)
-    tiling = FORWARD[states][_many(u)]
+    starts = (u if round_kept else A).new_empty(
+        (batch, -(-length // KEEP), width, states) if keep else 0
+    )
+    tiling = FORWARD[states][many(u)]
     rows, tables = [u, dt] if z is None else [u, dt, z], [B, C]
     kernel = cuda.load(
         FORWARD_FILE,
         "scan_forward",
-        _forward_defines(tiling, states, u.dtype, _vector(tiling, states, width, rows, tables)),
+        _forward_defines(
+            tiling, states, u.dtype, _vector(tiling, states, width, rows, tables), starts.dtype
+        ),
         u.device,
     )
     kernel(
@@ -135,8 +144,7 @@ def scan_backward(
     batch, length, width = u.shape
     states = A.shape[1]
     parameters = needs[2] or needs[5] or needs[7]
-    # From sm_100 on the larger pieces of the backward kernel do not fit the registers.
-    tiling = BACKWARD[states][_many(u) and torch.cuda.get_device_capability(u.device) < (10, 0)]
+    tiling = BACKWARD[states]
     blocks = -(-width // tiling.channels)
     du, ddt = (
         torch.empty_like(gy, memory_format=torch.contiguous_format) if n else None
@@ -145,19 +153,21 @@ def scan_backward(
     if z is not None and needs[6] and dz is None:
         dz = u.new_empty(batch, length, width)
     partial = A.new_empty(blocks, batch, length, 2 * states)
-    dA = A.new_empty(batch, width, states) if parameters else None
-    dD, dbias = (A.new_empty(batch, width) if parameters else None for _ in range(2))
+    # With hardly a block a multiprocessor, time is cut in two: a sixth more work, but faster.
+    segments = 2 if blocks * batch < 1.5 * _multiprocessors(u.device) and length > 2 * KEEP else 1
+    dA = A.new_empty(segments * batch, width, states) if parameters else None
+    dD, dbias = (A.new_empty(segments * batch, width) if parameters else None for _ in range(2))
     dinitial = A.new_empty(batch, width, states) if needs[8] else None
     rows = [t for t in (gy, u, dt, z, dz) if t is not None]
     vector = _vector(tiling, states, width, rows, [B, C])
     kernel = cuda.load(
         BACKWARD_FILE,
         "scan_backward",
-        _backward_defines(tiling, states, u.dtype, vector, int(parameters)),
+        _backward_defines(tiling, states, u.dtype, vector, starts.dtype, int(parameters)),
         u.device,
     )
     kernel(
-        (blocks, batch, 1),
+        (blocks, batch, segments),
         tiling.threads(states),
         *(gy, u, dt, A, B, C, D, z, dt_bias, starts, gfinal),
         *(du, ddt, dz, partial, dA, dD, dbias, dinitial),
@@ -190,33 +200,47 @@ def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
     common = [(n, torch.bfloat16, 1) for n in FORWARD]
     for n, dtype, vector in [*common, (16, torch.float32, 0), (16, torch.float16, 0)]:
         for tiling in dict.fromkeys(FORWARD[n]):
-            yield FORWARD_FILE, "scan_forward", _forward_defines(tiling, n, dtype, vector)
-        for tiling in dict.fromkeys(BACKWARD[n]):
-            yield BACKWARD_FILE, "scan_backward", _backward_defines(tiling, n, dtype, vector, 1)
-    yield (
-        BACKWARD_FILE,
-        "scan_backward",
-        _backward_defines(BACKWARD[16][0], 16, torch.bfloat16, 1, 0),
-    )
+            defines = _forward_defines(tiling, n, dtype, vector, torch.float32)
+            yield FORWARD_FILE, "scan_forward", defines
+        defines = _backward_defines(BACKWARD[n], n, dtype, vector, torch.float32, 1)
+        yield BACKWARD_FILE, "scan_backward", defines
+    half = torch.bfloat16  # as a frozen model runs them
+    for tiling in dict.fromkeys(FORWARD[16]):
+        yield FORWARD_FILE, "scan_forward", _forward_defines(tiling, 16, half, 1, half)
+    yield BACKWARD_FILE, "scan_backward", _backward_defines(BACKWARD[16], 16, half, 1, half, 0)
     yield SUM_FILE, "scan_sum", {"ELEMENT": 1}
 
 
 def _forward_defines(
-    tiling: Tiling, states: int, dtype: torch.dtype, vector: int
+    tiling: Tiling, states: int, dtype: torch.dtype, vector: int, kept: torch.dtype
 ) -> dict[str, str | int]:
-    of_tensors = {"ELEMENT": ELEMENTS[dtype], "VECTOR": vector}
-    return {**of_tensors, "KEEP": KEEP, **tiling.defines(states)}
+    return {**_of_tensors(dtype, vector, kept), "KEEP": KEEP, **tiling.defines(states)}
 
 
 def _backward_defines(
-    tiling: Tiling, states: int, dtype: torch.dtype, vector: int, parameters: int
+    tiling: Tiling,
+    states: int,
+    dtype: torch.dtype,
+    vector: int,
+    kept: torch.dtype,
+    parameters: int,
 ) -> dict[str, str | int]:
-    of_tensors = {"ELEMENT": ELEMENTS[dtype], "VECTOR": vector, "WITH_PARAMETERS": parameters}
-    kept = {"KEEP": KEEP, "MIN_BLOCKS": tiling.min_blocks}
-    return {**of_tensors, **kept, **tiling.defines(states)}
+    options = {"WITH_PARAMETERS": parameters, "MIN_BLOCKS": tiling.min_blocks}
+    return {**_of_tensors(dtype, vector, kept), **options, **tiling.defines(states)}
 
 
-def _many(u: Tensor) -> bool:
+def _of_tensors(dtype: torch.dtype, vector: int, kept: torch.dtype) -> dict[str, str | int]:
+    rounded = int(kept == dtype != torch.float32)
+    return {"ELEMENT": ELEMENTS[dtype], "VECTOR": vector, "ROUND_KEPT": rounded}
+
+
+@cache
+def _multiprocessors(device: torch.device) -> int:
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+def many(u: Tensor) -> bool:
+    """Whether (B, L, D) has so many channels that large pieces of work fill a GPU."""
     return u.shape[0] * u.shape[2] >= _MANY
 
 

@@ -41,10 +41,13 @@ class CaptionStudies:
     def batch(
         self, index: list[int], pad: int, device: str
     ) -> tuple[Pooled, Tensor, Tensor, Tensor]:
-        """Pooled features, ids, mask and labels of some studies."""
+        """Pooled features, ids, mask and labels of some studies.
+
+        The labels stay on the CPU: how many answers there are must be known there.
+        """
         pooled = self.pooled.rows(index).to(device)
-        ids, mask, labels = (t.to(device) for t in collate(self.tokens, index, pad))
-        return pooled, ids, mask, labels
+        ids, mask, labels = collate(self.tokens, index, pad)
+        return pooled, ids.to(device), mask.to(device), labels
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from ctscribe.model.frozen import FrozenMamba
 from ctscribe.model.head_loss import IGNORED, head_cross_entropy
@@ -34,15 +33,17 @@ class GraphedStep:
         self._pool: Any = None
 
     def __call__(self, embeds: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy over the labels that are not IGNORED; see `LLM.forward_embeds`."""
+        """Mean cross-entropy over the labels that are not IGNORED; see `LLM.forward_embeds`.
+
+        With labels on the CPU nothing waits for the GPU.
+        """
         llm, head = self.llm, self.llm.base.get_output_embeddings()
         if not embeds.is_cuda or not embeds.requires_grad or type(head) is not nn.Linear:
             return llm.forward_embeds(embeds, attention_mask, labels)
         batch, length, _ = embeds.shape
-        index = (labels[:, 1:] != IGNORED).flatten().nonzero()[:, 0]
-        at = index + index // (length - 1)  # in (B, L), of the position that predicts
-        key = (batch, bucket(length), bucket(len(at)))
-        inputs = (embeds.to(head.weight.dtype), attention_mask, at, labels.flatten()[at + 1])
+        answers = int((labels[:, 1:] != IGNORED).sum())
+        key = (batch, bucket(length), bucket(answers))
+        inputs = (embeds.to(head.weight.dtype), attention_mask, labels)
         if key in self._graphs:
             loss = _replay(*inputs, self._graphs[key])
             # Whether the weights are still the ones captured is looked up while the graph runs.
@@ -82,8 +83,7 @@ def bucket(length: int) -> int:
 class _Buffers:
     embeds: Tensor  # (B, L, W)
     mask: Tensor  # (B, L) bool
-    at: Tensor  # (n,), positions in (B L)
-    targets: Tensor  # (n,)
+    targets: Tensor  # (B, L), the labels of the next positions
 
 
 class _Graph:
@@ -99,16 +99,20 @@ class _Graph:
         self.inputs = _Buffers(
             embeds=head.new_zeros(batch, length, head.shape[1]).requires_grad_(),
             mask=torch.ones(batch, length, dtype=torch.bool, device=device),
-            at=torch.zeros(answers, dtype=torch.long, device=device),
-            targets=torch.full((answers,), IGNORED, device=device),
+            targets=torch.full((batch, length), IGNORED, device=device),
         )
-        self.inputs.targets[0] = 0
 
         def step() -> tuple[Tensor, Tensor]:
             inputs = self.inputs
+            targets = inputs.targets.flatten()
+            # As many as the bucket holds: -1 where there are fewer answers.
+            found = torch.nonzero_static(targets != IGNORED, size=answers, fill_value=-1)[:, 0]
+            at = found.clamp(min=0)
             hidden = frozen(inputs.embeds, inputs.mask, lean=lean)
             loss = head_cross_entropy(
-                hidden.flatten(0, 1).index_select(0, inputs.at), head, inputs.targets
+                hidden.flatten(0, 1).index_select(0, at),
+                head,
+                targets[at].where(found >= 0, IGNORED),
             )
             (grad,) = torch.autograd.grad(loss, inputs.embeds)
             return loss.detach(), grad
@@ -123,38 +127,33 @@ class _Graph:
         with torch.enable_grad(), torch.cuda.graph(self.graph, pool=pool, stream=stream):
             self.loss, self.grad = step()
 
-    def run(
-        self, embeds: Tensor, mask: Tensor, at: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def run(self, embeds: Tensor, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Loss, and gradient of embeds (B, L, W)."""
-        length = embeds.shape[1]
-        inputs, more = self.inputs, self.length - length
+        length, inputs = embeds.shape[1], self.inputs
         with torch.no_grad():
             inputs.embeds[:, :length].copy_(embeds)
-            inputs.embeds[:, length:].zero_()  # a NaN left there would reach every gradient
-            inputs.mask.copy_(pad(mask.bool(), (0, more)))
-            inputs.at.zero_()
-            inputs.at[: len(at)].copy_(at + at.div(length, rounding_mode="floor") * more)
-            inputs.targets.fill_(IGNORED)
-            inputs.targets[: len(targets)].copy_(targets)
+            inputs.mask[:, :length].copy_(mask)
+            inputs.targets[:, : length - 1].copy_(labels[:, 1:])
+            # What a longer batch left; a NaN among it would reach every gradient.
+            inputs.embeds[:, length:].zero_()
+            inputs.mask[:, length:].zero_()
+            inputs.targets[:, length - 1 :].fill_(IGNORED)
         self.graph.replay()
         return self.loss.clone(), self.grad[:, :length].clone()
 
 
 class _Replay(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, embeds: Tensor, mask: Tensor, at: Tensor, targets: Tensor, graph: _Graph
-    ) -> Tensor:
-        loss, ctx.grad = graph.run(embeds, mask, at, targets)
+    def forward(ctx: Any, embeds: Tensor, mask: Tensor, labels: Tensor, graph: _Graph) -> Tensor:
+        loss, ctx.grad = graph.run(embeds, mask, labels)
         return loss
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.grad * g, None, None, None, None
+        return ctx.grad * g, None, None, None
 
 
-def _replay(embeds: Tensor, mask: Tensor, at: Tensor, targets: Tensor, graph: _Graph) -> Tensor:
-    loss: Tensor = _Replay.apply(embeds, mask, at, targets, graph)  # type: ignore[no-untyped-call]
+def _replay(embeds: Tensor, mask: Tensor, labels: Tensor, graph: _Graph) -> Tensor:
+    loss: Tensor = _Replay.apply(embeds, mask, labels, graph)  # type: ignore[no-untyped-call]
     return loss

@@ -9,13 +9,12 @@
 // and in the backward pass d_initial and d_weight (not wanted).
 // d_weight: (blocks along L, B, D, TAPS + 1) fp32, each block's own sums, the bias's last.
 //
-// Mapping: a thread has WIDE channels of STEPS rows, all of them in registers; neighbouring threads have neighbouring channels. Memory-bound: x is read once and TAPS - 1
-// rows a block again.
+// Mapping: a thread has WIDE channels of STEPS rows; neighbouring threads have neighbouring channels.
+// Memory-bound: x is read once, and TAPS - 1 rows a thread again.
 
 #include "common.cuh"
 
 #define PAST (TAPS - 1)
-
 
 // Row t of x where it exists, of `initial` before it, else zeros. Padding is left to `blank`, so that
 // no load waits for the mask's.
@@ -44,13 +43,16 @@ __device__ __forceinline__ void blank(Row<WIDE>& row, unsigned seen, int i) {
     for (int w = 0; w < Row<WIDE>::WORDS; w++) row.word[w] = seen >> i & 1u ? row.word[w] : 0u;
 }
 
+// Weights are constants of a step: no kernel that lets the next one start early writes them.
 __device__ __forceinline__ void load_filter(float (&w)[WIDE][TAPS], float (&b)[WIDE], const float* weight,
                                             const float* bias, i64 d, int valid) {
+    const Floats<WIDE> biases = load_floats<WIDE>(bias + (bias ? d : 0), bias ? valid : 0);
 #pragma unroll
     for (int e = 0; e < WIDE; e++) {
-        b[e] = e < valid && bias ? bias[d + e] : 0.f;
+        const Floats<TAPS> filter = load_floats<TAPS>(weight + (d + e) * TAPS, e < valid ? TAPS : 0);
+        b[e] = biases.at[e];
 #pragma unroll
-        for (int k = 0; k < TAPS; k++) w[e][k] = e < valid ? weight[(d + e) * TAPS + k] : 0.f;
+        for (int k = 0; k < TAPS; k++) w[e][k] = filter.at[k];
     }
 }
 
@@ -59,7 +61,6 @@ extern "C" __global__ void __launch_bounds__(128) conv_forward(
     const elem* __restrict__ initial, const unsigned char* __restrict__ mask, elem* __restrict__ y,
     i64 length, i64 width, i64 apply_silu, i64 x_batch, i64 x_row, i64 y_batch, i64 y_row)
 {
-    wait_for_previous();
     const i64 d = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * WIDE;
     if (d >= width) return;
     const int batch = blockIdx.z, L = (int)length, valid = (int)min((i64)WIDE, width - d);
@@ -71,6 +72,7 @@ extern "C" __global__ void __launch_bounds__(128) conv_forward(
 
     float w[WIDE][TAPS], b[WIDE];
     load_filter(w, b, weight, bias, d, valid);
+    wait_for_previous();
     Row<WIDE> rows[PAST + GROUP];
 #pragma unroll
     for (int i = 0; i < PAST + GROUP; i++)
@@ -100,7 +102,6 @@ extern "C" __global__ void __launch_bounds__(128) conv_backward(
     float* __restrict__ d_weight, i64 length, i64 width, i64 apply_silu, i64 dy_batch, i64 dy_row,
     i64 x_batch, i64 x_row, i64 dx_batch, i64 dx_row)
 {
-    wait_for_previous();
     const i64 d = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * WIDE;
     if (d >= width) return;
     const int batch = blockIdx.z, L = (int)length, valid = (int)min((i64)WIDE, width - d);
@@ -114,6 +115,7 @@ extern "C" __global__ void __launch_bounds__(128) conv_backward(
 
     float w[WIDE][TAPS], b[WIDE], sums[WIDE][TAPS + 1] = {};
     load_filter(w, b, weight, bias, d, valid);
+    wait_for_previous();
     // ds_t needs x back to t - PAST, dx_t needs ds on to t + PAST: dx is written PAST rows behind. The
     // inputs before x belong to the first block: with their gradient wanted, it starts PAST rows early.
     const int start = blockIdx.y == 0 && d_initial ? -PAST : first, stop = min(first + STEPS, L);

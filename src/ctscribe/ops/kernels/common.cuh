@@ -65,7 +65,13 @@ __device__ __forceinline__ float exp2_fast(float x) {
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
-__device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.f, 1.f + exp2_fast(-x * LOG2E)); }
+// 1 / x, to one unit in the last place.
+__device__ __forceinline__ float reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+__device__ __forceinline__ float sigmoid(float x) { return reciprocal(1.f + exp2_fast(-x * LOG2E)); }
 __device__ __forceinline__ float silu(float x) { return x * sigmoid(x); }
 // d silu(x) / dx, given s = sigmoid(x).
 __device__ __forceinline__ float silu_slope(float x, float s) { return s * (1.f + x * (1.f - s)); }
@@ -84,7 +90,13 @@ __device__ __forceinline__ float softplus(float x, float e) {
 #endif
 }
 
-template <int E> struct __align__(E < 4 ? 4 * E : 16) Floats { float at[E]; };
+// Its slope, sigmoid(x), from y = softplus(x): 1 - e^-y.
+__device__ __forceinline__ float softplus_slope(float y) {
+    const float series = y * (1.f - y * (0.5f - y * 0.16666667f));
+    return y < 0.015625f ? series : 1.f - exp2_fast(-y * LOG2E);
+}
+
+template <int E> struct __align__(E % 2 ? 4 : E % 4 ? 8 : 16) Floats { float at[E]; };
 
 // E neighbouring elements, kept as the words they came in: unpacking at once would wait for the load.
 template <int E> struct __align__(E * sizeof(elem) < 16 ? E * sizeof(elem) : 16) Row {
@@ -170,8 +182,7 @@ __device__ __forceinline__ void store_floats(float* to, const Floats<E>& row, in
 }
 
 template <int E>
-__device__ __forceinline__ void store_row(elem* to, const float* values, int valid) {
-#if VECTOR
+__device__ __forceinline__ Row<E> rounded(const float* values) {
     Row<E> row;
 #pragma unroll
     for (int w = 0; w < Row<E>::WORDS; w++) {
@@ -181,11 +192,48 @@ __device__ __forceinline__ void store_row(elem* to, const float* values, int val
         row.word[w] = (unsigned)to_elem(values[2 * w]) | (unsigned)to_elem(values[2 * w + 1]) << 16;
 #endif
     }
-    if (valid > 0) *reinterpret_cast<Row<E>*>(to) = row;
+    return row;
+}
+
+template <int E>
+__device__ __forceinline__ void store_row(elem* to, const float* values, int valid) {
+#if VECTOR
+    if (valid > 0) *reinterpret_cast<Row<E>*>(to) = rounded<E>(values);
 #else
 #pragma unroll
     for (int e = 0; e < E; e++)
         if (e < valid) to[e] = to_elem(values[e]);
+#endif
+}
+
+// E neighbouring states that a forward pass keeps for a backward pass: in fp32, or rounded to the
+// inputs' type, which is half as much to keep and to read.
+#ifndef ROUND_KEPT
+#define ROUND_KEPT 0
+#endif
+#if ROUND_KEPT
+typedef elem kept;
+template <int E> using Kept = Row<E>;
+#else
+typedef float kept;
+template <int E> using Kept = Floats<E>;
+#endif
+
+template <int E>
+__device__ __forceinline__ void keep_states(kept* to, const float (&states)[E]) {
+#if ROUND_KEPT
+    *reinterpret_cast<Row<E>*>(to) = rounded<E>(states);
+#else
+    *reinterpret_cast<Floats<E>*>(to) = *reinterpret_cast<const Floats<E>*>(states);
+#endif
+}
+
+template <int E>
+__device__ __forceinline__ float kept_state(const Kept<E>& states, int i) {
+#if ROUND_KEPT
+    return states.at(i);
+#else
+    return states.at[i];
 #endif
 }
 
@@ -212,3 +260,25 @@ __device__ __forceinline__ void sum_and_share(float* v, int lane) {
         }
     }
 }
+
+// The same sums of W values v_k given one after another, k from W - 1 to 0: two are joined as soon as
+// both are there, so that few are held. What the last `add` returns is, in lane i of the W, the sum of v_i.
+template <int W, int STRIDE>
+struct SharedSums {
+    float waiting[W > 1 ? W - 1 : 1];  // at most one a level
+
+    __device__ __forceinline__ float add(int k, float v, int lane) {
+#pragma unroll
+        for (int level = 0; 1 << level < W; level++) {
+            if (k >> level & 1) {  // the first of two
+                waiting[level] = v;
+                return v;
+            }
+            const int far = STRIDE << level;
+            const bool upper = lane & far;
+            const float give = upper ? v : waiting[level];
+            v = (upper ? waiting[level] : v) + __shfl_xor_sync(~0u, give, far);
+        }
+        return v;
+    }
+};

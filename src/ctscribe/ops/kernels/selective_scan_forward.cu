@@ -6,7 +6,8 @@
 //
 // u, dt, z, y: (B, L, D), D contiguous; B, C: (B, L, N), N contiguous; every input with a batch and
 // a row stride of its own. A: (D, N); D, dt_bias: (D,); initial, final: (B, D, N); all fp32.
-// starts: (B, ceil(L / KEEP), D, N) fp32, the state before every KEEP-th step, for the backward pass.
+// starts: (B, ceil(L / KEEP), D, N), fp32 or rounded (ROUND_KEPT), the state before every KEEP-th step,
+// for the backward pass.
 // Null pointers: D, z, dt_bias, initial (zeros), y, final, starts (not wanted).
 //
 // Mapping. A block owns CHANNELS channels of one sequence and walks along L in tiles of TILE steps.
@@ -32,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
     const elem* __restrict__ u, const elem* __restrict__ dt, const float* __restrict__ A,
     const elem* __restrict__ B, const elem* __restrict__ C, const float* __restrict__ D,
     const elem* __restrict__ z, const float* __restrict__ dt_bias, const float* __restrict__ initial,
-    elem* __restrict__ y, float* __restrict__ final, float* __restrict__ starts,
+    elem* __restrict__ y, float* __restrict__ final, kept* __restrict__ starts,
     i64 length, i64 width, i64 apply_softplus,
     i64 u_batch, i64 u_row, i64 dt_batch, i64 dt_row, i64 B_batch, i64 B_row, i64 C_batch, i64 C_row,
     i64 z_batch, i64 z_row)
@@ -42,7 +43,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
     __shared__ __align__(16) float s_y[TILE][CHANNELS + 4];
 
     let_next_start();
-    wait_for_previous();
     const int tid = threadIdx.x, lane = tid % LANES, channel = tid / LANES * PER_THREAD;
     const int row = tid / (CHANNELS / WIDE), own = tid % (CHANNELS / WIDE) * WIDE;
     const int row_bc = tid / (STATES / WIDE_BC), own_bc = tid % (STATES / WIDE_BC) * WIDE_BC;
@@ -61,13 +61,19 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
 #pragma unroll
         for (int j = 0; j < PER_LANE; j++) {
             rate[c][j] = scans[c] ? A[(d0 + channel + c) * STATES + lane * PER_LANE + j] * LOG2E : 0.f;
-            h[c][j] = scans[c] && initial ? initial[state_at + c * STATES + j] : 0.f;
         }
     }
 #pragma unroll
     for (int e = 0; e < WIDE; e++) {
         skip[e] = e < valid && D ? D[d0 + own + e] : 0.f;
         bias[e] = e < valid && dt_bias ? dt_bias[d0 + own + e] : 0.f;
+    }
+    wait_for_previous();
+#pragma unroll
+    for (int c = 0; c < PER_THREAD; c++) {
+#pragma unroll
+        for (int j = 0; j < PER_LANE; j++)
+            h[c][j] = scans[c] && initial ? initial[state_at + c * STATES + j] : 0.f;
     }
     // Every pointer stands at this thread's row of the tile that is loaded, or stored, next.
     u += batch * u_batch + row * u_row + d0 + own;
@@ -116,10 +122,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
             if (keeps && g % KEEP == 0 && t0 + g < L) {
 #pragma unroll
                 for (int c = 0; c < PER_THREAD; c++)
-                    if (scans[c]) {
-#pragma unroll
-                        for (int j = 0; j < PER_LANE; j++) starts[c * STATES + j] = h[c][j];
-                    }
+                    if (scans[c]) keep_states(starts + c * STATES, h[c]);
                 starts += states_of_step;
             }
             float sums[PER_THREAD][LANES];
