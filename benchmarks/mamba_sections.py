@@ -62,7 +62,7 @@ class Bench:
         return self.results.setdefault(key, Result())
 
     def peer(self, key: str, name: str, measure: Callable[[], float], note: str = "") -> None:
-        """Measure a peer, or note why not: it is not installed, or out of memory."""
+        """Measure a peer, or note why not: not installed, out of memory, or it raises."""
         result = self.result(key)
         if not self.with_peers:
             return
@@ -73,6 +73,8 @@ class Bench:
             result.peers[name] = measure()
         except torch.OutOfMemoryError:
             note = "out of memory"
+        except RuntimeError as error:
+            note = f"raises {type(error).__name__}: {str(error).splitlines()[0]}"
         if note:
             result.notes[name] = note
         self.tidy()
@@ -126,9 +128,11 @@ def scan(bench: Bench) -> None:
             if bench.with_peers:
                 result.more["torch_peak_gib"] = peak_gib(make(TORCH, values), bench.device)
         bench.peer(key, OFFICIAL, lambda timed=timed: timed(OFFICIAL))
-        bench.peer(key, MAMBAPY, lambda once=once: once(MAMBAPY, repeats=3))
+        wide = {k: v.float() for k, v in values.items()}
+        note = "in fp32: in 16 bits it raises" if shapes.dtype != torch.float32 else ""
+        bench.peer(key, MAMBAPY, lambda once=once, wide=wide: once(MAMBAPY, wide, repeats=3), note)
         bench.peer(key, TRANSFORMERS, lambda once=once: once(TRANSFORMERS), "run once")
-        del sets, values
+        del sets, values, wide
         bench.tidy()
 
 

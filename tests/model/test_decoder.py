@@ -112,10 +112,10 @@ class Spec:
     @staticmethod
     def step_scan(
         u: Tensor, B: Tensor, C: Tensor, dt: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor,
-        z: Tensor, state: Tensor, y: Tensor, *, low: Tensor | None = None,
+        z: Tensor, state: Tensor, y: Tensor, *, low: Tensor | None = None, softplus: bool = True,
     ) -> None:  # fmt: skip
         step = dt if low is None else linear(low, dt)
-        y.copy_(selective_scan.plain_step(state, u, step, A, B, C, D, z, dt_bias, True))
+        y.copy_(selective_scan.plain_step(state, u, step, A, B, C, D, z, dt_bias, softplus))
 
     @staticmethod
     def step_out(y: Tensor, matrix: Tensor, residual: Tensor) -> None:
@@ -129,13 +129,14 @@ class Spec:
 
     @staticmethod
     def step_conv(
-        x: Tensor, conv: Tensor, conv_bias: Tensor | None, conv_state: Tensor, u: Tensor
-    ) -> None:
-        u.copy_(causal_conv.plain_step(conv_state, x, conv, conv_bias, True))
+        x: Tensor, conv: Tensor, conv_bias: Tensor | None, conv_state: Tensor, u: Tensor,
+        *, silu: bool = True,
+    ) -> None:  # fmt: skip
+        u.copy_(causal_conv.plain_step(conv_state, x, conv, conv_bias, silu))
 
 
 @pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+def ran() -> Iterator[set[str]]:
     """The names of the kernels that ran."""
     names: set[str] = set()
 
@@ -148,13 +149,15 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
         return call
 
-    for name in KERNELS:
-        monkeypatch.setattr(decode_cuda, name, counted(name))
-    return names
+    # Of its own: what another fixture patched before is put back after this, not the other way.
+    with pytest.MonkeyPatch.context() as patch:
+        for name in KERNELS:
+            patch.setattr(decode_cuda, name, counted(name))
+        yield names
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def stand_in() -> Iterator[None]:
     """Treats the CPU as a device with kernels."""
 
     def norm(*args: Any, backend: str, **options: Any) -> Any:
@@ -170,7 +173,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
         return call
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         for name in KERNELS:
             patch.setattr(decode_cuda, name, contiguous(getattr(Spec, name)))
         patch.setattr(decoders, "norm_forward", norm)

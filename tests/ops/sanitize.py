@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain, product
 from pathlib import Path
 
@@ -36,10 +37,10 @@ GPU = torch.device("cuda", 0)
 FEW = ("u", "dt")  # no gradient of a parameter: kernels of their own
 
 
-def scans() -> Iterator[tuple[str, list[Tensor]]]:
-    """What a scan gives in each dtype, N, tiling and alignment, with everything and with little."""
-    for dtype, n, small, aligned, full in product(
-        FLOATS, (8, 16, 32, 64), (True, False), (True, False), (True, False)
+def scans(dtype: torch.dtype) -> Iterator[tuple[str, list[Tensor]]]:
+    """What a scan gives for each N, tiling and alignment, with everything and with little."""
+    for n, small, aligned, full in product(
+        (8, 16, 32, 64), (True, False), (True, False), (True, False)
     ):
         # Four tiles and a part of one, two blocks and a part; or less than one of each.
         length, width = (71, 80) if full else (3, 16)
@@ -141,7 +142,7 @@ def frozen() -> Iterator[tuple[str, list[Tensor]]]:
         inputs = (u, dt, A, B, C, D, z, dt_bias)
         needs = (True, True, False, True, True, False, True, False, False)
         with pieces(small):
-            y, _, starts = scan_cuda.scan_forward(inputs, True, None, round_kept=True)
+            y, _, starts = scan_cuda.scan_forward(inputs, True, None, frozen=True)
             grads = scan_cuda.scan_backward(torch.randn_like(y), None, starts, inputs, True, needs)
         yield f"frozen scan {dtype} small {small}", [y, *(g for g in grads if g is not None)]
     for dtype, words, gradient in product(FLOATS, (7, 4096, 50281), (True, False)):
@@ -152,7 +153,7 @@ def frozen() -> Iterator[tuple[str, list[Tensor]]]:
 
 
 PARTS = {
-    "scans": scans,
+    **{f"scans_{str(dtype).removeprefix('torch.')}": partial(scans, dtype) for dtype in FLOATS},
     "convolutions": convolutions,
     "norms": norms,
     "decoding": decoding,

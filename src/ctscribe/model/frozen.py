@@ -210,7 +210,7 @@ def _mix(
     inputs = _scan_inputs(block, xz, u, low_bc)
     if name == "cuda":
         y, _, starts = scan_cuda.scan_forward(
-            inputs, True, None, keep=keep, write_final=False, round_kept=True
+            inputs, True, None, keep=keep, write_final=False, frozen=True
         )
     else:
         y, _, starts = scan_torch.scan_forward(*inputs, True, None)
@@ -231,7 +231,7 @@ def _go_on(
     u = _conv(block, xz, mask, name, conv)
     inputs = _scan_inputs(block, xz, u, linear(u, block.x_proj))
     if name == "cuda":
-        y, after, _ = scan_cuda.scan_forward(inputs, True, scan, keep=False)
+        y, after, _ = scan_cuda.scan_forward(inputs, True, scan, keep=False, frozen=True)
     else:
         y, after, _ = scan_torch.scan_forward(*inputs, True, scan)
     past = block.conv.shape[1] - 1
@@ -293,8 +293,9 @@ def _unmix(
     )
     if name == "cuda":
         grads = scan_cuda.scan_backward(
-            gy, None, inner.starts, inputs, True, _NEEDS, dz=dz, dB=dB, dC=dC, beside=beside()
-        )
+            gy, None, inner.starts, inputs, True, _NEEDS,
+            dz=dz, dB=dB, dC=dC, beside=beside(), frozen=True,
+        )  # fmt: skip
     else:
         grads = scan_torch.scan_backward(gy, None, inner.starts, *inputs, True, None, _NEEDS)
         for view, index in ((dz, 6), (dB, 3), (dC, 4)):
@@ -312,7 +313,7 @@ def _unmix(
     if name == "cuda":
         conv_cuda.conv_backward(
             du, x, block.conv, block.conv_bias, True, None, mask,
-            need_weight=False, need_initial=False, dx=dx,
+            need_weight=False, need_initial=False, dx=dx, frozen=True,
         )  # fmt: skip
     else:
         dx.copy_(
@@ -326,7 +327,7 @@ def _conv(
 ) -> Tensor:
     x = xz[..., : xz.shape[-1] // 2]
     if name == "cuda":
-        return conv_cuda.conv_forward(x, block.conv, block.conv_bias, True, past, mask)
+        return conv_cuda.conv_forward(x, block.conv, block.conv_bias, True, past, mask, frozen=True)
     return causal_conv.plain(x, block.conv, block.conv_bias, past, mask, True)
 
 

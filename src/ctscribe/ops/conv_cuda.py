@@ -25,8 +25,13 @@ def conv_forward(
     silu: bool,
     initial: Tensor | None,
     mask: Tensor | None,
+    *,
+    frozen: bool = False,
 ) -> Tensor:
-    """y (B, L, D). x: its last dimension contiguous. weight, bias: fp32. mask: (B, L) bool."""
+    """y (B, L, D). x: its last dimension contiguous. weight, bias: fp32. mask: (B, L) bool.
+
+    frozen: weight and bias are not being written by what was launched just before.
+    """
     batch, length, width = x.shape
     y = x.new_empty(batch, length, width)
     kernel = cuda.load(
@@ -35,7 +40,7 @@ def conv_forward(
     kernel(
         _grid("conv_forward", x),
         _THREADS,
-        *(x, weight, bias, initial, mask, y, length, width, int(silu)),
+        *(x, weight, bias, initial, mask, y, length, width, int(silu), int(frozen)),
         *(x.stride(0), x.stride(1), y.stride(0), y.stride(1)),
     )
     return y
@@ -53,10 +58,11 @@ def conv_backward(
     need_weight: bool,
     need_initial: bool,
     dx: Tensor | None = None,
+    frozen: bool = False,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of x, weight (D, K), bias (D,), both fp32, and initial (B, K - 1, D).
 
-    dx: a view (B, L, D) to write into, its last dimension contiguous.
+    dx: a view (B, L, D) to write into, its last dimension contiguous. frozen: as in `conv_forward`.
     """
     batch, _, width = x.shape
     taps = weight.shape[1]
@@ -70,7 +76,7 @@ def conv_backward(
         grid,
         _THREADS,
         *(gy, x, weight, bias, initial, mask, dx, dinitial, partial),
-        *(x.shape[1], width, int(silu), gy.stride(0), gy.stride(1)),
+        *(x.shape[1], width, int(silu), int(frozen), gy.stride(0), gy.stride(1)),
         *(x.stride(0), x.stride(1), dx.stride(0), dx.stride(1)),
     )
     if partial is None:

@@ -78,22 +78,23 @@ def scan_forward(
     keep: bool = True,
     write_y: bool = True,
     write_final: bool = True,
-    round_kept: bool = False,
+    frozen: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y (B, L, D), the last state (B, D, N) fp32, and the states kept for `scan_backward`.
 
     inputs: u, dt, A, B, C, D, z, dt_bias, shapes as in `selective_scan`. u, dt, z, B and C share
     one dtype of fp32, bf16 and fp16, with their last dimension contiguous and rows no farther apart
     than FARTHEST_ROW; the rest is fp32 and contiguous. What is not to be written comes back empty.
-    round_kept: keep states in the inputs' dtype instead of fp32, half as many bytes; enough for
-    gradients in that dtype, not for A's, a sum over L.
+    frozen: A, D and dt_bias are not being written by what was launched just before, and want no
+    gradient. Then states are kept in the inputs' dtype instead of fp32, half as many bytes: enough
+    for gradients in that dtype, not for A's, a sum over L.
     """
     u, dt, A, B, C, D, z, dt_bias = inputs
     batch, length, width = u.shape
     states = A.shape[1]
     y = u.new_empty((batch, length, width) if write_y else 0)
     final = A.new_empty((batch, width, states) if write_final else 0)
-    starts = (u if round_kept else A).new_empty(
+    starts = (u if frozen else A).new_empty(
         (batch, -(-length // KEEP), width, states) if keep else 0
     )
     tiling = FORWARD[states][many(u)]
@@ -113,7 +114,7 @@ def scan_forward(
         y if write_y else None,
         final if write_final else None,
         starts if keep else None,
-        *(length, width, int(dt_softplus)),
+        *(length, width, int(dt_softplus), int(frozen)),
         *_strides(u, dt, B, C, z),
     )
     return y, final, starts
@@ -131,10 +132,11 @@ def scan_backward(
     dB: Tensor | None = None,
     dC: Tensor | None = None,
     beside: AbstractContextManager[None] | None = None,
+    frozen: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of u, dt, A, B, C, D, z, dt_bias and the initial state, those of `needs`.
 
-    inputs: as in `scan_forward`. gy (B, L, D) in their dtype, gfinal (B, D, N) fp32.
+    inputs, frozen: as in `scan_forward`. gy (B, L, D) in their dtype, gfinal (B, D, N) fp32.
     dz (B, L, D), dB and dC (B, L, N) may be views to write into, their last dimension contiguous.
     beside: where the last sums of dB and dC are launched, if not here (another stream). Gradients
     of activations have the dtype of u, the others are fp32. Sums have a fixed order: equal from run
@@ -171,7 +173,7 @@ def scan_backward(
         tiling.threads(states),
         *(gy, u, dt, A, B, C, D, z, dt_bias, starts, gfinal),
         *(du, ddt, dz, partial, dA, dD, dbias, dinitial),
-        *(length, width, int(dt_softplus)),
+        *(length, width, int(dt_softplus), int(frozen)),
         *_strides(gy, u, dt, B, C, z, dz),
     )
     if needs[3] or needs[4]:

@@ -5,7 +5,7 @@
 // x, y, dy, dx: (B, L, D), D contiguous, each with a batch and a row stride of its own (x is half of
 // in_proj's output, dx half of its gradient). weight: (D, TAPS), bias: (D,), fp32.
 // initial: (B, TAPS - 1, D), the inputs before x, contiguous. mask: (B, L) bytes; where it is 0, x
-// counts as zero and y is zero. silu: 0 leaves it out. Null pointers: bias, initial (zeros), mask,
+// counts as zero and y is zero. apply_silu: 0 leaves it out. settled: see common.cuh. Null pointers: bias, initial (zeros), mask,
 // and in the backward pass d_initial and d_weight (not wanted).
 // d_weight: (blocks along L, B, D, TAPS + 1) fp32, each block's own sums, the bias's last.
 //
@@ -43,7 +43,6 @@ __device__ __forceinline__ void blank(Row<WIDE>& row, unsigned seen, int i) {
     for (int w = 0; w < Row<WIDE>::WORDS; w++) row.word[w] = seen >> i & 1u ? row.word[w] : 0u;
 }
 
-// Weights are constants of a step: no kernel that lets the next one start early writes them.
 __device__ __forceinline__ void load_filter(float (&w)[WIDE][TAPS], float (&b)[WIDE], const float* weight,
                                             const float* bias, i64 d, int valid) {
     const Floats<WIDE> biases = load_floats<WIDE>(bias + (bias ? d : 0), bias ? valid : 0);
@@ -59,7 +58,7 @@ __device__ __forceinline__ void load_filter(float (&w)[WIDE][TAPS], float (&b)[W
 extern "C" __global__ void __launch_bounds__(128) conv_forward(
     const elem* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias,
     const elem* __restrict__ initial, const unsigned char* __restrict__ mask, elem* __restrict__ y,
-    i64 length, i64 width, i64 apply_silu, i64 x_batch, i64 x_row, i64 y_batch, i64 y_row)
+    i64 length, i64 width, i64 apply_silu, i64 settled, i64 x_batch, i64 x_row, i64 y_batch, i64 y_row)
 {
     const i64 d = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * WIDE;
     if (d >= width) return;
@@ -71,6 +70,7 @@ extern "C" __global__ void __launch_bounds__(128) conv_forward(
     if (mask) mask += (i64)batch * L;
 
     float w[WIDE][TAPS], b[WIDE];
+    if (!settled) wait_for_previous();
     load_filter(w, b, weight, bias, d, valid);
     wait_for_previous();
     Row<WIDE> rows[PAST + GROUP];
@@ -99,8 +99,8 @@ extern "C" __global__ void __launch_bounds__(128) conv_backward(
     const elem* __restrict__ dy, const elem* __restrict__ x, const float* __restrict__ weight,
     const float* __restrict__ bias, const elem* __restrict__ initial,
     const unsigned char* __restrict__ mask, elem* __restrict__ dx, elem* __restrict__ d_initial,
-    float* __restrict__ d_weight, i64 length, i64 width, i64 apply_silu, i64 dy_batch, i64 dy_row,
-    i64 x_batch, i64 x_row, i64 dx_batch, i64 dx_row)
+    float* __restrict__ d_weight, i64 length, i64 width, i64 apply_silu, i64 settled, i64 dy_batch,
+    i64 dy_row, i64 x_batch, i64 x_row, i64 dx_batch, i64 dx_row)
 {
     const i64 d = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * WIDE;
     if (d >= width) return;
@@ -114,6 +114,7 @@ extern "C" __global__ void __launch_bounds__(128) conv_backward(
     if (mask) mask += (i64)batch * L;
 
     float w[WIDE][TAPS], b[WIDE], sums[WIDE][TAPS + 1] = {};
+    if (!settled) wait_for_previous();
     load_filter(w, b, weight, bias, d, valid);
     wait_for_previous();
     // ds_t needs x back to t - PAST, dx_t needs ds on to t + PAST: dx is written PAST rows behind. The

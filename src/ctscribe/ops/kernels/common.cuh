@@ -45,6 +45,8 @@ __device__ __forceinline__ elem to_elem(float x) {
 
 // A kernel may be launched while the one before it still runs (programmatic dependent launch). It may
 // read constants at once; everything else, and every write, only after this. All threads call it.
+// Parameters count as constants only if `settled`: those of a frozen model, written long before. What
+// the kernel just before has written, a cast say, is not there yet.
 __device__ __forceinline__ void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -16,7 +16,7 @@
 // dA: (segments, B, D, N), dD, dbias: (segments, B, D), fp32, to be summed over segments and B.
 // d_final, d_initial: (B, D, N) fp32.
 // Null pointers: D, z, dt_bias, d_final (zeros), and every gradient that is not wanted, but dBC.
-// WITH_PARAMETERS: 1 if dA, dD and dbias are wanted; all three are then written.
+// settled: see common.cuh. WITH_PARAMETERS: 1 if dA, dD and dbias are wanted; all three are then written.
 //
 // Mapping: as in the forward file, tiles from last to first. Each thread goes forward from the state
 // kept, with its states of all the tile's steps in registers, and then back; what is once per (t, d)
@@ -103,7 +103,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     const kept* __restrict__ starts, const float* __restrict__ d_final,
     elem* __restrict__ du, elem* __restrict__ ddt, elem* __restrict__ dz, float* __restrict__ dBC,
     float* __restrict__ dA, float* __restrict__ dD, float* __restrict__ dbias,
-    float* __restrict__ d_initial, i64 length, i64 width, i64 apply_softplus,
+    float* __restrict__ d_initial, i64 length, i64 width, i64 apply_softplus, i64 settled,
     i64 dout_batch, i64 dout_row, i64 u_batch, i64 u_row, i64 dt_batch, i64 dt_row,
     i64 B_batch, i64 B_row, i64 C_batch, i64 C_row, i64 z_batch, i64 z_row, i64 dz_batch, i64 dz_row)
 {
@@ -132,6 +132,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     const bool writes_du = du, writes_ddt = ddt, writes_dz = dz;
     const i64 state_at = ((i64)batch * width + d0 + channel) * STATES + lane * PER_LANE;
 
+    if (!settled) wait_for_previous();
     float rate[PER_THREAD][PER_LANE], gh[PER_THREAD][PER_LANE];
     bool scans[PER_THREAD];
 #pragma unroll

@@ -8,7 +8,7 @@
 // a row stride of its own. A: (D, N); D, dt_bias: (D,); initial, final: (B, D, N); all fp32.
 // starts: (B, ceil(L / KEEP), D, N), fp32 or rounded (ROUND_KEPT), the state before every KEEP-th step,
 // for the backward pass.
-// Null pointers: D, z, dt_bias, initial (zeros), y, final, starts (not wanted).
+// Null pointers: D, z, dt_bias, initial (zeros), y, final, starts (not wanted). settled: see common.cuh.
 //
 // Mapping. A block owns CHANNELS channels of one sequence and walks along L in tiles of TILE steps.
 // For the recurrence a thread has PER_LANE states of each of PER_THREAD neighbouring channels in
@@ -34,7 +34,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
     const elem* __restrict__ B, const elem* __restrict__ C, const float* __restrict__ D,
     const elem* __restrict__ z, const float* __restrict__ dt_bias, const float* __restrict__ initial,
     elem* __restrict__ y, float* __restrict__ final, kept* __restrict__ starts,
-    i64 length, i64 width, i64 apply_softplus,
+    i64 length, i64 width, i64 apply_softplus, i64 settled,
     i64 u_batch, i64 u_row, i64 dt_batch, i64 dt_row, i64 B_batch, i64 B_row, i64 C_batch, i64 C_row,
     i64 z_batch, i64 z_row)
 {
@@ -53,6 +53,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
     const i64 state_at = ((i64)batch * width + d0 + channel) * STATES + lane * PER_LANE;
     const i64 states_of_step = width * STATES;
 
+    if (!settled) wait_for_previous();
     float rate[PER_THREAD][PER_LANE], h[PER_THREAD][PER_LANE], skip[WIDE], bias[WIDE];
     bool scans[PER_THREAD];
 #pragma unroll
