@@ -22,12 +22,14 @@ from ctscribe.model.llm import LLM
 from ctscribe.model.mamba import use_our_mixers
 from ctscribe.ops import causal_conv, cuda
 from tests.model.tiny import stock_mamba, tokenizer
+from tests.ops.emulator import emulated, needs_emulator
 
 WIDTH = 24
 MASKS = ("none", "left", "right", "both")
 SHAPES = [(1, 1), (1, 2), (3, 3), (1, 19), (3, 40), (2, 70)]
 PLACES = [
     "cpu",
+    pytest.param("emulated", marks=needs_emulator),
     pytest.param(
         "cuda", marks=pytest.mark.skipif(not cuda.available(), reason=f"{cuda.why_not()}")
     ),
@@ -97,8 +99,13 @@ def theirs(model: Any, embeds: Tensor, mask: Tensor | None, weigh: Tensor) -> li
 
 
 @pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def place(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The device; with `emulated` the CPU, with its tensors going to the kernels."""
+    if request.param == "emulated":
+        with emulated():
+            yield "cpu"
+    else:
+        yield request.param
 
 
 @pytest.mark.parametrize("kind", MASKS)

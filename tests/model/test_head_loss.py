@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ctscribe.model import head_loss
 from ctscribe.model.head_loss import IGNORED, head_cross_entropy
-from ctscribe.ops import cuda
 
 
 def case(rows: int, width: int, words: int, ignored: float, seed: int) -> tuple[Tensor, ...]:
@@ -136,13 +135,14 @@ def test_a_weight_that_learns_is_refused() -> None:
         head_cross_entropy(hidden, weight.requires_grad_(), targets)
 
 
-@pytest.mark.skipif(not cuda.available(), reason=f"no kernel can run: {cuda.why_not()}")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("words", [1, 7, 709, 1024, 50_280])
-def test_kernels_give_the_same_loss_and_gradient(dtype: torch.dtype, words: int) -> None:
+def test_kernels_give_the_same_loss_and_gradient(
+    kernels_on: str, dtype: torch.dtype, words: int
+) -> None:
     hidden, weight, targets = case(37, 24, words, 0.3, 0)
     half = hidden.to(dtype), weight.to(dtype), targets
-    loss, grad = both(head_cross_entropy, *(t.cuda() for t in half))
+    loss, grad = both(head_cross_entropy, *(t.to(kernels_on) for t in half))
     exact = both(plain, half[0].double(), half[1].double(), targets)
     near = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}[dtype]
     torch.testing.assert_close(loss.cpu(), exact[0].float(), rtol=near, atol=near)

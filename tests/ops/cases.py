@@ -21,6 +21,8 @@ LAYOUTS = ("contiguous", "offset", "half", "strided", "transposed", "expanded")
 # Relative, in norm, to the spec in fp64 on the same rounded inputs: in 16 bits what rounding the
 # result once can do (half a unit in the last place), in fp32 rounding of sums.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-3, torch.float16: 5e-4}
+# For bf16 the backward kernel of the scan rounds the states that it sums up, and then the sum.
+SUMMED_FROM_ROUNDED = ("u", "dt", "z", "dt_bias")
 FROM_16_BITS = 5e-5  # of an fp32 result of 16-bit inputs, whose kernels take a cheaper softplus
 QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -158,10 +160,10 @@ def assert_near(
         exact = wanted[name]
         assert value.shape == exact.shape, name
         tolerance = TOLERANCE[value.dtype]
-        if value.dtype == torch.float32 != dtype:
-            # For bf16 the kernels round what gradients of the step sizes are summed from.
-            rounded = (name, dtype) == ("dt_bias", torch.bfloat16)
-            tolerance = TOLERANCE[dtype] if rounded else FROM_16_BITS
+        if dtype == torch.bfloat16 and name in SUMMED_FROM_ROUNDED:
+            tolerance = 2 * TOLERANCE[dtype]
+        elif value.dtype == torch.float32 != dtype:
+            tolerance = FROM_16_BITS
         # A few numbers alone may be small differences of large ones; below fp16's least number
         # everything is rounded away.
         tolerance *= factor * (1 + 20 / max(1, value.numel()))

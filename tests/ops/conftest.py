@@ -1,4 +1,4 @@
-"""Where the tests of the operators run: on the CPU, and on a GPU when there is one."""
+"""Where the tests of the operators run: the CPU, the kernels on the CPU, a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from ctscribe.ops import backend, code_cache, conv_cuda, cuda, nvrtc, scan_cuda
+from tests.ops.emulator import emulated, needs_emulator
 
 PLACES = [
     pytest.param("torch", id="cpu-torch"),
+    pytest.param("emulated", id="emulated", marks=needs_emulator),
     pytest.param(
         "cuda",
         id="cuda",
@@ -26,6 +28,10 @@ PLACES = [
 @pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """The device to put tensors on; its backend is chosen by name."""
+    if request.param == "emulated":
+        with emulated():
+            yield torch.device("cpu")
+        return
     if request.param == "cuda":
         request.getfixturevalue("compiled")
     backend.choose(request.param)

@@ -12,7 +12,7 @@ again. `lean` keeps the norm alone and runs the whole block again, for a third m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -179,9 +179,17 @@ class _Run(torch.autograd.Function):
         g_residual = torch.zeros_like(rows, dtype=torch.float32)
         g_delta = norm_backward(rows, hat, inv, ctx.model.norm, g_residual, backend=ctx.name)
         beside = _Beside(g.device)
-        for block in reversed(ctx.model.blocks):
-            kept = ctx.kept.pop()  # each block's memory is free once it is done
-            g_normed = _unmix(block, kept, g_delta.view(g.shape), ctx.mask, ctx.name, beside)
+        blocks, u = ctx.model.blocks, None
+        for i in reversed(range(len(blocks))):
+            block, kept = blocks[i], ctx.kept.pop()  # each block's memory is free once it is done
+
+            def u_before(i: int = i) -> Tensor | None:
+                inner = ctx.kept[-1].inner if ctx.kept else None
+                return None if inner is None else _conv(blocks[i - 1], inner.xz, ctx.mask, ctx.name)
+
+            g_normed, u = _unmix(
+                block, kept, g_delta.view(g.shape), ctx.mask, ctx.name, beside, u, u_before
+            )
             g_delta = norm_backward(
                 g_normed, kept.hat, kept.inv, block.norm, g_residual, backend=ctx.name
             )
@@ -270,9 +278,20 @@ class _Beside:
 
 
 def _unmix(
-    block: _Block, kept: _Kept, g: Tensor, mask: Tensor | None, name: str, beside: _Beside
-) -> Tensor:
-    """Gradient of the norm's output (rows, W), from the one of what the block added (B, L, W)."""
+    block: _Block,
+    kept: _Kept,
+    g: Tensor,
+    mask: Tensor | None,
+    name: str,
+    beside: _Beside,
+    u: Tensor | None,
+    u_before: Callable[[], Tensor | None],
+) -> tuple[Tensor, Tensor | None]:
+    """Gradient of the norm's output (rows, W), from the one of what the block added (B, L, W).
+
+    u: the convolution's output, if it is there already. u_before: makes the one of the block
+    before, which is returned, too: beside this block's scan, that leaves room for it.
+    """
     inner = kept.inner
     if inner is None:
         normed = (kept.hat * block.norm).to(kept.hat.dtype).view(g.shape)
@@ -280,17 +299,18 @@ def _unmix(
         assert inner is not None
     xz, low_bc = inner.xz, inner.low_bc
     width, rank, states = xz.shape[-1] // 2, block.rank, block.states
-    with beside():
+    if u is None:
         u = _conv(block, xz, mask, name)
     inputs = _scan_inputs(block, xz, u, low_bc, inner.dt)
     gy = (g.flatten(0, 1) @ block.out_proj).view(*g.shape[:2], width)
-    beside.join()
     g_xz, g_low_bc = torch.empty_like(xz), torch.empty_like(low_bc)
     dz, dB, dC = (
         g_xz[..., width:],
         g_low_bc[..., rank : rank + states],
         g_low_bc[..., rank + states :],
     )
+    with beside():
+        before = u_before()
     if name == "cuda":
         grads = scan_cuda.scan_backward(
             gy, None, inner.starts, inputs, True, _NEEDS,
@@ -319,7 +339,7 @@ def _unmix(
         dx.copy_(
             causal_conv.plain_backward(du, x, block.conv, block.conv_bias, None, mask, True)[0]
         )
-    return g_xz.flatten(0, 1) @ block.in_proj
+    return g_xz.flatten(0, 1) @ block.in_proj, before
 
 
 def _conv(

@@ -14,10 +14,13 @@ from ctscribe.ops import cuda
 from ctscribe.ops.scan_torch import Inputs
 
 FORWARD_FILE, BACKWARD_FILE = "selective_scan_forward.cu", "selective_scan_backward.cu"
-SUM_FILE = "selective_scan_sum.cu"
+SUM_FILE, ENDS_FILE = "selective_scan_sum.cu", "selective_scan_ends.cu"
 FARTHEST_ROW = 1 << 26  # elements between rows, at most: a tile's are counted in 32 bits
 KEEP = 16  # steps between kept states: what the backward kernel holds in registers
 ELEMENTS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+# Blocks that fit a multiprocessor at once. If there are fewer, sequences are cut into segments, of a
+# multiple of _SPAN steps, which every tile divides.
+_FORWARD_BLOCKS, _BACKWARD_BLOCKS, _SPAN = 5, 3, 32
 _MANY = 12288  # channels of all sequences: with fewer, a GPU is filled by smaller pieces of work
 
 
@@ -107,14 +110,18 @@ def scan_forward(
         ),
         u.device,
     )
+    blocks = -(-width // tiling.channels)
+    span, segments = _cut(u, blocks, _FORWARD_BLOCKS)
+    flags = (int(dt_softplus), int(frozen), span)
     kernel(
-        (-(-width // tiling.channels), batch, 1),
+        (blocks, batch, segments),
         tiling.threads(states),
         *(u, dt, A, B, C, D, z, dt_bias, initial_state),
+        *_ends(segments, flags, A, dt_bias, dt, u, None, B),
         y if write_y else None,
         final if write_final else None,
         starts if keep else None,
-        *(length, width, int(dt_softplus), int(frozen)),
+        *(length, width, *flags),
         *_strides(u, dt, B, C, z),
     )
     return y, final, starts
@@ -155,8 +162,8 @@ def scan_backward(
     if z is not None and needs[6] and dz is None:
         dz = u.new_empty(batch, length, width)
     partial = A.new_empty(blocks, batch, length, 2 * states)
-    # With hardly a block a multiprocessor, time is cut in two: a sixth more work, but faster.
-    segments = 2 if blocks * batch < 1.5 * _multiprocessors(u.device) and length > 2 * KEEP else 1
+    span, segments = _cut(u, blocks, _BACKWARD_BLOCKS)
+    flags = (int(dt_softplus), int(frozen), span)
     dA = A.new_empty(segments * batch, width, states) if parameters else None
     dD, dbias = (A.new_empty(segments * batch, width) if parameters else None for _ in range(2))
     dinitial = A.new_empty(batch, width, states) if needs[8] else None
@@ -172,8 +179,9 @@ def scan_backward(
         (blocks, batch, segments),
         tiling.threads(states),
         *(gy, u, dt, A, B, C, D, z, dt_bias, starts, gfinal),
+        *_ends(segments, flags, A, dt_bias, dt, gy, z, C, back=True),
         *(du, ddt, dz, partial, dA, dD, dbias, dinitial),
-        *(length, width, int(dt_softplus), int(frozen)),
+        *(length, width, *flags),
         *_strides(gy, u, dt, B, C, z, dz),
     )
     if needs[3] or needs[4]:
@@ -211,6 +219,9 @@ def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
         yield FORWARD_FILE, "scan_forward", _forward_defines(tiling, 16, half, 1, half)
     yield BACKWARD_FILE, "scan_backward", _backward_defines(BACKWARD[16], 16, half, 1, half, 0)
     yield SUM_FILE, "scan_sum", {"ELEMENT": 1}
+    for n in FORWARD:
+        for back in (0, 1):
+            yield ENDS_FILE, "scan_ends", _ends_defines(n, half, 1, back)
 
 
 def _forward_defines(
@@ -244,6 +255,57 @@ def _multiprocessors(device: torch.device) -> int:
 def many(u: Tensor) -> bool:
     """Whether (B, L, D) has so many channels that large pieces of work fill a GPU."""
     return u.shape[0] * u.shape[2] >= _MANY
+
+
+def _cut(u: Tensor, blocks: int, fit: int) -> tuple[int, int]:
+    """Steps of a segment, and how many segments: with few blocks, as many as fill the GPU.
+
+    blocks: of one sequence. fit: how many a multiprocessor holds.
+    """
+    batch, length, _ = u.shape
+    wanted = fit * _multiprocessors(u.device) // (blocks * batch)
+    steps = -(-length // max(1, min(wanted, length // (2 * _SPAN))))
+    span = -(-steps // _SPAN) * _SPAN
+    return span, -(-length // span)
+
+
+def _ends(
+    segments: int,
+    flags: tuple[int, int, int],
+    A: Tensor,
+    dt_bias: Tensor | None,
+    dt: Tensor,
+    value: Tensor,
+    gate: Tensor | None,
+    table: Tensor,
+    *,
+    back: bool = False,
+) -> tuple[Tensor | None, Tensor | None]:
+    """What the segments make of a state of zero, and the sums of their steps: see the .cu file."""
+    if segments == 1:
+        return None, None
+    batch, length, width = value.shape
+    states = A.shape[1]
+    tiling = FORWARD[states][0]
+    ends = A.new_empty(segments - 1, batch, width, states)
+    steps = A.new_empty(segments - 1, batch, width)
+    rows = [t for t in (dt, value, gate) if t is not None]
+    vector = _vector(tiling, states, width, rows, [table])
+    defines = _ends_defines(states, value.dtype, vector, int(back))
+    kernel = cuda.load(ENDS_FILE, "scan_ends", defines, value.device)
+    kernel(
+        (-(-width // tiling.channels), batch, segments - 1),
+        tiling.threads(states),
+        *(dt, value, gate, table, A, dt_bias, ends, steps),
+        *(length, width, *flags),
+        *_strides(dt, value, gate, table),
+    )
+    return ends, steps
+
+
+def _ends_defines(states: int, dtype: torch.dtype, vector: int, back: int) -> dict[str, str | int]:
+    of_tensors = {"ELEMENT": ELEMENTS[dtype], "VECTOR": vector, "BACK": back}
+    return {**of_tensors, **FORWARD[states][0].defines(states)}
 
 
 def _sum_partial(partial: Tensor, dB: Tensor, dC: Tensor) -> None:

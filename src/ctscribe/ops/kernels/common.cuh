@@ -135,6 +135,15 @@ __device__ __forceinline__ Row<2 * E> side_by_side(const Row<M>& b, const Row<M>
     return both;
 }
 
+// Elements [at, at + E) of a row, at a whole word.
+template <int E, int M>
+__device__ __forceinline__ Row<E> part_of(const Row<M>& row, int at) {
+    Row<E> part;
+#pragma unroll
+    for (int w = 0; w < Row<E>::WORDS; w++) part.word[w] = row.word[at * sizeof(elem) / 4 + w];
+    return part;
+}
+
 // Of E elements `valid` exist; the others read as zero and are not written. VECTOR: one access for
 // all (16 bytes at a time), to aligned addresses, and all E exist or none.
 #ifndef VECTOR
@@ -226,7 +235,10 @@ __device__ __forceinline__ void keep_states(kept* to, const float (&states)[E]) 
 #if ROUND_KEPT
     *reinterpret_cast<Row<E>*>(to) = rounded<E>(states);
 #else
-    *reinterpret_cast<Floats<E>*>(to) = *reinterpret_cast<const Floats<E>*>(states);
+    Floats<E> row;
+#pragma unroll
+    for (int i = 0; i < E; i++) row.at[i] = states[i];
+    *reinterpret_cast<Floats<E>*>(to) = row;
 #endif
 }
 
@@ -284,3 +296,13 @@ struct SharedSums {
         return v;
     }
 };
+
+// A state led through segments of a sequence one after the other: from `start` to what follows segment
+// `stop` - step, with what selective_scan_ends.cu found of each. rate: A log2(e). ends and steps stand at
+// this state and channel of segment 0; `apart` channels lie between segments.
+__device__ __forceinline__ float through(float start, float rate, const float* ends, const float* steps,
+                                         int from, int stop, int step, i64 apart, int states) {
+    for (int s = from; s != stop; s += step)
+        start = exp2_fast(rate * steps[s * apart]) * start + ends[s * apart * states];
+    return start;
+}

@@ -30,9 +30,8 @@
 // product over the states, whose columns are the B (or C) of eight steps; each row needs one of them.
 // For the sums over channels the same fragments are transposed.
 //
-// With few channels a GPU is not filled: then a sequence is cut into segments along L (gridDim.z), a
-// block each. What gh is at its end a block finds out by itself, from all that comes after, at a third
-// of the price of a step.
+// ends, steps: of selective_scan_ends.cu, for sequences cut into gridDim.z segments of `span` steps, a
+// block each.
 //
 // Registers bound how many warps there are to hide latencies with: what only the once-per-(t, d) work
 // needs stays in shared memory meanwhile, and addresses are a block's own but for a 32-bit offset.
@@ -101,9 +100,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     const float* __restrict__ A, const elem* __restrict__ B, const elem* __restrict__ C,
     const float* __restrict__ D, const elem* __restrict__ z, const float* __restrict__ dt_bias,
     const kept* __restrict__ starts, const float* __restrict__ d_final,
+    const float* __restrict__ ends, const float* __restrict__ steps,
     elem* __restrict__ du, elem* __restrict__ ddt, elem* __restrict__ dz, float* __restrict__ dBC,
     float* __restrict__ dA, float* __restrict__ dD, float* __restrict__ dbias,
-    float* __restrict__ d_initial, i64 length, i64 width, i64 apply_softplus, i64 settled,
+    float* __restrict__ d_initial, i64 length, i64 width, i64 apply_softplus, i64 settled, i64 span,
     i64 dout_batch, i64 dout_row, i64 u_batch, i64 u_row, i64 dt_batch, i64 dt_row,
     i64 B_batch, i64 B_row, i64 C_batch, i64 C_row, i64 z_batch, i64 z_row, i64 dz_batch, i64 dz_row)
 {
@@ -127,7 +127,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     const int batch = blockIdx.y, L = (int)length, tiles = (L + TILE - 1) / TILE;
     const i64 d0 = (i64)blockIdx.x * CHANNELS;
     const int valid = (int)min((i64)WIDE, width - d0 - own);  // of the thread's channels, this many exist
-    const int first_tile = tiles * blockIdx.z / gridDim.z, next_segment = tiles * (blockIdx.z + 1) / gridDim.z;
+    const int segment = blockIdx.z, first_tile = segment * (int)span / TILE;
+    const int last_tile = min(tiles, first_tile + (int)span / TILE) - 1;
     const bool gated = z;
     const bool writes_du = du, writes_ddt = ddt, writes_dz = dz;
     const i64 state_at = ((i64)batch * width + d0 + channel) * STATES + lane * PER_LANE;
@@ -152,8 +153,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
 #pragma unroll
     for (int c = 0; c < PER_THREAD; c++) {
 #pragma unroll
-        for (int j = 0; j < PER_LANE; j++)
+        for (int j = 0; j < PER_LANE; j++) {
             gh[c][j] = scans[c] && d_final ? d_final[state_at + c * STATES + j] : 0.f;
+            if (scans[c])  // ends of the first segment are not there: they start at the second's
+                gh[c][j] = through(gh[c][j], rate[c][j] * LOG2E, ends + state_at + c * STATES + j,
+                                   steps + state_at / STATES + c, gridDim.z - 2, segment - 1, -1,
+                                   gridDim.y * width, STATES);
+        }
     }
 #if WITH_PARAMETERS
     float sum_A[PER_THREAD][PER_LANE] = {}, sum_D[WIDE] = {}, sum_bias[WIDE] = {};
@@ -197,8 +203,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
         }
     };
 
-    load(tiles - 1);
-    for (int tile = tiles - 1; tile >= first_tile; tile--) {
+    load(last_tile);
+    for (int tile = last_tile; tile >= first_tile; tile--) {
         const int t0 = tile * TILE;
         const Row<WIDE> now_u = next_u, now_z = next_z, now_dout = next_dout;
         float h[TILE + 1][PER_THREAD][PER_LANE], to_B[WIDE], to_C[WIDE];
@@ -231,25 +237,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
         }
         __syncthreads();
         if (tile > first_tile) load(tile - 1);
-        if (tile >= next_segment) {  // another block's: only its gh is wanted
-#pragma unroll
-            for (int t = TILE - 1; t >= 0; t--) {
-                const auto step = *reinterpret_cast<Floats<2 * PER_THREAD>*>(&s_step[t][channel]);
-                const auto dy = *reinterpret_cast<Floats<PER_THREAD>*>(&s_dy[t][channel]);
-                const Row<BOTH> bc = s_BC[t][lane];
-#pragma unroll
-                for (int c = 0; c < PER_THREAD; c++) {
-#pragma unroll
-                    for (int j = 0; j < PER_LANE; j++) {
-                        gh[c][j] += dy.at[c] * bc.at(PER_LANE + j);
-                        gh[c][j] *= exp2_fast(step.at[2 * c] * (rate[c][j] * LOG2E));
-                    }
-                }
-            }
-            __syncthreads();
-            continue;
-        }
-
 #pragma unroll
         for (int t = 0; t < TILE; t++) {
             const auto step = *reinterpret_cast<Floats<2 * PER_THREAD>*>(&s_step[t][channel]);
@@ -417,7 +404,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
         if (!scans[c]) continue;
 #pragma unroll
         for (int j = 0; j < PER_LANE; j++) {
-            if (d_initial && first_tile == 0) d_initial[state_at + c * STATES + j] = gh[c][j];
+            if (d_initial && segment == 0) d_initial[state_at + c * STATES + j] = gh[c][j];
 #if WITH_PARAMETERS
             dA[(i64)blockIdx.z * gridDim.y * width * STATES + state_at + c * STATES + j] = sum_A[c][j];
 #endif

@@ -8,6 +8,7 @@
 // a row stride of its own. A: (D, N); D, dt_bias: (D,); initial, final: (B, D, N); all fp32.
 // starts: (B, ceil(L / KEEP), D, N), fp32 or rounded (ROUND_KEPT), the state before every KEEP-th step,
 // for the backward pass.
+// ends, steps: of selective_scan_ends.cu, for sequences cut into gridDim.z segments of `span` steps.
 // Null pointers: D, z, dt_bias, initial (zeros), y, final, starts (not wanted). settled: see common.cuh.
 //
 // Mapping. A block owns CHANNELS channels of one sequence and walks along L in tiles of TILE steps.
@@ -33,8 +34,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
     const elem* __restrict__ u, const elem* __restrict__ dt, const float* __restrict__ A,
     const elem* __restrict__ B, const elem* __restrict__ C, const float* __restrict__ D,
     const elem* __restrict__ z, const float* __restrict__ dt_bias, const float* __restrict__ initial,
+    const float* __restrict__ ends, const float* __restrict__ steps,
     elem* __restrict__ y, float* __restrict__ final, kept* __restrict__ starts,
-    i64 length, i64 width, i64 apply_softplus, i64 settled,
+    i64 length, i64 width, i64 apply_softplus, i64 settled, i64 span,
     i64 u_batch, i64 u_row, i64 dt_batch, i64 dt_row, i64 B_batch, i64 B_row, i64 C_batch, i64 C_row,
     i64 z_batch, i64 z_row)
 {
@@ -46,7 +48,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
     const int tid = threadIdx.x, lane = tid % LANES, channel = tid / LANES * PER_THREAD;
     const int row = tid / (CHANNELS / WIDE), own = tid % (CHANNELS / WIDE) * WIDE;
     const int row_bc = tid / (STATES / WIDE_BC), own_bc = tid % (STATES / WIDE_BC) * WIDE_BC;
-    const int batch = blockIdx.y, L = (int)length, tiles = (L + TILE - 1) / TILE;
+    const int batch = blockIdx.y, begin = blockIdx.z * (int)span, all = (int)length;
+    const int L = min(all, begin + (int)span), tiles = (L - begin + TILE - 1) / TILE;
     const i64 d0 = (i64)blockIdx.x * CHANNELS;
     const int valid = (int)min((i64)WIDE, width - d0 - own);  // of the thread's channels, this many exist
     const bool gated = z, writes = y, keeps = starts;
@@ -73,17 +76,23 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
 #pragma unroll
     for (int c = 0; c < PER_THREAD; c++) {
 #pragma unroll
-        for (int j = 0; j < PER_LANE; j++)
+        for (int j = 0; j < PER_LANE; j++) {
             h[c][j] = scans[c] && initial ? initial[state_at + c * STATES + j] : 0.f;
+            if (scans[c])
+                h[c][j] = through(h[c][j], rate[c][j], ends + state_at + c * STATES + j,
+                                  steps + state_at / STATES + c, 0, blockIdx.z, 1, gridDim.y * width, STATES);
+        }
     }
     // Every pointer stands at this thread's row of the tile that is loaded, or stored, next.
-    u += batch * u_batch + row * u_row + d0 + own;
-    dt += batch * dt_batch + row * dt_row + d0 + own;
-    z += gated ? batch * z_batch + row * z_row + d0 + own : 0;
-    B += batch * B_batch + row_bc * B_row + own_bc;
-    C += batch * C_batch + row_bc * C_row + own_bc;
-    y += writes ? ((i64)batch * L + row) * width + d0 + own : 0;
-    starts += keeps ? state_at + (i64)batch * ((L + KEEP - 1) / KEEP - 1) * states_of_step : 0;
+    const int from = begin + row, from_bc = begin + row_bc;
+    u += batch * u_batch + from * u_row + d0 + own;
+    dt += batch * dt_batch + from * dt_row + d0 + own;
+    z += gated ? batch * z_batch + from * z_row + d0 + own : 0;
+    B += batch * B_batch + from_bc * B_row + own_bc;
+    C += batch * C_batch + from_bc * C_row + own_bc;
+    y += writes ? ((i64)batch * all + from) * width + d0 + own : 0;
+    const i64 kept_before = (i64)batch * ((all + KEEP - 1) / KEEP - 1) + begin / KEEP;
+    starts += keeps ? state_at + kept_before * states_of_step : 0;
 
     Row<WIDE> next_u, next_dt, next_z;
     Row<WIDE_BC> next_B, next_C;
@@ -101,9 +110,9 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
         C += TILE * C_row;
     };
 
-    load(0);
+    load(begin);
     for (int tile = 0; tile < tiles; tile++) {
-        const int t0 = tile * TILE;
+        const int t0 = begin + tile * TILE;
         const Row<WIDE> now_u = next_u, now_z = next_z;
 #pragma unroll
         for (int e = 0; e < WIDE; e++) {
@@ -160,7 +169,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
             y += TILE * width;
         }
     }
-    if (final) {
+    if (final && L == all) {
 #pragma unroll
         for (int c = 0; c < PER_THREAD; c++)
             if (scans[c]) {
