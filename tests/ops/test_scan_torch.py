@@ -52,6 +52,18 @@ def test_each_subset_of_gradients_equals_the_references(
         torch.testing.assert_close(grad, leaves[name].grad, rtol=1e-9, atol=1e-9, msg=name)
 
 
+def test_one_state_is_held_where_no_gradient_is_wanted() -> None:
+    values = scan_inputs(2, 32 * scan_torch.BLOCK + 40, 5, 8)  # two blocks, the last chunk short
+    y, final, starts = scan_forward(*call(values))  # type: ignore[arg-type]
+    again_y, again_final, first = scan_forward(*call(values), keep=False)  # type: ignore[arg-type]
+    wanted_y, wanted_final = selective_scan_reference(**values)
+    assert torch.equal(y, again_y)
+    assert torch.equal(final, again_final)
+    assert (len(starts), len(first)) == (scan_torch.BLOCK + 2, 1)
+    torch.testing.assert_close(y, wanted_y, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(final, wanted_final, rtol=1e-9, atol=1e-9)
+
+
 def test_nothing_that_comes_out_is_a_view_of_what_went_in_and_inputs_stay() -> None:
     values = scan_inputs(1, 40, 6, 8, dtype=torch.float32)  # batch 1: time first is a view
     before = {k: v.clone() for k, v in values.items()}

@@ -221,7 +221,7 @@ def _mix(
             inputs, True, None, keep=keep, write_final=False, frozen=True
         )
     else:
-        y, _, starts = scan_torch.scan_forward(*inputs, True, None)
+        y, _, starts = scan_torch.scan_forward(*inputs, True, None, keep)
     delta = linear(y.flatten(0, 1), block.out_proj)
     return delta, _Inner(xz, low_bc, inputs[1], starts) if keep else None
 
@@ -241,7 +241,7 @@ def _go_on(
     if name == "cuda":
         y, after, _ = scan_cuda.scan_forward(inputs, True, scan, keep=False, frozen=True)
     else:
-        y, after, _ = scan_torch.scan_forward(*inputs, True, scan)
+        y, after, _ = scan_torch.scan_forward(*inputs, True, scan, keep=False)
     past = block.conv.shape[1] - 1
     x = xz[:, -past:, : u.shape[-1]]
     if mask is not None:

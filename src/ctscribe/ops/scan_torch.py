@@ -15,7 +15,7 @@ loop, of one in-place operation a step. exp(s A) is taken as 2^(s A log2 e), hal
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -28,6 +28,7 @@ from torch.nn.functional import silu, softplus
 CPU_CHUNK = 1 << 20
 CUDA_CHUNK = 1 << 26
 LONGEST_CHUNK = 32  # time steps
+BLOCK = 8  # chunks whose (T, B, D) operations are taken together: those of one are too short
 SHORTEST_CHUNK = 8  # time steps: keeping the states before ever fewer steps would hold them all
 NAMES = ("u", "dt", "A", "B", "C", "D", "z", "dt_bias", "initial_state")
 ALONG_L = ("u", "dt", "B", "C", "z")
@@ -62,35 +63,42 @@ def scan_forward(
     dt_bias: Tensor | None,
     dt_softplus: bool,
     initial_state: Tensor | None,
+    keep: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y (B, L, D) in u's dtype, the last state (B, D, N), and what `scan_backward` starts from.
 
     Shapes as in `selective_scan`. The state and all sums are fp32 (fp64 if u is). The third result
-    is the state before each chunk, (chunks, B, N, D).
+    is the state before each chunk, (chunks, B, N, D); without `keep` it is the first alone.
     """
     wide = _wide(u)
     batch, length, width = u.shape
     chunks = _Chunks(A, batch, length, chunk_count(A, batch, length), wide)
-    starts = chunks.A_ND.new_empty(len(chunks.parts), batch, A.shape[1], width)
+    starts = chunks.A_ND.new_empty(len(chunks.parts) if keep else 1, batch, A.shape[1], width)
     if initial_state is None:
         starts[:1].zero_()
     else:
         starts[0].copy_(initial_state.transpose(1, 2))
     y = torch.empty_like(u, memory_format=torch.contiguous_format)
-    last_BND = torch.empty_like(starts[0])
+    before_BND, last_BND = starts[0], torch.empty_like(starts[0])
     skip = None if D is None else D.to(wide)
-    for index, part in enumerate(chunks.parts):
-        u_TBD, B_TBN, C_TBN = (_time_first(x, part, wide) for x in (u, B, C))
-        step_TBD = _step_size(_time_first(dt, part, wide), dt_bias, dt_softplus)[1]
-        _, states = chunks.states(step_TBD, step_TBD * u_TBD, B_TBN, starts[index])
-        y_TBD = _sum_over_n(C_TBN, states)
+    for first, block in chunks.blocks():
+        u_TBD, B_TBN, C_TBN = (_time_first(x, block, wide) for x in (u, B, C))
+        step_TBD = _step_size(_time_first(dt, block, wide), dt_bias, dt_softplus)[1]
+        y_TBD = starts.new_empty(step_TBD.shape)
+        wholes = (step_TBD, step_TBD * u_TBD, B_TBN.contiguous(), C_TBN.contiguous(), y_TBD)
+        pieces = zip(*(torch.split(x, chunks.steps) for x in wholes), strict=True)
+        for index, (step, drive, rows, columns, out) in enumerate(pieces, first + 1):
+            _, states = chunks.states(step, drive, rows, before_BND)
+            _sum_over_n(columns, states, out)
+            before_BND = starts[index] if index < len(starts) else last_BND
+            before_BND.copy_(states[-1])
         if skip is not None:
             y_TBD.addcmul_(u_TBD, skip)
-        if z is not None:
-            y_TBD.mul_(silu(_time_first(z, part, wide)))
-        y[:, part] = y_TBD.transpose(0, 1)
-        after = starts[index + 1] if index + 1 < len(starts) else last_BND
-        after.copy_(states[-1])
+        part_TBD = y[:, block].transpose(0, 1)
+        if z is None:
+            part_TBD.copy_(y_TBD)
+        else:
+            torch.mul(y_TBD, silu(_time_first(z, block, wide)), out=part_TBD)
     return y, last_BND.transpose(1, 2).contiguous(), starts
 
 
@@ -149,7 +157,7 @@ def scan_backward(
         if z is not None:
             z_TBD = _time_first(z, part, wide)
             if need["z"]:
-                y_TBD = _sum_over_n(C_TBN, h)
+                y_TBD = _sum_over_n(C_TBN, h, h.new_empty(step_TBD.shape))
                 if skip is not None:
                     y_TBD.addcmul_(u_TBD, skip)
                 _write(grads["z"], part, y_TBD.mul_(_aten.silu_backward(g_TBD, z_TBD)))
@@ -171,7 +179,7 @@ def scan_backward(
         if need["B"]:
             _write(grads["B"], part, _sum_over_d(gh, drive_TBD))
         if need["u"] or need_step:
-            gdrive_TBD = _sum_over_n(B_TBN, gh)
+            gdrive_TBD = _sum_over_n(B_TBN, gh, h.new_empty(step_TBD.shape))
         if need["u"]:
             gu_TBD = gdrive_TBD * step_TBD
             if skip is not None:
@@ -210,12 +218,18 @@ class _Chunks:
         width, n = A.shape
         self.A_ND = A.to(wide).t().contiguous()
         self._A_log2e = self.A_ND * math.log2(math.e)
-        steps = math.ceil(length / count)
+        self.steps = steps = math.ceil(length / count)
         self.parts = [slice(t, min(t + steps, length)) for t in range(0, length, steps)]
         self._shape = (steps, batch, n, width)
         self._decay, self._states = self.buffer(), self.buffer()
         # Each step's view once: making them costs a fifth of the recurrence itself.
         self._each = list(zip(self._states.unbind(0), self._decay.unbind(0), strict=True))
+
+    def blocks(self) -> Iterator[tuple[int, slice]]:
+        """Runs of chunks: the index of the first, and their steps."""
+        for first in range(0, len(self.parts), BLOCK):
+            parts = self.parts[first : first + BLOCK]
+            yield first, slice(parts[0].start, parts[-1].stop)
 
     def buffer(self) -> Tensor:
         """(T, B, N, D), of any values."""
@@ -241,11 +255,13 @@ def chunk_count(A: Tensor, batch: int, length: int) -> int:
     return math.ceil(length / min(LONGEST_CHUNK, steps))
 
 
-def _sum_over_n(rows_TBN: Tensor, states_TBND: Tensor) -> Tensor:
-    """Sum over N of rows times states, (T, B, D)."""
+def _sum_over_n(rows_TBN: Tensor, states_TBND: Tensor, out_TBD: Tensor) -> Tensor:
+    """Sum over N of rows times states, into (T, B, D)."""
     steps, batch, n, width = states_TBND.shape
     states = states_TBND.view(steps * batch, n, width)
-    return torch.bmm(rows_TBN.view(steps * batch, 1, n), states).view(steps, batch, width)
+    rows, out = rows_TBN.reshape(steps * batch, 1, n), out_TBD.view(steps * batch, 1, width)
+    torch.bmm(rows, states, out=out)
+    return out_TBD
 
 
 def _sum_over_d(states_TBND: Tensor, columns_TBD: Tensor) -> Tensor:
@@ -253,7 +269,7 @@ def _sum_over_d(states_TBND: Tensor, columns_TBD: Tensor) -> Tensor:
     steps, batch, n, width = states_TBND.shape
     states = states_TBND.view(steps * batch, n, width)
     # As row times matrix: the library's matrix times column is 14 times slower.
-    rows = columns_TBD.view(steps * batch, 1, width)
+    rows = columns_TBD.reshape(steps * batch, 1, width)
     return torch.bmm(rows, states.transpose(1, 2)).view(steps, batch, n)
 
 
@@ -262,8 +278,8 @@ def _wide(u: Tensor) -> torch.dtype:
 
 
 def _time_first(x: Tensor, part: slice, wide: torch.dtype) -> Tensor:
-    """The steps `part` of (B, L, W) as a contiguous (T, B, W)."""
-    return x[:, part].transpose(0, 1).to(wide).contiguous()
+    """The steps `part` of (B, L, W) as (T, B, W), maybe a view."""
+    return x[:, part].transpose(0, 1).to(wide)
 
 
 def _write(out: Tensor | None, part: slice, x_TBW: Tensor) -> None:

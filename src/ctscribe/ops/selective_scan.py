@@ -110,7 +110,7 @@ def _scan(
         return fake
     if backend == "torch":
         y, state, starts = scan_torch.scan_forward(
-            u, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state
+            u, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, keep
         )
         return y, state, starts if keep else starts.new_empty(0)
     if backend == "mamba_ssm":
