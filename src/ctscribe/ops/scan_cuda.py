@@ -18,8 +18,8 @@ SUM_FILE, ENDS_FILE = "selective_scan_sum.cu", "selective_scan_ends.cu"
 FARTHEST_ROW = 1 << 26  # elements between rows, at most: a tile's are counted in 32 bits
 KEEP = 16  # steps between kept states: what the backward kernel holds in registers
 ELEMENTS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-# Blocks that fit a multiprocessor at once. If there are fewer, sequences are cut into segments, of a
-# multiple of _SPAN steps, which every tile divides.
+# Blocks that fit a multiprocessor at once. If there are fewer, sequences are cut into segments, of
+# a multiple of _SPAN steps, which every tile divides.
 _FORWARD_BLOCKS, _BACKWARD_BLOCKS, _SPAN = 5, 3, 32
 _MANY = 12288  # channels of all sequences: with fewer, a GPU is filled by smaller pieces of work
 
