@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -51,6 +51,17 @@ def _without_autocast(function: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+@cache
+def _settle_heap() -> None:
+    """Once a process: glibc then keeps the memory that the chunks use again and again.
+
+    It gives the top of its heap back to the system each time it is free, and takes every page of it
+    again by a fault, until a block this large was freed once (malloc's dynamic threshold; it ends
+    at 32 MB). The block is not written to.
+    """
+    torch.empty(30 << 20, dtype=torch.uint8)
+
+
 @_without_autocast
 def scan_forward(
     u: Tensor,
@@ -70,6 +81,7 @@ def scan_forward(
     Shapes as in `selective_scan`. The state and all sums are fp32 (fp64 if u is). The third result
     is the state before each chunk, (chunks, B, N, D); without `keep` it is the first alone.
     """
+    _settle_heap()
     wide = _wide(u)
     batch, length, width = u.shape
     chunks = _Chunks(A, batch, length, chunk_count(A, batch, length), wide)
