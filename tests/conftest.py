@@ -7,7 +7,6 @@ from contextlib import nullcontext
 import pytest
 
 # Two processes on two cores: more threads only get in each other's way. Before torch is imported.
-
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("MKL_NUM_THREADS", "1")

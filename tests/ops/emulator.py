@@ -68,21 +68,26 @@ def emulated() -> Iterator[None]:
 
 def load(file: str | Path, entry: str, defines: dict[str, Any], device: Any) -> Any:
     """As `cuda.load`: a kernel to call with grid, threads of a block, and its arguments."""
+    of_elem = next(d for d, number in scan_cuda.ELEMENTS.items() if number == defines["ELEMENT"])
+    dtypes = {"elem*": of_elem, "float*": torch.float32}
     library, kinds = _library(Path(file).name, entry, tuple(defines.items()))
 
     def launch(grid: tuple[int, int, int], block: int, *args: Any) -> None:
         assert len(args) == len(kinds), f"{entry} has {len(kinds)} parameters, not {len(args)}"
         assert min(grid) > 0, f"{entry}: grid {grid}"
-        words = [_word(kind, value) for kind, value in zip(kinds, args, strict=True)]
+        words = [_word(kind, value, dtypes) for kind, value in zip(kinds, args, strict=True)]
         library.launch(*grid, block, (ctypes.c_longlong * len(words))(*words))
 
     return launch
 
 
-def _word(kind: str, value: Any) -> int:
-    if kind == "pointer":
-        assert value is None or isinstance(value, torch.Tensor), f"{value} for a pointer"
-        return 0 if value is None else int(value.data_ptr())
+def _word(kind: str, value: Any, dtypes: dict[str, torch.dtype]) -> int:
+    if kind.endswith("*"):
+        if value is None:
+            return 0
+        assert isinstance(value, torch.Tensor), f"{value} for {kind}"
+        assert value.dtype == dtypes.get(kind, value.dtype), f"{value.dtype} for {kind}"
+        return int(value.data_ptr())
     if kind == "float":
         assert type(value) is float, f"{value} for a float"
         return int(struct.unpack("i", struct.pack("f", value))[0])
@@ -120,7 +125,7 @@ def _translated(file: str, entry: str) -> tuple[str, list[str]]:
     kinds, values = [], []
     for i, parameter in enumerate(found[1].split(",")):
         of_type = re.sub(r"__restrict__|\w+\s*$", "", parameter.strip()).strip()
-        kinds.append("pointer" if "*" in of_type else of_type)
+        kinds.append(of_type.removeprefix("const "))
         values.append(
             f"bits<float>((int)args[{i}])" if of_type == "float" else f"({of_type})args[{i}]"
         )

@@ -1,13 +1,7 @@
-"""One step of the scan and of the convolution, of each backend, against plain PyTorch in fp64.
-
-On a CPU also by what the kernels are launched with: a stand-in reads it as they do.
-"""
+"""One step of the scan and of the convolution, of each backend, against plain PyTorch in fp64."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import pytest
@@ -16,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ctscribe.ops import backend, causal_conv, cuda, decode_cuda, nvrtc, selective_scan
+from ctscribe.ops import backend, causal_conv, cuda, decode_cuda, selective_scan
 from ctscribe.ops.causal_conv import causal_conv1d_step
-from ctscribe.ops.scan_cuda import ELEMENTS
 from ctscribe.ops.selective_scan import selective_scan_step
 from tests.ops.cases import (
     FLOATS,
@@ -38,96 +31,6 @@ gpu = pytest.mark.skipif(not cuda.available(), reason=f"no kernel can run: {cuda
 OWN = st.sampled_from(("contiguous",) * 6 + ("offset", "strided", "transposed"))
 CONV = ("x", "weight", "bias")
 Values = dict[str, Tensor]
-
-
-# What the kernels do with their arguments.
-
-
-def step_scan(
-    macros: dict[str, Any], grid: tuple[int, int, int],
-    u: Tensor, low: None, B: Tensor, C: Tensor, dt_or_matrix: Tensor, dt_bias: Tensor | None,
-    A: Tensor, D: Tensor | None, z: Tensor | None, state: Tensor, y: Tensor,
-    inner: int, low_row: int, B_row: int, C_row: int, z_row: int, apply_softplus: int,
-) -> None:  # fmt: skip
-    blocks, batch, _ = grid
-    n = macros["STATES"]
-    assert blocks == -(-inner * (n // macros["PER_LANE"]) // 128)
-    assert not macros["WITH_DT"]
-    whole = (batch, inner), (inner, 1)
-    out = selective_scan.plain_step(
-        state.as_strided((batch, inner, n), (inner * n, n, 1)),
-        u.as_strided(*whole),
-        dt_or_matrix.as_strided(*whole),
-        A.as_strided((inner, n), (n, 1)),
-        B.as_strided((batch, n), (B_row, 1)),
-        C.as_strided((batch, n), (C_row, 1)),
-        None if D is None else D.as_strided((inner,), (1,)),
-        None if z is None else z.as_strided((batch, inner), (z_row, 1)),
-        None if dt_bias is None else dt_bias.as_strided((inner,), (1,)),
-        bool(apply_softplus),
-    )
-    y.as_strided(*whole).copy_(out)
-
-
-def step_conv(
-    macros: dict[str, Any], grid: tuple[int, int, int],
-    x: Tensor, conv: Tensor, conv_bias: Tensor | None, conv_state: Tensor, u: Tensor,
-    inner: int, x_row: int, apply_silu: int,
-) -> None:  # fmt: skip
-    blocks, batch, _ = grid
-    taps = macros["TAPS"]
-    assert blocks == -(-inner // 128)
-    out = causal_conv.plain_step(
-        conv_state.as_strided((batch, taps - 1, inner), ((taps - 1) * inner, inner, 1)),
-        x.as_strided((batch, inner), (x_row, 1)),
-        conv.as_strided((inner, taps), (taps, 1)),
-        None if conv_bias is None else conv_bias.as_strided((inner,), (1,)),
-        bool(apply_silu),
-    )
-    u.as_strided((batch, inner), (inner, 1)).copy_(out)
-
-
-@cache
-def parameters(entry: str) -> dict[str, str]:
-    """A kernel's parameters in order: name and type."""
-    source = (nvrtc.KERNELS / decode_cuda.FILE).read_text(encoding="utf-8")
-    (found,) = re.findall(rf"__launch_bounds__\(128\) {entry}\(([^)]*)\)", source)
-    each = [p.replace("const ", "").replace("__restrict__ ", "").split() for p in found.split(",")]
-    return {name: kind for kind, name in each}
-
-
-def load(file: str, entry: str, macros: dict[str, Any], device: torch.device) -> Any:
-    """In place of `cuda.load`."""
-
-    def launch(grid: tuple[int, int, int], block: int, *args: Any) -> None:
-        named = dict(zip(parameters(entry), args, strict=True))
-        assert block == 128
-        for name, kind in parameters(entry).items():
-            value = named[name]
-            if isinstance(value, Tensor):
-                assert kind == "float*" or ELEMENTS[value.dtype] == macros["ELEMENT"], name
-                assert kind == "elem*" or value.dtype == torch.float32, name
-            else:
-                assert (type(value) is int) if kind == "i64" else value is None, name
-        # Autograd does not see what a kernel writes.
-        bare = {k: v.data if isinstance(v, Tensor) else v for k, v in named.items()}
-        {"step_scan": step_scan, "step_conv": step_conv}[entry](macros, grid, **bare)
-
-    return launch
-
-
-@pytest.fixture(params=["torch", "stand-in", pytest.param("cuda", marks=gpu)])
-def place(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[torch.device]:
-    """The device to put tensors on; `stand-in` treats the CPU as one with kernels."""
-    if request.param == "stand-in":
-        monkeypatch.setattr(backend, "_usable", lambda device: "cuda")
-        monkeypatch.setattr(cuda, "load", load)
-    else:
-        backend.choose(request.param)
-    yield torch.device("cuda" if request.param == "cuda" else "cpu")
-    backend.choose(None)
 
 
 @pytest.fixture
