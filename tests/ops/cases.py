@@ -105,10 +105,11 @@ def scan(
     gstate: Tensor | None = None,
     *,
     plus: bool = True,
+    reverse: bool = False,
 ) -> Result:
     """y and state, and the gradients that are needed, by name."""
     leaves = {k: v.detach().requires_grad_(k in needs) for k, v in values.items()}
-    y, state = selective_scan(**leaves, dt_softplus=plus, return_final_state=True)
+    y, state = selective_scan(**leaves, dt_softplus=plus, return_final_state=True, reverse=reverse)
     return {"y": y.detach(), "state": state.detach()}, _grads(y, state, leaves, needs, gy, gstate)
 
 
@@ -119,11 +120,12 @@ def spec(
     gstate: Tensor | None = None,
     *,
     plus: bool = True,
+    reverse: bool = False,
     dtype: torch.dtype = torch.float64,
 ) -> Result:
     """The same of the reference, in fp64 on the CPU."""
     leaves = {k: v.detach().cpu().to(dtype).requires_grad_() for k, v in values.items()}
-    y, state = selective_scan_reference(**leaves, dt_softplus=plus)
+    y, state = selective_scan_reference(**leaves, dt_softplus=plus, reverse=reverse)
     gy, gstate = (None if g is None else g.cpu().to(dtype) for g in (gy, gstate))
     return {"y": y.detach(), "state": state.detach()}, _grads(y, state, leaves, needs, gy, gstate)
 

@@ -60,6 +60,7 @@ def _variants() -> list[tuple[Any, ...]]:
     """Of each kernel all dtypes, aligned and not, with and without the parameters' gradients."""
     found: dict[str, tuple[Any, ...]] = {}
     choices = {"ELEMENT": (0, 1, 2), "VECTOR": (0, 1), "WITH_PARAMETERS": (0, 1), "TAPS": (2, 3, 4)}
+    choices |= {name: (0, 1) for name in ("REVERSE", "WITH_WEIGHT", "WITH_INITIAL", "SILU")}
     for file, entry, defines in (*scan_cuda.variants(), *conv_cuda.variants()):
         here = [key for key in choices if key in defines]
         for values in product(*(choices[key] for key in here)):

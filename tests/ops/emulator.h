@@ -25,8 +25,11 @@ static Index threadIdx, blockIdx, blockDim, gridDim;
 
 struct alignas(8) float2 { float x, y; };
 struct alignas(8) uint2 { unsigned x, y; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
 static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+template <class T> static inline void __stwb(T* to, T value) { *to = value; }
 
 template <class To, class From> static inline To bits(From from) {
     static_assert(sizeof(To) == sizeof(From), "as many bits");
@@ -93,6 +96,14 @@ template <class Read> static inline auto exchange(int registers, const unsigned*
 static inline float __shfl_xor_sync(unsigned, float x, int far) {
     const unsigned mine = bits<unsigned>(x);
     return exchange(1, &mine, [&](auto& all, int lane) { return bits<float>(all[0][lane ^ far]); });
+}
+static inline unsigned __ballot_sync(unsigned, bool vote) {
+    const unsigned mine = vote;
+    return exchange(1, &mine, [&](auto& all, int) {
+        unsigned votes = 0;
+        for (int lane = 0; lane < 32; lane++) votes |= all[0][lane] << lane;
+        return votes;
+    });
 }
 // An 8 x 8 matrix of 16-bit numbers, two neighbours a thread, row by row.
 static inline unsigned transposed_8x8(unsigned x) {

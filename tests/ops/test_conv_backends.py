@@ -74,8 +74,13 @@ def spec(
     *,
     active: bool = True,
     mask: Tensor | None = None,
+    reverse: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """y and the last inputs, by PyTorch's depthwise convolution."""
+    if reverse:
+        mask = None if mask is None else mask.flip(1)
+        y, state = spec(x.flip(1), weight, bias, initial_state, active=active, mask=mask)
+        return y.flip(1), state
     batch, length, width = x.shape
     past = weight.shape[1] - 1
     seen = torch.ones(batch, length, 1) if mask is None else mask.bool()[..., None]
@@ -93,6 +98,7 @@ def run(
     *,
     active: bool = True,
     mask: Tensor | None = None,
+    reverse: bool = False,
     exact: bool = False,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Outputs and gradients by name. exact: of the spec, in fp64 on the CPU."""
@@ -101,11 +107,11 @@ def run(
         mask, gy, gstate = (None if t is None else t.cpu() for t in (mask, gy, gstate))
     leaves = {k: v.detach().requires_grad_(exact or k in needs) for k, v in values.items()}
     if exact:
-        y, state = spec(**leaves, active=active, mask=mask)
+        y, state = spec(**leaves, active=active, mask=mask, reverse=reverse)
     else:
         activation: Any = "silu" if active else None
         y, state = causal_conv1d(
-            **leaves, activation=activation, mask=mask, return_final_state=True
+            **leaves, activation=activation, mask=mask, return_final_state=True, reverse=reverse
         )
     gy = torch.ones_like(y) if gy is None else gy.to(y.dtype)
     outputs, grads = (y, state), (gy, torch.zeros_like(state) if gstate is None else gstate)
@@ -151,7 +157,7 @@ def test_equals_pytorchs_convolution_forward_and_backward(
             mask = mask.to({"bool": torch.bool, "int": torch.int64, "float": torch.float32}[kind])
     names = st.sampled_from([name for name in NAMES if name in values])
     needs = data.draw(st.one_of(st.just(set(values)), st.sets(names, min_size=1)))
-    active = data.draw(st.booleans())
+    options = {"active": data.draw(st.booleans()), "reverse": data.draw(st.booleans())}
     g = torch.Generator().manual_seed(1)
     gy = torch.randn(batch, length, width, generator=g).to(dtype)
     gy = laid_out(gy, data.draw(st.sampled_from(LAYOUTS)), place)
@@ -160,10 +166,10 @@ def test_equals_pytorchs_convolution_forward_and_backward(
         gstate = torch.randn(batch, values["weight"].shape[1] - 1, width, generator=g)
         gstate = gstate.to(place, dtype)
     with poisoned():
-        outputs, grads = run(values, needs, gy, gstate, active=active, mask=mask)
+        outputs, grads = run(values, needs, gy, gstate, mask=mask, **options)
     if not needs & {"x", "initial_state"}:
         gstate = None  # reaches nothing that is asked for
-    wanted = run(values, needs, gy, gstate, active=active, mask=mask, exact=True)
+    wanted = run(values, needs, gy, gstate, mask=mask, exact=True, **options)
     assert_near(outputs, wanted[0], dtype)
     # A gradient of x that comes through the state too is rounded on either way.
     assert_near(grads, wanted[1], dtype, factor=1 if gstate is None else 2)

@@ -34,12 +34,12 @@ def test_opcheck_of_the_scan(place: torch.device, options: dict[str, Any], batch
             None if t is None else t.detach().requires_grad_(n in required)
             for n, t in zip(NAMES, tensors, strict=True)
         ]
-        torch.library.opcheck(selective_scan._scan, (*leaves, True, bool(required), name))
-    y, state, starts = selective_scan._scan(*tensors, True, True, name)
+        torch.library.opcheck(selective_scan._scan, (*leaves, True, False, bool(required), name))
+    y, state, starts = selective_scan._scan(*tensors, True, False, True, name)
     # Gradients of y alone, of the state alone, of all and of few.
     all_of_them, few = [t is not None for t in tensors], [True] + [False] * 8
     for gy, gstate, needs in ((y, None, few), (None, state, all_of_them), (y, state, all_of_them)):
-        args = (gy, gstate, starts, *tensors, True, needs, name)
+        args = (gy, gstate, starts, *tensors, True, False, needs, name)
         torch.library.opcheck(selective_scan._scan_backward, args)
 
 
@@ -58,10 +58,10 @@ def test_opcheck_of_the_convolution(
     leaves = [
         None if t is None else t.detach().requires_grad_() for t in (x, weight, bias, initial)
     ]
-    torch.library.opcheck(causal_conv._conv, (*leaves, mask, full, name))
+    torch.library.opcheck(causal_conv._conv, (*leaves, mask, full, not full, name))
     gy = torch.randn_like(x)
     for needs in ([True, True, bias is not None, initial is not None], [True, False, False, False]):
-        args = (gy, x, weight, bias, initial, mask, full, needs, name)
+        args = (gy, x, weight, bias, initial, mask, full, not full, needs, name)
         torch.library.opcheck(causal_conv._conv_backward, args)
 
 

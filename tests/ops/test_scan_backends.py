@@ -36,7 +36,7 @@ def test_equals_the_spec_forward_and_backward(
     place: torch.device, dtype: torch.dtype, data: st.DataObject
 ) -> None:
     batch, length, width = data.draw(st.integers(0, 3)), data.draw(lengths), data.draw(widths)
-    plus = data.draw(st.booleans())
+    plus, reverse = data.draw(st.booleans()), data.draw(st.booleans())
     values = scan_inputs(
         batch,
         length,
@@ -57,8 +57,8 @@ def test_equals_the_spec_forward_and_backward(
     gstate = torch.randn(batch, width, values["A"].shape[1], generator=g)
     gstate = laid_out(gstate, data.draw(st.sampled_from(LAYOUTS)), place) if of_state else None
     with pieces(small=data.draw(st.booleans())), poisoned():
-        outputs, grads = scan(values, needs, gy, gstate, plus=plus)
-    wanted_outputs, wanted_grads = spec(values, needs, gy, gstate, plus=plus)
+        outputs, grads = scan(values, needs, gy, gstate, plus=plus, reverse=reverse)
+    wanted_outputs, wanted_grads = spec(values, needs, gy, gstate, plus=plus, reverse=reverse)
     assert_near(outputs, wanted_outputs, dtype)
     assert_near(grads, wanted_grads, dtype)
     for name, grad in grads.items():

@@ -96,8 +96,8 @@ class VimBlock(nn.Module):
         """The block's addition to its input."""
         x_BLE, z_BLE = self.in_proj(self.norm(x_BLD)).chunk(2, dim=-1)
         ahead, back = self.directions
-        y_BLE = ahead(x_BLE, z_BLE) + back(x_BLE.flip(1), z_BLE.flip(1)).flip(1)
-        return self.out_proj(y_BLE / 2)  # type: ignore[no-any-return]
+        y_BLE = ahead(x_BLE, z_BLE) + back(x_BLE, z_BLE, reverse=True)
+        return self.out_proj(y_BLE) / 2  # type: ignore[no-any-return]
 
 
 class _Direction(nn.Module):
@@ -116,12 +116,20 @@ class _Direction(nn.Module):
         self.A_log = nn.Parameter(torch.arange(1, state + 1).float().log().repeat(inner, 1))
         self.D = nn.Parameter(torch.ones(inner))
 
-    def forward(self, x_BLE: Tensor, z_BLE: Tensor) -> Tensor:
-        u_BLE = causal_conv1d(x_BLE, self.conv_weight, self.conv_bias)
+    def forward(self, x_BLE: Tensor, z_BLE: Tensor, *, reverse: bool = False) -> Tensor:
+        u_BLE = causal_conv1d(x_BLE, self.conv_weight, self.conv_bias, reverse=reverse)
         dt, B_BLN, C_BLN = self.x_proj(u_BLE).split([self.rank, self.state, self.state], -1)
         A_EN = -self.A_log.float().exp()
         return selective_scan(
-            u_BLE, self.dt_proj(dt), A_EN, B_BLN, C_BLN, D=self.D, z=z_BLE, dt_bias=self.dt_bias
+            u_BLE,
+            self.dt_proj(dt),
+            A_EN,
+            B_BLN,
+            C_BLN,
+            D=self.D,
+            z=z_BLE,
+            dt_bias=self.dt_bias,
+            reverse=reverse,
         )
 
 

@@ -6,13 +6,13 @@ the next norm, and each product is one library call. A block runs the operations
 MambaBlock in the same order and with the same roundings (residual in fp32).
 
 Kept for a block of width W and D channels, in bytes a token at 16 bits: norm 2 W, in_proj 4 D,
-x_proj 2 (R + 2 N), step sizes 2 D, and 2 D N / 16 of scan states; the convolution is cheap to have
-again. `lean` keeps the norm alone and runs the whole block again, for a third more time.
+convolution 2 D, x_proj 2 (R + 2 N), and 2 D N / 16 of scan states; the step sizes are the cheapest
+to have again. `lean` keeps the norm alone and runs the whole block again, for a third more time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -67,8 +67,8 @@ class _Kept:
 @dataclass
 class _Inner:
     xz: Tensor  # (B, L, 2 D)
+    u: Tensor  # (B, L, D), of the convolution
     low_bc: Tensor  # (B, L, R + 2 N)
-    dt: Tensor  # (B, L, D), before bias and softplus
     starts: Tensor  # of the scan
 
 
@@ -179,17 +179,9 @@ class _Run(torch.autograd.Function):
         g_residual = torch.zeros_like(rows, dtype=torch.float32)
         g_delta = norm_backward(rows, hat, inv, ctx.model.norm, g_residual, backend=ctx.name)
         beside = _Beside(g.device)
-        blocks, u = ctx.model.blocks, None
-        for i in reversed(range(len(blocks))):
-            block, kept = blocks[i], ctx.kept.pop()  # each block's memory is free once it is done
-
-            def u_before(i: int = i) -> Tensor | None:
-                inner = ctx.kept[-1].inner if ctx.kept else None
-                return None if inner is None else _conv(blocks[i - 1], inner.xz, ctx.mask, ctx.name)
-
-            g_normed, u = _unmix(
-                block, kept, g_delta.view(g.shape), ctx.mask, ctx.name, beside, u, u_before
-            )
+        for block in reversed(ctx.model.blocks):
+            kept = ctx.kept.pop()  # each block's memory is free once it is done
+            g_normed = _unmix(block, kept, g_delta.view(g.shape), ctx.mask, ctx.name, beside)
             g_delta = norm_backward(
                 g_normed, kept.hat, kept.inv, block.norm, g_residual, backend=ctx.name
             )
@@ -223,7 +215,7 @@ def _mix(
     else:
         y, _, starts = scan_torch.scan_forward(*inputs, True, None, keep)
     delta = linear(y.flatten(0, 1), block.out_proj)
-    return delta, _Inner(xz, low_bc, inputs[1], starts) if keep else None
+    return delta, _Inner(xz, u, low_bc, starts) if keep else None
 
 
 def _go_on(
@@ -284,24 +276,16 @@ def _unmix(
     mask: Tensor | None,
     name: str,
     beside: _Beside,
-    u: Tensor | None,
-    u_before: Callable[[], Tensor | None],
-) -> tuple[Tensor, Tensor | None]:
-    """Gradient of the norm's output (rows, W), from the one of what the block added (B, L, W).
-
-    u: the convolution's output, if it is there already. u_before: makes the one of the block
-    before, which is returned, too: beside this block's scan, that leaves room for it.
-    """
+) -> Tensor:
+    """Gradient of the norm's output (rows, W), from the one of what the block added (B, L, W)."""
     inner = kept.inner
     if inner is None:
         normed = (kept.hat * block.norm).to(kept.hat.dtype).view(g.shape)
         inner = _mix(block, normed, mask, name, True)[1]
         assert inner is not None
-    xz, low_bc = inner.xz, inner.low_bc
+    xz, u, low_bc = inner.xz, inner.u, inner.low_bc
     width, rank, states = xz.shape[-1] // 2, block.rank, block.states
-    if u is None:
-        u = _conv(block, xz, mask, name)
-    inputs = _scan_inputs(block, xz, u, low_bc, inner.dt)
+    inputs = _scan_inputs(block, xz, u, low_bc)
     gy = (g.flatten(0, 1) @ block.out_proj).view(*g.shape[:2], width)
     g_xz, g_low_bc = torch.empty_like(xz), torch.empty_like(low_bc)
     dz, dB, dC = (
@@ -309,8 +293,6 @@ def _unmix(
         g_low_bc[..., rank : rank + states],
         g_low_bc[..., rank + states :],
     )
-    with beside():
-        before = u_before()
     if name == "cuda":
         grads = scan_cuda.scan_backward(
             gy, None, inner.starts, inputs, True, _NEEDS,
@@ -339,7 +321,7 @@ def _unmix(
         dx.copy_(
             causal_conv.plain_backward(du, x, block.conv, block.conv_bias, None, mask, True)[0]
         )
-    return g_xz.flatten(0, 1) @ block.in_proj, before
+    return g_xz.flatten(0, 1) @ block.in_proj
 
 
 def _conv(
@@ -351,12 +333,9 @@ def _conv(
     return causal_conv.plain(x, block.conv, block.conv_bias, past, mask, True)
 
 
-def _scan_inputs(
-    block: _Block, xz: Tensor, u: Tensor, low_bc: Tensor, dt: Tensor | None = None
-) -> scan_torch.Inputs:
+def _scan_inputs(block: _Block, xz: Tensor, u: Tensor, low_bc: Tensor) -> scan_torch.Inputs:
     low, B, C = torch.split(low_bc, [block.rank, block.states, block.states], -1)
-    if dt is None:
-        dt = linear(low, block.dt_proj)
+    dt = linear(low, block.dt_proj)
     return u, dt, block.A, B, C, block.D, xz[..., u.shape[-1] :], block.dt_bias
 
 

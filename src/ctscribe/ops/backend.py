@@ -14,7 +14,7 @@ import functools
 import importlib.util
 import logging
 import os
-from typing import get_args
+from typing import TypeVar, get_args
 
 import torch
 
@@ -27,6 +27,7 @@ VARIABLE = BACKEND_VARIABLE
 STATES = (8, 16, 32, 64)  # N that the CUDA kernels are written for
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 DTYPES = (*KERNEL_DTYPES, torch.float64)  # that our operations take at all
+T = TypeVar("T", bound=torch.Tensor | None)
 _log = logging.getLogger(__name__)
 _chosen: str | None = None
 
@@ -64,6 +65,11 @@ def pick(
         return "torch"
     what = f"inputs of {dtype}" if dtype not in KERNEL_DTYPES else f"A of {states} columns"
     raise KernelError(f"the backend {name} does not take {what}", fix="use --backend auto")
+
+
+def turned(x: T, reverse: bool) -> T:
+    """x (B, L, ...), with `reverse` flipped along L."""
+    return x if x is None or not reverse else x.flip(1)  # type: ignore[return-value]
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

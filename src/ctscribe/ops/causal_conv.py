@@ -27,6 +27,7 @@ def causal_conv1d(
     initial_state: Tensor | None = ...,
     return_final_state: Literal[False] = ...,
     mask: Tensor | None = ...,
+    reverse: bool = ...,
 ) -> Tensor: ...
 
 
@@ -40,6 +41,7 @@ def causal_conv1d(
     *,
     return_final_state: Literal[True],
     mask: Tensor | None = ...,
+    reverse: bool = ...,
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -51,12 +53,14 @@ def causal_conv1d(
     initial_state: Tensor | None = None,
     return_final_state: bool = False,
     mask: Tensor | None = None,
+    reverse: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Every channel's own filter over the last K inputs; differentiable in every tensor.
 
     x: (B, L, D), L >= 1. weight: (D, K), its last column meets the newest input. bias: (D,).
     initial_state: (B, K - 1, D), the inputs before x, zero if not given. mask: (B, L), 0 or False
-    at padding, where inputs count as zero and outputs are zero.
+    at padding, where inputs count as zero and outputs are zero. reverse: from the last row to the
+    first, as if x, mask and result were flipped along L; the initial state is then what follows x.
     Returns (B, L, D) in x's dtype, and with `return_final_state` the last K - 1 inputs.
     Computed in fp32 (fp64 if x is).
 
@@ -69,9 +73,11 @@ def causal_conv1d(
     if initial_state is not None:
         initial_state = initial_state.to(x.dtype)
     seen = None if mask is None else mask.bool()
-    y: Tensor = _conv(x, weight, bias, initial_state, seen, activation == "silu", name)
+    y: Tensor = _conv(x, weight, bias, initial_state, seen, activation == "silu", reverse, name)
     if not return_final_state:
         return y
+    if reverse:
+        x, seen = backends.turned(x, True), backends.turned(seen, True)
     if seen is not None:
         x = x * seen[..., None]
     past = weight.shape[1] - 1
@@ -89,12 +95,18 @@ def _conv(
     initial: Tensor | None,
     mask: Tensor | None,
     active: bool,
+    reverse: bool,
     backend: str,
 ) -> Tensor:
     if backend == "torch" or x.numel() == 0:
-        return plain(x, weight, bias, initial, mask, active)
+        x, mask = backends.turned(x, reverse), backends.turned(mask, reverse)
+        return backends.turned(plain(x, weight, bias, initial, mask, active), reverse)
     return conv_cuda.conv_forward(
-        *_for_kernels(x, weight, bias), active, _contiguous(initial), _contiguous(mask)
+        *_for_kernels(x, weight, bias),
+        active,
+        _contiguous(initial),
+        _contiguous(mask),
+        reverse=reverse,
     )
 
 
@@ -106,6 +118,7 @@ def _conv_fake(
     initial: Tensor | None,
     mask: Tensor | None,
     active: bool,
+    reverse: bool,
     backend: str,
 ) -> Tensor:
     return x.new_empty(x.shape)
@@ -120,6 +133,7 @@ def _conv_backward(
     initial: Tensor | None,
     mask: Tensor | None,
     active: bool,
+    reverse: bool,
     needs: list[bool],
     backend: str,
 ) -> list[Tensor]:
@@ -127,7 +141,10 @@ def _conv_backward(
     tensors = (x, weight, bias, initial)
     grads: tuple[Tensor | None, ...]
     if backend == "torch" or x.numel() == 0:
-        grads = plain_backward(gy, x, weight, bias, initial, mask, active)
+        gy, x = backends.turned(gy, reverse), backends.turned(x, reverse)
+        mask = backends.turned(mask, reverse)
+        gx, *others = plain_backward(gy, x, weight, bias, initial, mask, active)
+        grads = (backends.turned(gx, reverse), *others)
     else:
         grads = conv_cuda.conv_backward(
             gy.contiguous(),
@@ -137,6 +154,7 @@ def _conv_backward(
             _contiguous(mask),
             need_weight=needs[1] or needs[2],
             need_initial=needs[3],
+            reverse=reverse,
         )
     return [
         x.new_empty(0) if g is None or t is None or not n else g.to(t.dtype).contiguous()
@@ -153,6 +171,7 @@ def _conv_backward_fake(
     initial: Tensor | None,
     mask: Tensor | None,
     active: bool,
+    reverse: bool,
     needs: list[bool],
     backend: str,
 ) -> list[Tensor]:
@@ -164,18 +183,18 @@ def _conv_backward_fake(
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.active, ctx.backend = inputs
+    *tensors, ctx.active, ctx.reverse, ctx.backend = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _differentiate(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
     needs = [bool(n) for n in ctx.needs_input_grad[:4]]
-    grads = _conv_backward(gy, *tensors, ctx.active, needs, ctx.backend)
+    grads = _conv_backward(gy, *tensors, ctx.active, ctx.reverse, needs, ctx.backend)
     wanted = (
         g if n and t is not None else None for g, n, t in zip(grads, needs, tensors, strict=False)
     )
-    return (*wanted, None, None, None)
+    return (*wanted, None, None, None, None)
 
 
 _conv.register_autograd(_differentiate, setup_context=_keep_for_backward)

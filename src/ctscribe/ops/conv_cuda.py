@@ -12,10 +12,10 @@ from ctscribe.ops.scan_cuda import ELEMENTS, many
 FILE = "causal_conv.cu"
 TAPS = (2, 3, 4)  # filter widths that the kernels take
 _THREADS, _WIDE = 128, 4
-# STEPS and GROUP in the .cu file: rows of a thread, for few channels and for many, and rows that it
-# asks for at once. With more rows a thread reads fewer of its neighbours', but threads are fewer.
+# Rows of a thread, for few channels and for many. With more rows a thread reads fewer of its
+# neighbours', but threads are fewer. Backward it asks for _GROUP of them at once.
 _STEPS = {"conv_forward": (8, 8), "conv_backward": (16, 32)}
-_GROUP = {"conv_forward": 8, "conv_backward": 4}
+_GROUP = 4
 
 
 def conv_forward(
@@ -27,20 +27,22 @@ def conv_forward(
     mask: Tensor | None,
     *,
     frozen: bool = False,
+    reverse: bool = False,
 ) -> Tensor:
     """y (B, L, D). x: its last dimension contiguous. weight, bias: fp32. mask: (B, L) bool.
 
-    frozen: weight and bias are not being written by what was launched just before.
+    frozen: weight and bias are not being written by what was launched just before. reverse: from
+    the last row to the first.
     """
     batch, length, width = x.shape
     y = x.new_empty(batch, length, width)
-    kernel = cuda.load(
-        FILE, "conv_forward", _macros("conv_forward", weight, bias, initial, x, y), x.device
-    )
+    options = {"SILU": silu, "REVERSE": reverse}
+    macros = _macros("conv_forward", options, weight, bias, initial, x, y)
+    kernel = cuda.load(FILE, "conv_forward", macros, x.device)
     kernel(
         _grid("conv_forward", x),
         _THREADS,
-        *(x, weight, bias, initial, mask, y, length, width, int(silu), int(frozen)),
+        *(x, weight, bias, initial, mask, y, length, width, int(frozen)),
         *(x.stride(0), x.stride(1), y.stride(0), y.stride(1)),
     )
     return y
@@ -59,10 +61,12 @@ def conv_backward(
     need_initial: bool,
     dx: Tensor | None = None,
     frozen: bool = False,
+    reverse: bool = False,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of x, weight (D, K), bias (D,), both fp32, and initial (B, K - 1, D).
 
-    dx: a view (B, L, D) to write into, its last dimension contiguous. frozen: as in `conv_forward`.
+    dx: a view (B, L, D) to write into, its last dimension contiguous. frozen, reverse: as in
+    `conv_forward`.
     """
     batch, _, width = x.shape
     taps = weight.shape[1]
@@ -70,13 +74,14 @@ def conv_backward(
     grid = _grid("conv_backward", x)
     dinitial = x.new_empty(batch, taps - 1, width) if need_initial else None
     partial = weight.new_empty(grid[1], batch, width, taps + 1) if need_weight else None
-    macros = _macros("conv_backward", weight, bias, initial, x, gy, dx)
+    options = {"SILU": silu, "REVERSE": reverse, "WITH_WEIGHT": need_weight}
+    macros = _macros("conv_backward", options, weight, bias, initial, x, gy, dx)
     kernel = cuda.load(FILE, "conv_backward", macros, x.device)
     kernel(
         grid,
         _THREADS,
         *(gy, x, weight, bias, initial, mask, dx, dinitial, partial),
-        *(x.shape[1], width, int(silu), int(frozen), gy.stride(0), gy.stride(1)),
+        *(x.shape[1], width, int(frozen), gy.stride(0), gy.stride(1)),
         *(x.stride(0), x.stride(1), dx.stride(0), dx.stride(1)),
     )
     if partial is None:
@@ -86,15 +91,24 @@ def conv_backward(
 
 
 def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
-    """File, entry and macros of the kernels: the width that models have, and the least."""
-    for element, taps, vector in ((1, 4, 1), (0, 4, 0), (2, 2, 0)):
-        for entry in _STEPS:
-            for steps in dict.fromkeys(_STEPS[entry]):
-                yield FILE, entry, _defines(entry, steps, element, taps, vector)
+    """File, entry and macros of the kernels: as models run them, and with all there is to do."""
+    every = {"SILU": 1, "WITH_INITIAL": 1}
+    for entry in _STEPS:
+        weight = {"WITH_WEIGHT": 1} if entry == "conv_backward" else {}
+        for steps in dict.fromkeys(_STEPS[entry]):
+            yield FILE, entry, _defines(entry, steps, 1, 4, 1, {"SILU": 1})
+            yield FILE, entry, _defines(entry, steps, 1, 4, 1, {"SILU": 1, "REVERSE": 1} | weight)
+            yield FILE, entry, _defines(entry, steps, 0, 4, 0, every | weight)
+            yield FILE, entry, _defines(entry, steps, 2, 2, 0, every | weight)
 
 
 def _macros(
-    entry: str, weight: Tensor, bias: Tensor | None, initial: Tensor | None, *rows: Tensor
+    entry: str,
+    options: dict[str, bool],
+    weight: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    *rows: Tensor,
 ) -> dict[str, str | int]:
     """The variant of a kernel for these tensors; rows: those of (B, L, D)."""
     size = rows[0].element_size()
@@ -103,13 +117,23 @@ def _macros(
         (t.data_ptr() | t.stride(0) * size | t.stride(1) * size) % (_WIDE * size) for t in rows
     ]
     vector = int(rows[0].shape[2] % _WIDE == 0 and not any(apart))
-    element = ELEMENTS[rows[0].dtype]
-    return _defines(entry, _steps(entry, rows[0]), element, weight.shape[1], vector)
+    given = options | {"WITH_INITIAL": initial is not None}
+    return _defines(
+        entry,
+        _steps(entry, rows[0]),
+        ELEMENTS[rows[0].dtype],
+        weight.shape[1],
+        vector,
+        {name: 1 for name, wanted in given.items() if wanted},
+    )
 
 
-def _defines(entry: str, steps: int, element: int, taps: int, vector: int) -> dict[str, str | int]:
-    rows = {"STEPS": steps, "GROUP": _GROUP[entry]}
-    return {"ELEMENT": element, "TAPS": taps, "WIDE": _WIDE, "VECTOR": vector, **rows}
+def _defines(
+    entry: str, steps: int, element: int, taps: int, vector: int, options: dict[str, int]
+) -> dict[str, str | int]:
+    shape = {"ELEMENT": element, "TAPS": taps, "WIDE": _WIDE, "VECTOR": vector}
+    group = {"GROUP": steps} if entry == "conv_forward" else {"GROUP": _GROUP, "STEPS": steps}
+    return {**shape, **group, **options}
 
 
 def _steps(entry: str, x: Tensor) -> int:

@@ -82,6 +82,7 @@ def scan_forward(
     write_y: bool = True,
     write_final: bool = True,
     frozen: bool = False,
+    reverse: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y (B, L, D), the last state (B, D, N) fp32, and the states kept for `scan_backward`.
 
@@ -90,7 +91,8 @@ def scan_forward(
     than FARTHEST_ROW; the rest is fp32 and contiguous. What is not to be written comes back empty.
     frozen: A, D and dt_bias are not being written by what was launched just before, and want no
     gradient. Then states are kept in the inputs' dtype instead of fp32, half as many bytes: enough
-    for gradients in that dtype, not for A's, a sum over L.
+    for gradients in that dtype, not for A's, a sum over L. reverse: from the last step to the
+    first.
     """
     u, dt, A, B, C, D, z, dt_bias = inputs
     batch, length, width = u.shape
@@ -106,7 +108,12 @@ def scan_forward(
         FORWARD_FILE,
         "scan_forward",
         _forward_defines(
-            tiling, states, u.dtype, _vector(tiling, states, width, rows, tables), starts.dtype
+            tiling,
+            states,
+            u.dtype,
+            _vector(tiling, states, width, rows, tables),
+            starts.dtype,
+            int(reverse),
         ),
         u.device,
     )
@@ -117,7 +124,7 @@ def scan_forward(
         (blocks, batch, segments),
         tiling.threads(states),
         *(u, dt, A, B, C, D, z, dt_bias, initial_state),
-        *_ends(segments, flags, A, dt_bias, dt, u, None, B),
+        *_ends(segments, flags, A, dt_bias, dt, u, None, B, back=0, reverse=int(reverse)),
         y if write_y else None,
         final if write_final else None,
         starts if keep else None,
@@ -140,14 +147,15 @@ def scan_backward(
     dC: Tensor | None = None,
     beside: AbstractContextManager[None] | None = None,
     frozen: bool = False,
+    reverse: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of u, dt, A, B, C, D, z, dt_bias and the initial state, those of `needs`.
 
-    inputs, frozen: as in `scan_forward`. gy (B, L, D) in their dtype, gfinal (B, D, N) fp32.
-    dz (B, L, D), dB and dC (B, L, N) may be views to write into, their last dimension contiguous.
-    beside: where the last sums of dB and dC are launched, if not here (another stream). Gradients
-    of activations have the dtype of u, the others are fp32. Sums have a fixed order: equal from run
-    to run.
+    inputs, frozen, reverse: as in `scan_forward`. gy (B, L, D) in their dtype, gfinal (B, D, N)
+    fp32. dz (B, L, D), dB and dC (B, L, N) may be views to write into, their last dimension
+    contiguous. beside: where the last sums of dB and dC are launched, if not here (another stream).
+    Gradients of activations have the dtype of u, the others are fp32. Sums have a fixed order:
+    equal from run to run.
     """
     u, dt, A, B, C, D, z, dt_bias = inputs
     batch, length, width = u.shape
@@ -172,14 +180,16 @@ def scan_backward(
     kernel = cuda.load(
         BACKWARD_FILE,
         "scan_backward",
-        _backward_defines(tiling, states, u.dtype, vector, starts.dtype, int(parameters)),
+        _backward_defines(
+            tiling, states, u.dtype, vector, starts.dtype, int(parameters), int(reverse)
+        ),
         u.device,
     )
     kernel(
         (blocks, batch, segments),
         tiling.threads(states),
         *(gy, u, dt, A, B, C, D, z, dt_bias, starts, gfinal),
-        *_ends(segments, flags, A, dt_bias, dt, gy, z, C, back=True),
+        *_ends(segments, flags, A, dt_bias, dt, gy, z, C, back=1, reverse=int(reverse)),
         *(du, ddt, dz, partial, dA, dD, dbias, dinitial),
         *(length, width, *flags),
         *_strides(gy, u, dt, B, C, z, dz),
@@ -210,24 +220,32 @@ def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
     common = [(n, torch.bfloat16, 1) for n in FORWARD]
     for n, dtype, vector in [*common, (16, torch.float32, 0), (16, torch.float16, 0)]:
         for tiling in dict.fromkeys(FORWARD[n]):
-            defines = _forward_defines(tiling, n, dtype, vector, torch.float32)
+            defines = _forward_defines(tiling, n, dtype, vector, torch.float32, 0)
             yield FORWARD_FILE, "scan_forward", defines
-        defines = _backward_defines(BACKWARD[n], n, dtype, vector, torch.float32, 1)
+        defines = _backward_defines(BACKWARD[n], n, dtype, vector, torch.float32, 1, 0)
         yield BACKWARD_FILE, "scan_backward", defines
     half = torch.bfloat16  # as a frozen model runs them
     for tiling in dict.fromkeys(FORWARD[16]):
-        yield FORWARD_FILE, "scan_forward", _forward_defines(tiling, 16, half, 1, half)
-    yield BACKWARD_FILE, "scan_backward", _backward_defines(BACKWARD[16], 16, half, 1, half, 0)
+        yield FORWARD_FILE, "scan_forward", _forward_defines(tiling, 16, half, 1, half, 0)
+    yield BACKWARD_FILE, "scan_backward", _backward_defines(BACKWARD[16], 16, half, 1, half, 0, 0)
+    kept = torch.float32  # the bridge's other direction
+    yield FORWARD_FILE, "scan_forward", _forward_defines(FORWARD[16][0], 16, half, 1, kept, 1)
+    yield BACKWARD_FILE, "scan_backward", _backward_defines(BACKWARD[16], 16, half, 1, kept, 1, 1)
     yield SUM_FILE, "scan_sum", {"ELEMENT": 1}
     for n in FORWARD:
         for back in (0, 1):
-            yield ENDS_FILE, "scan_ends", _ends_defines(n, half, 1, back)
+            yield ENDS_FILE, "scan_ends", _ends_defines(n, half, 1, back, 0)
 
 
 def _forward_defines(
-    tiling: Tiling, states: int, dtype: torch.dtype, vector: int, kept: torch.dtype
+    tiling: Tiling,
+    states: int,
+    dtype: torch.dtype,
+    vector: int,
+    kept: torch.dtype,
+    reverse: int,
 ) -> dict[str, str | int]:
-    return {**_of_tensors(dtype, vector, kept), "KEEP": KEEP, **tiling.defines(states)}
+    return {**_of_tensors(dtype, vector, kept, reverse), "KEEP": KEEP, **tiling.defines(states)}
 
 
 def _backward_defines(
@@ -237,14 +255,22 @@ def _backward_defines(
     vector: int,
     kept: torch.dtype,
     parameters: int,
+    reverse: int,
 ) -> dict[str, str | int]:
     options = {"WITH_PARAMETERS": parameters, "MIN_BLOCKS": tiling.min_blocks}
-    return {**_of_tensors(dtype, vector, kept), **options, **tiling.defines(states)}
+    return {**_of_tensors(dtype, vector, kept, reverse), **options, **tiling.defines(states)}
 
 
-def _of_tensors(dtype: torch.dtype, vector: int, kept: torch.dtype) -> dict[str, str | int]:
+def _of_tensors(
+    dtype: torch.dtype, vector: int, kept: torch.dtype, reverse: int
+) -> dict[str, str | int]:
     rounded = int(kept == dtype != torch.float32)
-    return {"ELEMENT": ELEMENTS[dtype], "VECTOR": vector, "ROUND_KEPT": rounded}
+    return {
+        "ELEMENT": ELEMENTS[dtype],
+        "VECTOR": vector,
+        "ROUND_KEPT": rounded,
+        "REVERSE": reverse,
+    }
 
 
 @cache
@@ -279,7 +305,8 @@ def _ends(
     gate: Tensor | None,
     table: Tensor,
     *,
-    back: bool = False,
+    back: int,
+    reverse: int,
 ) -> tuple[Tensor | None, Tensor | None]:
     """What the segments make of a state of zero, and the sums of their steps: see the .cu file."""
     if segments == 1:
@@ -291,7 +318,7 @@ def _ends(
     steps = A.new_empty(segments - 1, batch, width)
     rows = [t for t in (dt, value, gate) if t is not None]
     vector = _vector(tiling, states, width, rows, [table])
-    defines = _ends_defines(states, value.dtype, vector, int(back))
+    defines = _ends_defines(states, value.dtype, vector, back, reverse)
     kernel = cuda.load(ENDS_FILE, "scan_ends", defines, value.device)
     kernel(
         (-(-width // tiling.channels), batch, segments - 1),
@@ -303,9 +330,11 @@ def _ends(
     return ends, steps
 
 
-def _ends_defines(states: int, dtype: torch.dtype, vector: int, back: int) -> dict[str, str | int]:
-    of_tensors = {"ELEMENT": ELEMENTS[dtype], "VECTOR": vector, "BACK": back}
-    return {**of_tensors, **FORWARD[states][0].defines(states)}
+def _ends_defines(
+    states: int, dtype: torch.dtype, vector: int, back: int, reverse: int
+) -> dict[str, str | int]:
+    of_tensors = {"ELEMENT": ELEMENTS[dtype], "VECTOR": vector, "REVERSE": reverse}
+    return {**of_tensors, "BACK": back, **FORWARD[states][0].defines(states)}
 
 
 def _sum_partial(partial: Tensor, dB: Tensor, dC: Tensor) -> None:

@@ -37,6 +37,7 @@ def selective_scan(
     dt_softplus: bool = ...,
     initial_state: Tensor | None = ...,
     return_final_state: Literal[False] = ...,
+    reverse: bool = ...,
 ) -> Tensor: ...
 
 
@@ -54,6 +55,7 @@ def selective_scan(
     initial_state: Tensor | None = ...,
     *,
     return_final_state: Literal[True],
+    reverse: bool = ...,
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -69,11 +71,13 @@ def selective_scan(
     dt_softplus: bool = True,
     initial_state: Tensor | None = None,
     return_final_state: bool = False,
+    reverse: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Scan along L; differentiable in every tensor, and only what requires a gradient gets one.
 
     u, dt, z: (B, L, D). A: (D, N), negative. B, C: (B, L, N). D, dt_bias: (D,).
-    initial_state: (B, D, N), zero if not given. L is at least 1; any strides.
+    initial_state: (B, D, N), zero if not given. L is at least 1; any strides. reverse: from the
+    last step to the first, as if u, dt, B, C, z and y were flipped along L.
     Returns y (B, L, D) in u's dtype, and with `return_final_state` the state (B, D, N) after the
     last step. State and sums are fp32 (fp64 if u is), whatever the inputs and autocast say.
 
@@ -83,7 +87,7 @@ def selective_scan(
     tensors = (u, dt, A, B, C, D, z, dt_bias, initial_state)
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     name = backends.pick(u.device, _kernel_dtype(u, dt, B, C, z), A.shape[1])
-    y, state, _ = _scan(*tensors, dt_softplus, keep, name)
+    y, state, _ = _scan(*tensors, dt_softplus, reverse, keep, name)
     return (y, state) if return_final_state else y
 
 
@@ -99,27 +103,31 @@ def _scan(
     dt_bias: Tensor | None,
     initial_state: Tensor | None,
     dt_softplus: bool,
+    reverse: bool,
     keep: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, the last state, and (with `keep`) what the backward pass starts from."""
     if u.numel() == 0:
         fake: tuple[Tensor, Tensor, Tensor] = _scan_fake(
-            u, dt, A, B, C, D, z, dt_bias, initial_state, dt_softplus, keep, backend
+            u, dt, A, B, C, D, z, dt_bias, initial_state, dt_softplus, reverse, keep, backend
         )
         return fake
-    if backend == "torch":
-        y, state, starts = scan_torch.scan_forward(
-            u, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, keep
+    inputs: scan_torch.Inputs
+    if backend == "cuda":
+        inputs = _for_kernels(u, dt, A, B, C, D, z, dt_bias)
+        start = None if initial_state is None else initial_state.float().contiguous()
+        y, state, starts = scan_cuda.scan_forward(
+            inputs, dt_softplus, start, keep=keep, reverse=reverse
         )
-        return y, state, starts if keep else starts.new_empty(0)
-    if backend == "mamba_ssm":
-        inputs = (u, dt, A, B, C, D, z, dt_bias)
-        return scan_official.scan_forward(inputs, dt_softplus, initial_state)
-    inputs = _for_kernels(u, dt, A, B, C, D, z, dt_bias)
-    start = None if initial_state is None else initial_state.float().contiguous()
-    y, state, starts = scan_cuda.scan_forward(inputs, dt_softplus, start, keep=keep)
-    return y.to(u.dtype), state, starts
+        return y.to(u.dtype), state, starts
+    inputs = _turned(reverse, u, dt, A, B, C, D, z, dt_bias)
+    if backend == "torch":
+        y, state, starts = scan_torch.scan_forward(*inputs, dt_softplus, initial_state, keep)
+        starts = starts if keep else starts.new_empty(0)
+    else:
+        y, state, starts = scan_official.scan_forward(inputs, dt_softplus, initial_state)
+    return backends.turned(y, reverse), state, starts
 
 
 @_scan.register_fake
@@ -134,6 +142,7 @@ def _scan_fake(
     dt_bias: Tensor | None,
     initial_state: Tensor | None,
     dt_softplus: bool,
+    reverse: bool,
     keep: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -166,6 +175,7 @@ def _scan_backward(
     dt_bias: Tensor | None,
     initial_state: Tensor | None,
     dt_softplus: bool,
+    reverse: bool,
     needs: list[bool],
     backend: str,
 ) -> list[Tensor]:
@@ -176,18 +186,23 @@ def _scan_backward(
             None if t is None or not n else torch.zeros_like(t)
             for t, n in zip(tensors, needs, strict=True)
         )
-    elif backend == "torch":
-        grads = scan_torch.scan_backward(
-            gy, gstate, starts, *tensors[:8], dt_softplus, initial_state, tuple(needs)
-        )
-    elif backend == "mamba_ssm":
-        grads = scan_official.scan_backward(gy, gstate, starts, tensors[:8], dt_softplus)
+    elif backend != "cuda":
+        inputs: scan_torch.Inputs = _turned(reverse, *tensors[:8])
+        gy = backends.turned(gy, reverse)
+        if backend == "torch":
+            others = (dt_softplus, initial_state, tuple(needs))
+            grads = scan_torch.scan_backward(gy, gstate, starts, *inputs, *others)
+        else:
+            grads = scan_official.scan_backward(gy, gstate, starts, inputs, dt_softplus)
+        grads = (*_turned(reverse, *grads[:8]), grads[8])
     else:
         inputs = _for_kernels(*tensors[:8])
         gy = torch.zeros_like(u) if gy is None else gy
         gy = _last_contiguous(gy).to(inputs[0].dtype)
         gstate = None if gstate is None else gstate.contiguous()
-        grads = scan_cuda.scan_backward(gy, gstate, starts, inputs, dt_softplus, needs)
+        grads = scan_cuda.scan_backward(
+            gy, gstate, starts, inputs, dt_softplus, needs, reverse=reverse
+        )
     return [
         u.new_empty(0) if g is None or t is None or not n else g.to(t.dtype)
         for g, t, n in zip(grads, tensors, needs, strict=True)
@@ -209,6 +224,7 @@ def _scan_backward_fake(
     dt_bias: Tensor | None,
     initial_state: Tensor | None,
     dt_softplus: bool,
+    reverse: bool,
     needs: list[bool],
     backend: str,
 ) -> list[Tensor]:
@@ -220,9 +236,9 @@ def _scan_backward_fake(
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, dt_softplus, _, backend = inputs
+    *tensors, dt_softplus, reverse, _, backend = inputs
     ctx.save_for_backward(output[2], *tensors)
-    ctx.dt_softplus, ctx.backend = dt_softplus, backend
+    ctx.dt_softplus, ctx.reverse, ctx.backend = dt_softplus, reverse, backend
     ctx.set_materialize_grads(False)
 
 
@@ -231,11 +247,13 @@ def _differentiate(
 ) -> tuple[Tensor | None, ...]:
     starts, *tensors = ctx.saved_tensors  # once: checkpointing recomputes them when asked
     needs = [bool(n) for n in ctx.needs_input_grad[:9]]
-    grads = _scan_backward(gy, gstate, starts, *tensors, ctx.dt_softplus, needs, ctx.backend)
+    grads = _scan_backward(
+        gy, gstate, starts, *tensors, ctx.dt_softplus, ctx.reverse, needs, ctx.backend
+    )
     wanted = (
         g if n and t is not None else None for g, n, t in zip(grads, needs, tensors, strict=True)
     )
-    return (*wanted, None, None, None)
+    return (*wanted, None, None, None, None)
 
 
 _scan.register_autograd(_differentiate, setup_context=_keep_for_backward)
@@ -252,9 +270,11 @@ def selective_scan_reference(
     dt_bias: Tensor | None = None,
     dt_softplus: bool = True,
     initial_state: Tensor | None = None,
+    reverse: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The spec, one step at a time: y (B, L, D) in u's dtype and the final state (B, D, N)."""
     _check(u, dt, A, B, C, D, z, dt_bias, initial_state)
+    u, dt, A, B, C, D, z, dt_bias = _turned(reverse, u, dt, A, B, C, D, z, dt_bias)
     wide = _wide(u)
     u_w, A, B, C = u.to(wide), A.to(wide), B.to(wide), C.to(wide)
     step = _step_size(dt, dt_bias, dt_softplus, wide)
@@ -264,7 +284,8 @@ def selective_scan_reference(
         decay = torch.exp(step[:, t, :, None] * A)
         state = decay * state + (step[:, t] * u_w[:, t])[..., None] * B[:, t, None]
         outputs.append((state * C[:, t, None]).sum(-1))
-    return _finish(torch.stack(outputs, 1), u_w, D, z).to(u.dtype), state
+    y = _finish(torch.stack(outputs, 1), u_w, D, z).to(u.dtype)
+    return backends.turned(y, reverse), state
 
 
 def selective_scan_step(
@@ -320,6 +341,14 @@ def plain_step(
     state.addcmul_((step * u_w)[..., None], B.to(wide)[:, None])
     y = torch.bmm(state, C.to(wide)[..., None])[..., 0]
     return _finish(y, u_w, D, z).to(u.dtype)
+
+
+def _turned(reverse: bool, *tensors: Tensor | None) -> Any:
+    """Inputs of a scan, or their gradients: with `reverse` those of (B, L, ...) flipped along L."""
+    along = (True, True, False, True, True, False, True, False)
+    return tuple(
+        backends.turned(t, reverse and flips) for t, flips in zip(tensors, along, strict=True)
+    )
 
 
 def _for_kernels(

@@ -192,6 +192,23 @@ __device__ __forceinline__ void store_floats(float* to, const Floats<E>& row, in
 #endif
 }
 
+#if ELEMENT != 0
+// Two elements in a word.
+__device__ __forceinline__ unsigned pack(float low, float high) {
+#if __CUDA_ARCH__ >= 800
+    unsigned r;
+#if ELEMENT == 1
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+#else
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+#endif
+    return r;
+#else
+    return (unsigned)to_elem(low) | (unsigned)to_elem(high) << 16;
+#endif
+}
+#endif
+
 template <int E>
 __device__ __forceinline__ Row<E> rounded(const float* values) {
     Row<E> row;
@@ -200,21 +217,53 @@ __device__ __forceinline__ Row<E> rounded(const float* values) {
 #if ELEMENT == 0
         row.word[w] = __float_as_uint(values[w]);
 #else
-        row.word[w] = (unsigned)to_elem(values[2 * w]) | (unsigned)to_elem(values[2 * w + 1]) << 16;
+        row.word[w] = pack(values[2 * w], values[2 * w + 1]);
 #endif
     }
     return row;
 }
 
 template <int E>
-__device__ __forceinline__ void store_row(elem* to, const float* values, int valid) {
+__device__ __forceinline__ void store_row(elem* to, const Row<E>& row, int valid) {
 #if VECTOR
-    if (valid > 0) *reinterpret_cast<Row<E>*>(to) = rounded<E>(values);
+    if (valid <= 0) return;
+    // Named, because the compiler may split a store of what it has computed word by word.
+    if constexpr (Row<E>::WORDS == 1) *reinterpret_cast<unsigned*>(to) = row.word[0];
+    else if constexpr (Row<E>::WORDS == 2)
+        __stwb(reinterpret_cast<uint2*>(to), make_uint2(row.word[0], row.word[1]));
+    else {
+#pragma unroll
+        for (int w = 0; w < Row<E>::WORDS; w += 4)
+            __stwb(reinterpret_cast<uint4*>(to) + w / 4,
+                   make_uint4(row.word[w], row.word[w + 1], row.word[w + 2], row.word[w + 3]));
+    }
 #else
 #pragma unroll
-    for (int e = 0; e < E; e++)
-        if (e < valid) to[e] = to_elem(values[e]);
+    for (int e = 0; e < E; e++) {
+#if ELEMENT == 0
+        if (e < valid) to[e] = row.at(e);
+#else
+        if (e < valid) to[e] = (elem)(row.word[e / 2] >> (e % 2 * 16));
 #endif
+    }
+#endif
+}
+
+template <int E>
+__device__ __forceinline__ void store_row(elem* to, const float* values, int valid) {
+    store_row<E>(to, rounded<E>(values), valid);
+}
+
+// REVERSE: sequences are walked from their last row to their first.
+#ifndef REVERSE
+#define REVERSE 0
+#endif
+// To where row t of the walk is `rows + t * row`.
+template <class T>
+__device__ __forceinline__ void turn(T* __restrict__& rows, i64& row, i64 length) {
+    if (!REVERSE) return;
+    rows += (length - 1) * row;
+    row = -row;
 }
 
 // E neighbouring states that a forward pass keeps for a backward pass: in fp32, or rounded to the

@@ -16,7 +16,7 @@
 // dA: (segments, B, D, N), dD, dbias: (segments, B, D), fp32, to be summed over segments and B.
 // d_final, d_initial: (B, D, N) fp32.
 // Null pointers: D, z, dt_bias, d_final (zeros), and every gradient that is not wanted, but dBC.
-// settled: see common.cuh. WITH_PARAMETERS: 1 if dA, dD and dbias are wanted; all three are then written.
+// settled, REVERSE: see common.cuh; t counts steps of the walk. WITH_PARAMETERS: 1 if dA, dD and dbias are wanted; all three are then written.
 //
 // Mapping: as in the forward file, tiles from last to first. Each thread goes forward from the state
 // kept, with its states of all the tile's steps in registers, and then back; what is once per (t, d)
@@ -58,15 +58,10 @@ static_assert(CHANNELS % WIDE == 0 && THREADS % 32 == 0, "tiles fit");
 
 #define MATRIX (ELEMENT == 1 && STATES == 16 && PER_LANE == 4 && PER_THREAD == 1 && __CUDA_ARCH__ >= 800)
 #if MATRIX
-__device__ __forceinline__ unsigned pack_bf16(float low, float high) {
-    unsigned r;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
-    return r;
-}
 // A thread's four states as two words: those of even number, those of odd number.
 struct Packed { unsigned even, odd; };
 __device__ __forceinline__ Packed pack(const float (&x)[4]) {
-    return {pack_bf16(x[0], x[2]), pack_bf16(x[1], x[3])};
+    return {pack(x[0], x[2]), pack(x[1], x[3])};
 }
 __device__ __forceinline__ Packed pack(unsigned x01, unsigned x23) {
     return {__byte_perm(x01, x23, 0x5410), __byte_perm(x01, x23, 0x7632)};
@@ -165,10 +160,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     float sum_A[PER_THREAD][PER_LANE] = {}, sum_D[WIDE] = {}, sum_bias[WIDE] = {};
 #endif
 
+    i64 out_row = width, ddt_out_row = width;
+    turn(u, u_row, length);
+    turn(dt, dt_row, length);
+    turn(z, z_row, length);
+    turn(B, B_row, length);
+    turn(C, C_row, length);
+    turn(dout, dout_row, length);
+    turn(dz, dz_row, length);
+    turn(du, out_row, length);
+    turn(ddt, ddt_out_row, length);
     // Addresses of a tile: the block's, and from there this thread's, which fit 32 bits (FARTHEST_ROW).
+    const int out_at = row * (int)out_row + own;
     const int u_at = row * (int)u_row + own, dt_at = row * (int)dt_row + own, z_at = row * (int)z_row + own;
     const int dout_at = row * (int)dout_row + own, dz_at = row * (int)dz_row + own;
-    const int out_at = row * (int)width + own;
     const int B_at = row_bc * (int)B_row + own_bc, C_at = row_bc * (int)C_row + own_bc;
     u += batch * u_batch + d0;
     dt += batch * dt_batch + d0;
@@ -221,8 +226,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
 #if MATRIX
 #pragma unroll
         for (int e = 0; e < WIDE; e += 2) {
-            s_columns[row][0][(own + e) / 2] = make_uint2(pack_bf16(to_B[e], to_B[e + 1]), 0);
-            s_columns[row][1][(own + e) / 2] = make_uint2(0, pack_bf16(to_C[e], to_C[e + 1]));
+            s_columns[row][0][(own + e) / 2] = make_uint2(pack(to_B[e], to_B[e + 1]), 0);
+            s_columns[row][1][(own + e) / 2] = make_uint2(0, pack(to_C[e], to_C[e + 1]));
         }
 #endif
         if (loads_bc) {
@@ -382,8 +387,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
             }
 #endif
         }
-        if (writes_du) store_row<WIDE>(du + t0 * width + out_at, g_u, there);
-        if (writes_ddt) store_row<WIDE>(ddt + t0 * width + out_at, g_dt, there);
+        if (writes_du) store_row<WIDE>(du + t0 * out_row + out_at, g_u, there);
+        if (writes_ddt) store_row<WIDE>(ddt + t0 * out_row + out_at, g_dt, there);
         if (writes_dz) store_row<WIDE>(dz + t0 * dz_row + dz_at, g_z, there);
 #pragma unroll
         for (int round = 0; round < (TILE * 2 * STATES + THREADS * 4 - 1) / (THREADS * 4); round++) {
@@ -396,7 +401,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
 #pragma unroll
                 for (int k = 0; k < 4; k++) sum.at[k] += part.at[k];
             }
-            if (t0 + t < L) *reinterpret_cast<Floats<4>*>(dBC + (i64)t0 * 2 * STATES + i) = sum;
+            const i64 to = REVERSE ? (i64)(L - 1 - t0 - 2 * t) * 2 * STATES : (i64)t0 * 2 * STATES;
+            if (t0 + t < L) *reinterpret_cast<Floats<4>*>(dBC + to + i) = sum;
         }
     }
 #pragma unroll

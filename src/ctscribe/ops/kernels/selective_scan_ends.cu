@@ -10,7 +10,8 @@
 // dt, value (u or dout), gate (z): (B, L, D); table (B or C): (B, L, N); each with a batch and a row
 // stride of its own, as in the main kernels. A: (D, N), dt_bias: (D,), fp32. Null: gate, dt_bias.
 // span: time steps of a segment, a multiple of TILE. ends: (segments - 1, B, D, N), steps: (segments - 1,
-// B, D), fp32: of all segments but the last, or, backward, but the first. settled: see common.cuh.
+// B, D), fp32: of all segments but the last, or, backward, but the first. settled, REVERSE: see
+// common.cuh.
 //
 // Mapping: as in selective_scan_forward.cu. Floor: two thirds of its instructions, without the sums over
 // states.
@@ -55,9 +56,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_ends(
 #pragma unroll
     for (int e = 0; e < WIDE; e++) bias[e] = e < valid && dt_bias ? dt_bias[d0 + own + e] : 0.f;
     wait_for_previous();
+    const bool gated = gate;
+    turn(dt, dt_row, length);
+    turn(value, value_row, length);
+    turn(gate, gate_row, length);
+    turn(table, table_row, length);
     dt += batch * dt_batch + d0 + own;
     value += batch * value_batch + d0 + own;
-    gate += gate ? batch * gate_batch + d0 + own : 0;
+    gate += gated ? batch * gate_batch + d0 + own : 0;
     table += batch * table_batch + own_bc;
 
     Row<WIDE> next_dt, next_value, next_gate;
@@ -66,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_ends(
         const int t = t0 + row, there = t < L ? valid : 0, t_bc = t0 + row_bc;
         next_dt = load_row<WIDE>(dt + t * dt_row, there);
         next_value = load_row<WIDE>(value + t * value_row, there);
-        next_gate = load_row<WIDE>(gate + t * gate_row, gate ? there : 0);
+        next_gate = load_row<WIDE>(gate + t * gate_row, gated ? there : 0);
         next_table = load_row<WIDE_BC>(table + t_bc * table_row, t_bc < L ? WIDE_BC : 0);
     };
     auto at = [&](int n) { return begin + (BACK ? tiles - 1 - n : n) * TILE; };
@@ -79,7 +85,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_ends(
             if (apply_softplus) step = softplus(step, exp2_fast(step * LOG2E));
             if (at(n) + row >= L) step = 0.f;  // past the end the state stands still
             float v = next_value.at(e);
-            if (BACK) v *= gate ? silu(next_gate.at(e)) : 1.f;
+            if (BACK) v *= gated ? silu(next_gate.at(e)) : 1.f;
             else v *= step;
             s_step[row][own + e] = make_float2(step, v);
         }

@@ -9,7 +9,8 @@
 // starts: (B, ceil(L / KEEP), D, N), fp32 or rounded (ROUND_KEPT), the state before every KEEP-th step,
 // for the backward pass.
 // ends, steps: of selective_scan_ends.cu, for sequences cut into gridDim.z segments of `span` steps.
-// Null pointers: D, z, dt_bias, initial (zeros), y, final, starts (not wanted). settled: see common.cuh.
+// Null pointers: D, z, dt_bias, initial (zeros), y, final, starts (not wanted). settled, REVERSE: see
+// common.cuh; t counts steps of the walk.
 //
 // Mapping. A block owns CHANNELS channels of one sequence and walks along L in tiles of TILE steps.
 // For the recurrence a thread has PER_LANE states of each of PER_THREAD neighbouring channels in
@@ -83,6 +84,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
                                   steps + state_at / STATES + c, 0, blockIdx.z, 1, gridDim.y * width, STATES);
         }
     }
+    i64 y_row = width;
+    turn(u, u_row, length);
+    turn(dt, dt_row, length);
+    turn(z, z_row, length);
+    turn(B, B_row, length);
+    turn(C, C_row, length);
+    turn(y, y_row, length);
     // Every pointer stands at this thread's row of the tile that is loaded, or stored, next.
     const int from = begin + row, from_bc = begin + row_bc;
     u += batch * u_batch + from * u_row + d0 + own;
@@ -90,7 +98,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
     z += gated ? batch * z_batch + from * z_row + d0 + own : 0;
     B += batch * B_batch + from_bc * B_row + own_bc;
     C += batch * C_batch + from_bc * C_row + own_bc;
-    y += writes ? ((i64)batch * all + from) * width + d0 + own : 0;
+    y += writes ? (i64)batch * all * width + from * y_row + d0 + own : 0;
     const i64 kept_before = (i64)batch * ((all + KEEP - 1) / KEEP - 1) + begin / KEEP;
     starts += keeps ? state_at + kept_before * states_of_step : 0;
 
@@ -166,7 +174,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
                 if (gated) value[e] *= silu(now_z.at(e));
             }
             store_row<WIDE>(y, value, t0 + row < L ? valid : 0);
-            y += TILE * width;
+            y += TILE * y_row;
         }
     }
     if (final && L == all) {
