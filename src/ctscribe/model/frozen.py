@@ -6,8 +6,8 @@ the next norm, and each product is one library call. A block runs the operations
 MambaBlock in the same order and with the same roundings (residual in fp32).
 
 Kept for a block of width W and D channels, in bytes a token at 16 bits: norm 2 W, in_proj 4 D,
-convolution 2 D, x_proj 2 (R + 2 N), and 2 D N / 16 of scan states; the step sizes are the cheapest
-to have again. `lean` keeps the norm alone and runs the whole block again, for a third more time.
+step sizes 2 D, x_proj 2 (R + 2 N), and 2 D N / 16 of scan states; the convolution is cheapest to
+have again. `lean` keeps the norm alone and runs the whole block again, for a third more time.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class _Kept:
 @dataclass
 class _Inner:
     xz: Tensor  # (B, L, 2 D)
-    u: Tensor  # (B, L, D), of the convolution
+    dt: Tensor  # (B, L, D), before bias and softplus
     low_bc: Tensor  # (B, L, R + 2 N)
     starts: Tensor  # of the scan
 
@@ -215,7 +215,7 @@ def _mix(
     else:
         y, _, starts = scan_torch.scan_forward(*inputs, True, None, keep)
     delta = linear(y.flatten(0, 1), block.out_proj)
-    return delta, _Inner(xz, u, low_bc, starts) if keep else None
+    return delta, _Inner(xz, inputs[1], low_bc, starts) if keep else None
 
 
 def _go_on(
@@ -283,9 +283,9 @@ def _unmix(
         normed = (kept.hat * block.norm).to(kept.hat.dtype).view(g.shape)
         inner = _mix(block, normed, mask, name, True)[1]
         assert inner is not None
-    xz, u, low_bc = inner.xz, inner.u, inner.low_bc
+    xz, low_bc = inner.xz, inner.low_bc
     width, rank, states = xz.shape[-1] // 2, block.rank, block.states
-    inputs = _scan_inputs(block, xz, u, low_bc)
+    inputs = _scan_inputs(block, xz, _conv(block, xz, mask, name), low_bc, inner.dt)
     gy = (g.flatten(0, 1) @ block.out_proj).view(*g.shape[:2], width)
     g_xz, g_low_bc = torch.empty_like(xz), torch.empty_like(low_bc)
     dz, dB, dC = (
@@ -333,9 +333,12 @@ def _conv(
     return causal_conv.plain(x, block.conv, block.conv_bias, past, mask, True)
 
 
-def _scan_inputs(block: _Block, xz: Tensor, u: Tensor, low_bc: Tensor) -> scan_torch.Inputs:
+def _scan_inputs(
+    block: _Block, xz: Tensor, u: Tensor, low_bc: Tensor, dt: Tensor | None = None
+) -> scan_torch.Inputs:
     low, B, C = torch.split(low_bc, [block.rank, block.states, block.states], -1)
-    dt = linear(low, block.dt_proj)
+    if dt is None:
+        dt = linear(low, block.dt_proj)
     return u, dt, block.A, B, C, block.D, xz[..., u.shape[-1] :], block.dt_bias
 
 

@@ -18,9 +18,8 @@ SUM_FILE, ENDS_FILE = "selective_scan_sum.cu", "selective_scan_ends.cu"
 FARTHEST_ROW = 1 << 26  # elements between rows, at most: a tile's are counted in 32 bits
 KEEP = 16  # steps between kept states: what the backward kernel holds in registers
 ELEMENTS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-# Blocks that fit a multiprocessor at once. If there are fewer, sequences are cut into segments, of
-# a multiple of _SPAN steps, which every tile divides.
-_FORWARD_BLOCKS, _BACKWARD_BLOCKS, _SPAN = 5, 3, 32
+_SEGMENTS = 8  # of a sequence, at most
+_SPAN = 32  # a segment's steps are a multiple of it, so that every tile divides them
 _MANY = 12288  # channels of all sequences: with fewer, a GPU is filled by smaller pieces of work
 
 
@@ -61,7 +60,7 @@ class Tiling:
 # channels, and for many: small pieces fill the GPU at batch 1, large ones load less a state.
 FORWARD = {
     8: (Tiling(2, 1, 32, 32), Tiling(2, 1, 32, 32)),
-    16: (Tiling(2, 1, 16, 16), Tiling(2, 2, 32, 16)),
+    16: (Tiling(2, 1, 16, 16), Tiling(2, 2, 32, 32)),
     32: (Tiling(2, 2, 16, 32), Tiling(2, 2, 16, 32)),
     64: (Tiling(4, 2, 8, 32), Tiling(4, 2, 8, 32)),
 }
@@ -118,7 +117,10 @@ def scan_forward(
         u.device,
     )
     blocks = -(-width // tiling.channels)
-    span, segments = _cut(u, blocks, _FORWARD_BLOCKS)
+    # Finding where segments start is half the work again: worth it with less than a block a
+    # multiprocessor, of which eight fit.
+    there = _multiprocessors(u.device)
+    span, segments = _cut(length, batch * blocks, 8 * there if batch * blocks <= there else 0)
     flags = (int(dt_softplus), int(frozen), span)
     kernel(
         (blocks, batch, segments),
@@ -170,7 +172,9 @@ def scan_backward(
     if z is not None and needs[6] and dz is None:
         dz = u.new_empty(batch, length, width)
     partial = A.new_empty(blocks, batch, length, 2 * states)
-    span, segments = _cut(u, blocks, _BACKWARD_BLOCKS)
+    # A block's registers bound how many fit.
+    fit = max(tiling.min_blocks - parameters, 256 // tiling.threads(states))
+    span, segments = _cut(length, batch * blocks, fit * _multiprocessors(u.device))
     flags = (int(dt_softplus), int(frozen), span)
     dA = A.new_empty(segments * batch, width, states) if parameters else None
     dD, dbias = (A.new_empty(segments * batch, width) if parameters else None for _ in range(2))
@@ -283,16 +287,23 @@ def many(u: Tensor) -> bool:
     return u.shape[0] * u.shape[2] >= _MANY
 
 
-def _cut(u: Tensor, blocks: int, fit: int) -> tuple[int, int]:
-    """Steps of a segment, and how many segments: with few blocks, as many as fill the GPU.
+def _cut(length: int, blocks: int, slots: int) -> tuple[int, int]:
+    """Steps of a segment, and how many segments a sequence has, to be done soonest.
 
-    blocks: of one sequence. fit: how many a multiprocessor holds.
+    blocks: of all sequences, uncut. slots: blocks that fit the GPU at once; with fewer slots than
+    blocks nothing is cut. Segments must save a quarter of the time, for where they start costs too.
     """
-    batch, length, _ = u.shape
-    wanted = fit * _multiprocessors(u.device) // (blocks * batch)
-    steps = -(-length // max(1, min(wanted, length // (2 * _SPAN))))
-    span = -(-steps // _SPAN) * _SPAN
-    return span, -(-length // span)
+    whole = -(-length // _SPAN) * _SPAN
+    best, least = (whole, 1), 0.75 * whole
+    if blocks > slots:
+        return best
+    for wanted in range(2, 1 + min(_SEGMENTS, length // (2 * _SPAN))):
+        span = -(-length // wanted // _SPAN) * _SPAN
+        segments = -(-length // span)
+        time = -(-blocks * segments // slots) * span
+        if time < least:
+            best, least = (span, segments), time
+    return best
 
 
 def _ends(
@@ -343,7 +354,7 @@ def _sum_partial(partial: Tensor, dB: Tensor, dC: Tensor) -> None:
     kernel = cuda.load(SUM_FILE, "scan_sum", {"ELEMENT": ELEMENTS[dB.dtype]}, partial.device)
     # One row stride serves all rows: the views of x_proj's gradient are (B L, width) underneath.
     kernel(
-        (-(-values // 32), 1, 1),
+        (-(-values // 64), 1, 1),
         256,
         partial,
         dB,
