@@ -84,6 +84,15 @@ def test_registers_and_spills_are_those_of_the_table(name: str, table: dict[str,
     assert not wrong, f"{name}: {'; '.join(wrong)} (delete {TABLE.name} to write it anew)"
 
 
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_nothing_is_loaded_as_if_it_were_constant(name: str) -> None:
+    # A kernel that starts before the previous one has ended would find old values in the cache.
+    file, entry, defines = VARIANTS[name]
+    ptx, _ = nvrtc.compile_source(nvrtc.read_source(file), entry, defines, "compute_90")
+    assert b"griddepcontrol.wait" in ptx
+    assert b"ld.global.nc" not in ptx
+
+
 def test_the_table_holds_no_kernel_that_is_gone(table: dict[str, Any]) -> None:
     assert set(table["kernels"]) == set(VARIANTS)
 

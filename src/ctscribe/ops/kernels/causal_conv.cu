@@ -78,8 +78,8 @@ __device__ __forceinline__ Row<WIDE> input(const elem* at, const elem* initial, 
 }
 
 extern "C" __global__ void __launch_bounds__(128) conv_forward(
-    const elem* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias,
-    const elem* __restrict__ initial, const unsigned char* __restrict__ mask, elem* __restrict__ y,
+    const elem* x, const float* weight, const float* bias,
+    const elem* initial, const unsigned char* mask, elem* __restrict__ y,
     i64 length, i64 width, i64 settled, i64 x_batch, i64 x_row, i64 y_batch, i64 y_row)
 {
     const i64 d = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * WIDE;
@@ -117,9 +117,9 @@ extern "C" __global__ void __launch_bounds__(128) conv_forward(
 }
 
 extern "C" __global__ void __launch_bounds__(128) conv_backward(
-    const elem* __restrict__ dy, const elem* __restrict__ x, const float* __restrict__ weight,
-    const float* __restrict__ bias, const elem* __restrict__ initial,
-    const unsigned char* __restrict__ mask, elem* __restrict__ dx, elem* __restrict__ d_initial,
+    const elem* dy, const elem* x, const float* weight,
+    const float* bias, const elem* initial,
+    const unsigned char* mask, elem* __restrict__ dx, elem* __restrict__ d_initial,
     float* __restrict__ d_weight, i64 length, i64 width, i64 settled, i64 dy_batch,
     i64 dy_row, i64 x_batch, i64 x_row, i64 dx_batch, i64 dx_row)
 {

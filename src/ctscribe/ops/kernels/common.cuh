@@ -47,6 +47,8 @@ __device__ __forceinline__ elem to_elem(float x) {
 // read constants at once; everything else, and every write, only after this. All threads call it.
 // Parameters count as constants only if `settled`: those of a frozen model, written long before. What
 // the kernel just before has written, a cast say, is not there yet.
+// So what is read is not constant while the kernel runs, and no pointer may say so: `const T* __restrict__`
+// becomes ld.global.nc, which finds old values in a multiprocessor's cache even after the wait.
 __device__ __forceinline__ void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -19,7 +19,7 @@ __device__ __forceinline__ float2 join(float2 a, float2 b) {
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) cross_entropy(
-    elem* __restrict__ logits, const i64* __restrict__ targets, float* __restrict__ losses,
+    elem* __restrict__ logits, const i64* targets, float* __restrict__ losses,
     i64 words, i64 gradient)
 {
     let_next_start();

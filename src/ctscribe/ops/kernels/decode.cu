@@ -129,8 +129,8 @@ __device__ __forceinline__ float conv_step(elem* state, const float* weight, con
 
 #if defined(STEP_IN)
 extern "C" __global__ void __launch_bounds__(THREADS) step_in(
-    const float* __restrict__ residual, const float* __restrict__ norm, const elem* __restrict__ matrix,
-    const float* __restrict__ conv, const float* __restrict__ conv_bias, elem* __restrict__ conv_state,
+    const float* residual, const float* norm, const elem* matrix,
+    const float* conv, const float* conv_bias, elem* __restrict__ conv_state,
     elem* __restrict__ u, elem* __restrict__ z, i64 inner, float eps)
 {
     __shared__ __align__(16) elem s_x[BATCH][INPUTS];
@@ -158,7 +158,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_in(
 }
 #elif defined(STEP_X)
 extern "C" __global__ void __launch_bounds__(THREADS) step_x(
-    const elem* __restrict__ u, const elem* __restrict__ matrix, elem* __restrict__ out, i64 rows)
+    const elem* u, const elem* matrix, elem* __restrict__ out, i64 rows)
 {
     // A block has one row: there are few of them, and a warp alone would wait too long.
     __shared__ float s_sum[WARPS][BATCH];
@@ -198,7 +198,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_x(
 }
 #elif defined(STEP_OUT)
 extern "C" __global__ void __launch_bounds__(THREADS) step_out(
-    const elem* __restrict__ y, const elem* __restrict__ matrix, float* __restrict__ residual, i64 rows)
+    const elem* y, const elem* matrix, float* __restrict__ residual, i64 rows)
 {
     __shared__ __align__(16) elem s_y[BATCH][INPUTS];
     const int lane = threadIdx.x % 32;
@@ -219,7 +219,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_out(
 }
 #elif defined(STEP_HEAD)
 extern "C" __global__ void __launch_bounds__(THREADS) step_head(
-    const float* __restrict__ residual, const float* __restrict__ norm, const elem* __restrict__ matrix,
+    const float* residual, const float* norm, const elem* matrix,
     float* __restrict__ logits, i64 rows, float eps)
 {
     __shared__ __align__(16) elem s_x[BATCH][INPUTS];
@@ -241,7 +241,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) step_head(
 }
 #elif defined(STEP_CONV)
 extern "C" __global__ void __launch_bounds__(128) step_conv(
-    const elem* __restrict__ x, const float* __restrict__ conv, const float* __restrict__ conv_bias,
+    const elem* x, const float* conv, const float* conv_bias,
     elem* __restrict__ conv_state, elem* __restrict__ u, i64 inner, i64 x_row, i64 apply_silu)
 {
     let_next_start();
@@ -258,9 +258,9 @@ extern "C" __global__ void __launch_bounds__(128) step_conv(
 // A block has 128 / LANES channels of one sequence; LANES threads share a channel's row of dt_proj, and
 // then have PER_LANE of its states each.
 extern "C" __global__ void __launch_bounds__(128) step_scan(
-    const elem* __restrict__ u, const elem* __restrict__ low, const elem* __restrict__ B,
-    const elem* __restrict__ C, const elem* __restrict__ dt_or_matrix, const float* __restrict__ dt_bias,
-    const float* __restrict__ A, const float* __restrict__ D, const elem* __restrict__ z,
+    const elem* u, const elem* low, const elem* B,
+    const elem* C, const elem* dt_or_matrix, const float* dt_bias,
+    const float* A, const float* D, const elem* z,
     float* __restrict__ state, elem* __restrict__ y,
     i64 inner, i64 low_row, i64 B_row, i64 C_row, i64 z_row, i64 apply_softplus)
 {

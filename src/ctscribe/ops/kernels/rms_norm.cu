@@ -28,7 +28,7 @@ __device__ __forceinline__ float block_sum(float value) {
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) norm_forward(
-    float* __restrict__ residual, const elem* __restrict__ delta, const float* __restrict__ weight,
+    float* __restrict__ residual, const elem* delta, const float* weight,
     elem* __restrict__ hat, elem* __restrict__ normed, float* __restrict__ inv, i64 width, float eps)
 {
     wait_for_previous();
@@ -71,8 +71,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) norm_forward(
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) norm_backward(
-    const elem* __restrict__ g, const elem* __restrict__ hat, const float* __restrict__ inv,
-    const float* __restrict__ weight, float* __restrict__ g_residual, elem* __restrict__ g_delta,
+    const elem* g, const elem* hat, const float* inv,
+    const float* weight, float* __restrict__ g_residual, elem* __restrict__ g_delta,
     i64 width)
 {
     wait_for_previous();

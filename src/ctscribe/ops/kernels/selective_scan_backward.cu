@@ -91,11 +91,11 @@ __device__ __forceinline__ Sums over_states(const Packed (&left)[2], Packed righ
 #endif
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
-    const elem* __restrict__ dout, const elem* __restrict__ u, const elem* __restrict__ dt,
-    const float* __restrict__ A, const elem* __restrict__ B, const elem* __restrict__ C,
-    const float* __restrict__ D, const elem* __restrict__ z, const float* __restrict__ dt_bias,
-    const kept* __restrict__ starts, const float* __restrict__ d_final,
-    const float* __restrict__ ends, const float* __restrict__ steps,
+    const elem* dout, const elem* u, const elem* dt,
+    const float* A, const elem* B, const elem* C,
+    const float* D, const elem* z, const float* dt_bias,
+    const kept* starts, const float* d_final,
+    const float* ends, const float* steps,
     elem* __restrict__ du, elem* __restrict__ ddt, elem* __restrict__ dz, float* __restrict__ dBC,
     float* __restrict__ dA, float* __restrict__ dD, float* __restrict__ dbias,
     float* __restrict__ d_initial, i64 length, i64 width, i64 apply_softplus, i64 settled, i64 span,

@@ -25,8 +25,8 @@
 static_assert(WIDE_BC % PER_LANE == 0, "tiles fit");
 
 extern "C" __global__ void __launch_bounds__(THREADS) scan_ends(
-    const elem* __restrict__ dt, const elem* __restrict__ value, const elem* __restrict__ gate,
-    const elem* __restrict__ table, const float* __restrict__ A, const float* __restrict__ dt_bias,
+    const elem* dt, const elem* value, const elem* gate,
+    const elem* table, const float* A, const float* dt_bias,
     float* __restrict__ ends, float* __restrict__ steps, i64 length, i64 width, i64 apply_softplus,
     i64 settled, i64 span, i64 dt_batch, i64 dt_row, i64 value_batch, i64 value_row, i64 gate_batch,
     i64 gate_row, i64 table_batch, i64 table_row)

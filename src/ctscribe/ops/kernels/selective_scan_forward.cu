@@ -32,10 +32,10 @@
 static_assert(WIDE_BC % PER_LANE == 0 && KEEP % LANES == 0 && TILE % KEEP == 0, "tiles fit");
 
 extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
-    const elem* __restrict__ u, const elem* __restrict__ dt, const float* __restrict__ A,
-    const elem* __restrict__ B, const elem* __restrict__ C, const float* __restrict__ D,
-    const elem* __restrict__ z, const float* __restrict__ dt_bias, const float* __restrict__ initial,
-    const float* __restrict__ ends, const float* __restrict__ steps,
+    const elem* u, const elem* dt, const float* A,
+    const elem* B, const elem* C, const float* D,
+    const elem* z, const float* dt_bias, const float* initial,
+    const float* ends, const float* steps,
     elem* __restrict__ y, float* __restrict__ final, kept* __restrict__ starts,
     i64 length, i64 width, i64 apply_softplus, i64 settled, i64 span,
     i64 u_batch, i64 u_row, i64 dt_batch, i64 dt_row, i64 B_batch, i64 B_row, i64 C_batch, i64 C_row,

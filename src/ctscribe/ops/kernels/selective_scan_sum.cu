@@ -7,7 +7,7 @@
 #include "common.cuh"
 
 extern "C" __global__ void __launch_bounds__(256) scan_sum(
-    const float* __restrict__ partial, elem* __restrict__ dB, elem* __restrict__ dC,
+    const float* partial, elem* __restrict__ dB, elem* __restrict__ dC,
     i64 partials, i64 values, i64 states, i64 dB_row, i64 dC_row)
 {
     __shared__ Floats<4> s_sum[16][16];
