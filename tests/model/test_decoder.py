@@ -315,6 +315,25 @@ def test_steps_by_kernels_are_steps_on_a_cpu(
 
 
 @gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("kind", [(64, 8, 16, 4, True), (64, 16, 32, 3, False)])
+def test_kernels_that_follow_at_once_read_what_was_just_written(
+    kind: tuple[Any, ...], batch: int, dtype: torch.dtype
+) -> None:
+    # The GPU is busy while all are launched: each then starts before the one before has ended.
+    made = model(*kind).to("cuda", dtype)
+    embeds, mask = prompts(batch, 14, kind[0])
+    embeds, mask = embeds.to("cuda", dtype), mask.cuda()
+    one_by_one = write(made, embeds, mask, 8)
+    for _ in range(5):
+        torch.cuda.synchronize()
+        torch.cuda._sleep(60_000_000)  # type: ignore[no-untyped-call]
+        for got, wanted in zip(write(made, embeds, mask, 8), one_by_one, strict=True):
+            assert torch.equal(got, wanted)
+
+
+@gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("batch", [1, 2, 4])
 @pytest.mark.parametrize(
