@@ -76,8 +76,7 @@ def causal_conv1d(
     y: Tensor = _conv(x, weight, bias, initial_state, seen, activation == "silu", reverse, name)
     if not return_final_state:
         return y
-    if reverse:
-        x, seen = backends.turned(x, True), backends.turned(seen, True)
+    x, seen = backends.turned(x, reverse), backends.turned(seen, reverse)
     if seen is not None:
         x = x * seen[..., None]
     past = weight.shape[1] - 1
