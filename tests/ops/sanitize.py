@@ -38,10 +38,13 @@ FEW = ("u", "dt")  # no gradient of a parameter: kernels of their own
 
 
 def scans(dtype: torch.dtype) -> Iterator[tuple[str, list[Tensor]]]:
-    """What a scan gives for each N, tiling and alignment, with everything and with little."""
-    for n, small, aligned, full in product(
-        (8, 16, 32, 64), (True, False), (True, False), (True, False)
-    ):
+    """What a scan gives for each N, tiling and alignment, with everything and with little.
+
+    Backwards for one N: only where a row lies differs.
+    """
+    every = product((8, 16, 32, 64), (True, False), (True, False), (True, False), (False,))
+    backwards = product((16,), (True, False), (True, False), (True,), (True,))
+    for n, small, aligned, full, reverse in chain(every, backwards):
         # Four tiles and a part of one, two blocks and a part; or less than one of each.
         length, width = (71, 80) if full else (3, 16)
         layouts = {} if aligned else {name: "offset" for name in NAMES}
@@ -58,14 +61,16 @@ def scans(dtype: torch.dtype) -> Iterator[tuple[str, list[Tensor]]]:
         gy = torch.randn_like(values["u"])
         gstate = torch.randn_like(values["initial_state"]) if full else None
         with pieces(small):
-            outputs, grads = scan(values, NAMES if full else FEW, gy, gstate)
-        name = f"scan {dtype} N {n} small {small} aligned {aligned} full {full}"
+            outputs, grads = scan(values, NAMES if full else FEW, gy, gstate, reverse=reverse)
+        name = f"scan {dtype} N {n} small {small} aligned {aligned} full {full} reverse {reverse}"
         yield name, [*outputs.values(), *grads.values()]
 
 
 def convolutions() -> Iterator[tuple[str, list[Tensor]]]:
     """What a convolution gives in each dtype, filter width and alignment."""
-    for dtype, taps, aligned, full in product(FLOATS, (2, 3, 4), (True, False), (True, False)):
+    every = product(FLOATS, (2, 3, 4), (True, False), (True, False), (False,))
+    backwards = product(FLOATS, (4,), (True, False), (True,), (True,))
+    for dtype, taps, aligned, full, reverse in chain(every, backwards):
         length, width = (37, 300 if aligned else 299) if full else (1, 8 if aligned else 5)
         x = torch.randn(2, length, width).to(dtype)
         leaves = [laid_out(x, "contiguous" if aligned else "offset", GPU)]
@@ -76,9 +81,11 @@ def convolutions() -> Iterator[tuple[str, list[Tensor]]]:
         leaves = [leaf.detach().requires_grad_() for leaf in leaves]
         bias, initial = leaves[2:] or (None, None)
         mask = torch.rand(2, length, device=GPU) < 0.7 if full else None
-        y = causal_conv1d(*leaves[:2], bias, "silu" if full else None, initial, mask=mask)
+        activation = "silu" if full else None
+        y = causal_conv1d(*leaves[:2], bias, activation, initial, mask=mask, reverse=reverse)
         grads = torch.autograd.grad(y.float().square().sum(), leaves)
-        yield f"conv {dtype} K {taps} aligned {aligned} full {full}", [y.detach(), *grads]
+        name = f"conv {dtype} K {taps} aligned {aligned} full {full} reverse {reverse}"
+        yield name, [y.detach(), *grads]
 
 
 def norms() -> Iterator[tuple[str, list[Tensor]]]:
