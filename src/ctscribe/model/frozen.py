@@ -213,7 +213,7 @@ def _mix(
             inputs, True, None, keep=keep, write_final=False, frozen=True
         )
     else:
-        y, _, starts = scan_torch.scan_forward(*inputs, True, None, keep)
+        y, _, starts = scan_torch.module_for(u).scan_forward(*inputs, True, None, keep)
     delta = linear(y.flatten(0, 1), block.out_proj)
     return delta, _Inner(xz, inputs[1], low_bc, starts) if keep else None
 
@@ -233,7 +233,7 @@ def _go_on(
     if name == "cuda":
         y, after, _ = scan_cuda.scan_forward(inputs, True, scan, keep=False, frozen=True)
     else:
-        y, after, _ = scan_torch.scan_forward(*inputs, True, scan, keep=False)
+        y, after, _ = scan_torch.module_for(u).scan_forward(*inputs, True, scan, keep=False)
     past = block.conv.shape[1] - 1
     x = xz[:, -past:, : u.shape[-1]]
     if mask is not None:
@@ -299,7 +299,8 @@ def _unmix(
             dz=dz, dB=dB, dC=dC, beside=beside(), frozen=True,
         )  # fmt: skip
     else:
-        grads = scan_torch.scan_backward(gy, None, inner.starts, *inputs, True, None, _NEEDS)
+        plain = scan_torch.module_for(gy)
+        grads = plain.scan_backward(gy, None, inner.starts, *inputs, True, None, _NEEDS)
         for view, index in ((dz, 6), (dB, 3), (dC, 4)):
             part = grads[index]
             assert part is not None

@@ -1,8 +1,10 @@
-"""The selective scan in plain PyTorch operations: what runs on a CPU, and on a GPU without kernels.
+"""The selective scan in PyTorch operations: on a GPU without kernels, and in fp64 on a CPU.
 
     s_t = softplus(dt_t + dt_bias)                       (B, D)
     h_t = exp(s_t A) h_{t-1} + (s_t u_t) B_t             (B, D, N)
     y_t = (h_t . C_t + D u_t) silu(z_t)                  (B, D)
+
+In fp32 and less a CPU runs the loops of scan_cpu.py (see `module_for`), three times as fast.
 
 Time goes in chunks small enough to stay in the cache. The forward pass keeps the state before each
 chunk, the backward pass computes the chunk's states again: memory never holds L D N states.
@@ -14,9 +16,13 @@ loop, of one in-place operation a step. exp(s A) is taken as 2^(s A log2 e), hal
 
 from __future__ import annotations
 
+import importlib
+import logging
 import math
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from functools import cache, wraps
+from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -28,7 +34,6 @@ from torch.nn.functional import silu, softplus
 CPU_CHUNK = 1 << 20
 CUDA_CHUNK = 1 << 26
 LONGEST_CHUNK = 32  # time steps
-BLOCK = 8  # chunks whose (T, B, D) operations are taken together: those of one are too short
 SHORTEST_CHUNK = 8  # time steps: keeping the states before ever fewer steps would hold them all
 NAMES = ("u", "dt", "A", "B", "C", "D", "z", "dt_bias", "initial_state")
 ALONG_L = ("u", "dt", "B", "C", "z")
@@ -36,6 +41,7 @@ Inputs = tuple[
     Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None
 ]  # u, dt, A, B, C, D, z, dt_bias
 _aten: Any = torch.ops.aten
+_log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -51,15 +57,21 @@ def _without_autocast(function: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-@cache
-def _settle_heap() -> None:
-    """Once a process: glibc then keeps the memory that the chunks use again and again.
+def module_for(u: Tensor) -> ModuleType:
+    """What scans tensors like u without kernels: scan_cpu or this module, of the same functions."""
+    if u.device.type != "cpu" or u.dtype == torch.float64:
+        return sys.modules[__name__]
+    return _loops() or sys.modules[__name__]
 
-    It gives the top of its heap back to the system each time it is free, and takes every page of it
-    again by a fault, until a block this large was freed once (malloc's dynamic threshold; it ends
-    at 32 MB). The block is not written to.
-    """
-    torch.empty(30 << 20, dtype=torch.uint8)
+
+@cache
+def _loops() -> ModuleType | None:
+    """Imported when needed: Numba takes half a second, and has no say in what runs on a GPU."""
+    try:
+        return importlib.import_module("ctscribe.ops.scan_cpu")
+    except (ImportError, OSError) as error:  # Numba refuses a numpy newer than it knows
+        _log.warning("scans on the CPU take three times as long: Numba cannot be used: %s", error)
+        return None
 
 
 @_without_autocast
@@ -81,7 +93,6 @@ def scan_forward(
     Shapes as in `selective_scan`. The state and all sums are fp32 (fp64 if u is). The third result
     is the state before each chunk, (chunks, B, N, D); without `keep` it is the first alone.
     """
-    _settle_heap()
     wide = _wide(u)
     batch, length, width = u.shape
     chunks = _Chunks(A, batch, length, chunk_count(A, batch, length), wide)
@@ -93,24 +104,18 @@ def scan_forward(
     y = torch.empty_like(u, memory_format=torch.contiguous_format)
     before_BND, last_BND = starts[0], torch.empty_like(starts[0])
     skip = None if D is None else D.to(wide)
-    for first, block in chunks.blocks():
-        u_TBD, B_TBN, C_TBN = (_time_first(x, block, wide) for x in (u, B, C))
-        step_TBD = _step_size(_time_first(dt, block, wide), dt_bias, dt_softplus)[1]
-        y_TBD = starts.new_empty(step_TBD.shape)
-        wholes = (step_TBD, step_TBD * u_TBD, B_TBN.contiguous(), C_TBN.contiguous(), y_TBD)
-        pieces = zip(*(torch.split(x, chunks.steps) for x in wholes), strict=True)
-        for index, (step, drive, rows, columns, out) in enumerate(pieces, first + 1):
-            _, states = chunks.states(step, drive, rows, before_BND)
-            _sum_over_n(columns, states, out)
-            before_BND = starts[index] if index < len(starts) else last_BND
-            before_BND.copy_(states[-1])
+    for index, part in enumerate(chunks.parts, 1):
+        u_TBD, B_TBN, C_TBN = (_time_first(x, part, wide) for x in (u, B, C))
+        step_TBD = _step_size(_time_first(dt, part, wide), dt_bias, dt_softplus)[1]
+        _, states = chunks.states(step_TBD, step_TBD * u_TBD, B_TBN, before_BND)
+        y_TBD = _sum_over_n(C_TBN, states, starts.new_empty(step_TBD.shape))
+        before_BND = starts[index] if index < len(starts) else last_BND
+        before_BND.copy_(states[-1])
         if skip is not None:
             y_TBD.addcmul_(u_TBD, skip)
-        part_TBD = y[:, block].transpose(0, 1)
-        if z is None:
-            part_TBD.copy_(y_TBD)
-        else:
-            torch.mul(y_TBD, silu(_time_first(z, block, wide)), out=part_TBD)
+        if z is not None:
+            y_TBD *= silu(_time_first(z, part, wide))
+        y[:, part] = y_TBD.transpose(0, 1)
     return y, last_BND.transpose(1, 2).contiguous(), starts
 
 
@@ -236,12 +241,6 @@ class _Chunks:
         self._decay, self._states = self.buffer(), self.buffer()
         # Each step's view once: making them costs a fifth of the recurrence itself.
         self._each = list(zip(self._states.unbind(0), self._decay.unbind(0), strict=True))
-
-    def blocks(self) -> Iterator[tuple[int, slice]]:
-        """Runs of chunks: the index of the first, and their steps."""
-        for first in range(0, len(self.parts), BLOCK):
-            parts = self.parts[first : first + BLOCK]
-            yield first, slice(parts[0].start, parts[-1].stop)
 
     def buffer(self) -> Tensor:
         """(T, B, N, D), of any values."""

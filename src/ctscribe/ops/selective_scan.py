@@ -7,7 +7,8 @@
 `selective_scan_reference` is these lines and nothing else: the spec that every backend is tested
 against. `selective_scan` is the fast one, a registered operator of PyTorch (to torch.compile,
 autocast, checkpointing, DDP and FSDP one operator with a gradient): by CUDA kernels (scan_cuda.py),
-by plain PyTorch (scan_torch.py) or by the official extension (scan_official.py), as `backend` says.
+by compiled loops on a CPU (scan_cpu.py), by PyTorch's operations (scan_torch.py) or by the official
+extension (scan_official.py), as `backend` says.
 """
 
 from __future__ import annotations
@@ -123,7 +124,8 @@ def _scan(
         return y.to(u.dtype), state, starts
     inputs = _turned(reverse, u, dt, A, B, C, D, z, dt_bias)
     if backend == "torch":
-        y, state, starts = scan_torch.scan_forward(*inputs, dt_softplus, initial_state, keep)
+        plain = scan_torch.module_for(u)
+        y, state, starts = plain.scan_forward(*inputs, dt_softplus, initial_state, keep)
         starts = starts if keep else starts.new_empty(0)
     else:
         y, state, starts = scan_official.scan_forward(inputs, dt_softplus, initial_state)
@@ -152,7 +154,7 @@ def _scan_fake(
     state = u.new_empty(batch, width, n, dtype=wide)
     shape: tuple[int, ...] = (0,)
     if backend == "torch" and keep:
-        shape = (scan_torch.chunk_count(A, batch, length), batch, n, width)
+        shape = (scan_torch.module_for(u).chunk_count(A, batch, length), batch, n, width)
     elif backend == "mamba_ssm":
         shape = scan_official.kept_shape(u, n)
     elif keep:
@@ -191,7 +193,8 @@ def _scan_backward(
         gy = backends.turned(gy, reverse)
         if backend == "torch":
             others = (dt_softplus, initial_state, tuple(needs))
-            grads = scan_torch.scan_backward(gy, gstate, starts, *inputs, *others)
+            plain = scan_torch.module_for(u)
+            grads = plain.scan_backward(gy, gstate, starts, *inputs, *others)
         else:
             grads = scan_official.scan_backward(gy, gstate, starts, inputs, dt_softplus)
         grads = (*_turned(reverse, *grads[:8]), grads[8])
