@@ -175,7 +175,7 @@ def test_stage_two_says_what_the_loss_covers_first(
     monkeypatch.setattr(GraphedStep, "__call__", call)
     run_caption(config)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].endswith("language model path: ctscribe: selective scan in plain PyTorch")
+    assert lines[2].endswith("language model path: ctscribe: selective scan without CUDA kernels")
     assert sum(graphed) == len(lines_of(tmp_path / "stage2_train_log.csv"))
     assert lines[0].startswith("[debug] 样本0: prompt token 数=")
     assert "truncation rate" in lines[1]

@@ -224,7 +224,7 @@ def demo(**changes) -> p.DemoPage:
         "budget": p.Budget(600, 6),
         "language_model": (
             p.Fact(T("模型", "model"), "demo-mamba (MambaForCausalLM, 4 layers, width 256)"),
-            p.Fact(T("状态扫描", "scan"), "ctscribe: selective scan in plain PyTorch"),
+            p.Fact(T("状态扫描", "scan"), "ctscribe: selective scan without CUDA kernels"),
             p.Fact(T("冻结", "frozen"), T("是", "yes")),
         ),
         "provenance": (
@@ -273,7 +273,7 @@ def report(**changes) -> p.ReportPage:
             p.Fact(T("检查点 SHA-256", "checkpoint SHA-256"), "9f2c41d07be9" * 5),
             p.Fact(T("编码器", "encoder"), "phantom encoder, 1.1 M"),
             p.Fact(T("语言模型", "LLM"), "demo-mamba"),
-            p.Fact(T("路径", "path"), "ctscribe: selective scan in plain PyTorch"),
+            p.Fact(T("路径", "path"), "ctscribe: selective scan without CUDA kernels"),
         ),
         "settings": (p.Fact("max_new_tokens", "256"), p.Fact("do_sample", "false")),
         "phantom_only": True,

@@ -29,7 +29,7 @@ def llm(folder: Path) -> LLM:
 
 
 def test_loads_frozen_on_our_ops_with_the_files_weights(llm: LLM) -> None:
-    assert llm.path_name == "ctscribe: selective scan in plain PyTorch"
+    assert llm.path_name == "ctscribe: selective scan without CUDA kernels"
     assert llm.width == 24
     assert not llm.model.training
     assert not any(p.requires_grad for p in llm.model.parameters())
@@ -51,7 +51,7 @@ def test_the_path_name_says_which_backend_runs_where_the_model_is_now(
     names = ["cuda", "torch", "mamba_ssm"]
     said = [llm.path_name for _ in range(3)]
     assert said[0] == "ctscribe: selective scan on cuda kernels"
-    assert "plain PyTorch" in said[1]
+    assert "without CUDA kernels" in said[1]
     assert "mamba_ssm" in said[2]
     assert set(asked) == {(torch.device("cpu"), torch.float32, 8)}
     names = ["cuda"]

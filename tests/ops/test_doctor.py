@@ -3,6 +3,7 @@ from __future__ import annotations
 import stat
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ctscribe import cli
-from ctscribe.ops import backend, doctor, nvrtc
+from ctscribe.ops import backend, doctor, nvrtc, scan_torch
 
 Result = tuple[Tensor, Tensor]
 CPU = torch.device("cpu")
@@ -53,6 +54,7 @@ def test_a_cpu_only_machine_is_told_so_and_is_well(capsys: pytest.CaptureFixture
         torch.__version__,
         "no NVIDIA GPU",
         f"NVRTC: {nvrtc.version()}",
+        f"Numba: {version('numba')}",
         "backend: torch",
         "12 GB/s",
         "selective_scan forward",
@@ -63,6 +65,15 @@ def test_a_cpu_only_machine_is_told_so_and_is_well(capsys: pytest.CaptureFixture
     ):
         assert part in shown
     assert "WRONG" not in shown
+
+
+def test_a_cpu_without_numba_is_told_what_that_costs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(scan_torch, "loops", lambda: None)
+    code, shown = run(capsys)
+    assert code == 0
+    assert "Numba: 无，扫描慢三倍 / none, scans take three times as long" in shown
 
 
 @pytest.mark.parametrize("name", ["cuda", "mamba_ssm"])
@@ -168,14 +179,14 @@ def test_the_drivers_version_is_what_its_own_tool_says(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert doctor.driver_version() is None
     tool = tmp_path / "nvidia-smi"
-    for script, version in (
+    for script, printed in (
         ("echo 580.65.06; echo 580.65.06", "580.65.06"),
         ("echo cannot reach the driver; exit 9", None),
         ("true", None),
     ):
         tool.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
-        assert doctor.driver_version() == version
+        assert doctor.driver_version() == printed
 
 
 def test_what_to_install_depends_on_driver_build_and_packages(

@@ -27,7 +27,7 @@ from ctscribe.ops import backend as backends
 
 _OUR_PATHS = {  # by backend
     "cuda": "ctscribe: selective scan on cuda kernels",
-    "torch": "ctscribe: selective scan in plain PyTorch",
+    "torch": "ctscribe: selective scan without CUDA kernels",
     "mamba_ssm": "ctscribe: selective scan on the extension of mamba_ssm",
 }
 _TEXT_BATCH = 64

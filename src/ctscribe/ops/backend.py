@@ -1,7 +1,7 @@
 """Which code runs our operations: chosen by name, said once.
 
     cuda       the kernels in `kernels/`, compiled at run time: no compiler to install
-    torch      plain PyTorch operations, on any device
+    torch      PyTorch operations, on any device; the scan on a CPU is compiled by Numba
     mamba_ssm  the official CUDA extension, where somebody has built it
     auto       cuda on a GPU where it can run, else torch
 

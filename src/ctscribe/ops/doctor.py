@@ -11,13 +11,14 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, silu
 
 from ctscribe.errors import KernelError
-from ctscribe.ops import backend, code_cache, cuda, nvrtc
+from ctscribe.ops import backend, code_cache, cuda, nvrtc, scan_torch
 from ctscribe.ops.causal_conv import causal_conv1d
 from ctscribe.ops.selective_scan import selective_scan, selective_scan_reference
 
@@ -101,11 +102,16 @@ def facts(device: torch.device) -> list[tuple[str, str]]:
         major, minor = torch.cuda.get_device_capability(device)
         memory = torch.cuda.get_device_properties(device).total_memory / 2**30
         name = f"{torch.cuda.get_device_name(device)}, sm_{major}{minor}, {memory:.0f} GiB"
+    numba = []
+    if device.type == "cpu":
+        found = "无，扫描慢三倍 / none, scans take three times as long"
+        numba = [("Numba", version("numba") if scan_torch.loops() else found)]
     return [
         ("PyTorch", f"{torch.__version__}, CUDA {torch.version.cuda or 'not in this build'}"),
         ("设备 / device", name),
         ("驱动 / driver", driver_version() or "无 / none"),
         ("NVRTC", compiler),
+        *numba,
         ("后端 / backend", backend.pick(device)),
         ("内存带宽 / memory bandwidth", f"{bandwidth(device):.0f} GB/s (copy, read + written)"),
     ]

@@ -46,7 +46,7 @@ SHARES = 32  # of a sequence's channels at most: each has sums over D of its own
 ALONE = 1 << 18  # updates of a state: with fewer, a second thread costs more than it saves
 ONE = np.float32(1)
 LOG2E, LN2 = np.float32(math.log2(math.e)), np.float32(math.log(2))
-LOWEST, HIGHEST = np.float32(-126), np.float32(128)  # exponents of the smallest float, of infinity
+LOWEST, HIGHEST = np.float32(-127), np.float32(128)  # the exponents of zero and of infinity
 ROUND = np.float32(1.5 * 2**23)  # added to a float, it leaves the nearest integer in the low bits
 
 
@@ -93,7 +93,7 @@ def _inlined(function: Callable[..., Any]) -> Any:
 
 @_inlined
 def _exp2(x: Any) -> Any:
-    """2^x: at least 2^-126, infinity from 2^128 on, NaN of NaN."""
+    """2^x to its last bit or so, below 2^-126 to that; zero, infinity and NaN where it is that."""
     x = LOWEST if x < LOWEST else x
     x = HIGHEST if x > HIGHEST else x
     rounded = np.float32(x + ROUND)
@@ -412,7 +412,7 @@ def _memory(
     A_ND, *per_channel = (
         _padded(x, whole).contiguous().numpy()
         for x in (
-            A.t() * float(LOG2E),
+            A.t().float() * float(LOG2E),
             none if D is None else D,
             none if dt_bias is None else dt_bias,
         )

@@ -61,12 +61,12 @@ def module_for(u: Tensor) -> ModuleType:
     """What scans tensors like u without kernels: scan_cpu or this module, of the same functions."""
     if u.device.type != "cpu" or u.dtype == torch.float64:
         return sys.modules[__name__]
-    return _loops() or sys.modules[__name__]
+    return loops() or sys.modules[__name__]
 
 
 @cache
-def _loops() -> ModuleType | None:
-    """Imported when needed: Numba takes half a second, and has no say in what runs on a GPU."""
+def loops() -> ModuleType | None:
+    """scan_cpu if Numba works; imported when needed, since what runs on a GPU has no use for it."""
     try:
         return importlib.import_module("ctscribe.ops.scan_cpu")
     except (ImportError, OSError) as error:  # Numba refuses a numpy newer than it knows

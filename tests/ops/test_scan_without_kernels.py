@@ -1,4 +1,9 @@
+"""The two modules that scan where no kernel does, called directly."""
+
 from __future__ import annotations
+
+import sys
+from types import ModuleType
 
 import pytest
 import torch
@@ -6,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ctscribe.ops import scan_torch
+from ctscribe.ops import scan_cpu, scan_torch
 from ctscribe.ops.scan_torch import NAMES, scan_backward, scan_forward
-from ctscribe.ops.selective_scan import selective_scan_reference
+from ctscribe.ops.selective_scan import selective_scan, selective_scan_reference
 from tests.ops.cases import scan_inputs
+
+each_module = pytest.mark.parametrize("module", [scan_torch, scan_cpu])
 
 
 def call(values: dict[str, Tensor]) -> tuple[Tensor | bool | None, ...]:
@@ -52,24 +59,30 @@ def test_each_subset_of_gradients_equals_the_references(
         torch.testing.assert_close(grad, leaves[name].grad, rtol=1e-9, atol=1e-9, msg=name)
 
 
-def test_one_state_is_held_where_no_gradient_is_wanted() -> None:
-    values = scan_inputs(2, 32 * scan_torch.BLOCK + 40, 5, 8)  # two blocks, the last chunk short
-    y, final, starts = scan_forward(*call(values))  # type: ignore[arg-type]
-    again_y, again_final, first = scan_forward(*call(values), keep=False)  # type: ignore[arg-type]
+@each_module
+def test_one_state_is_held_where_no_gradient_is_wanted(module: ModuleType) -> None:
+    dtype = torch.float64 if module is scan_torch else torch.float32
+    values = scan_inputs(2, 40, 5, 8, dtype=dtype)  # two chunks, the last one short
+    y, final, starts = module.scan_forward(*call(values))
+    again_y, again_final, first = module.scan_forward(*call(values), keep=False)
     wanted_y, wanted_final = selective_scan_reference(**values)
     assert torch.equal(y, again_y)
     assert torch.equal(final, again_final)
-    assert (len(starts), len(first)) == (scan_torch.BLOCK + 2, 1)
-    torch.testing.assert_close(y, wanted_y, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(final, wanted_final, rtol=1e-9, atol=1e-9)
+    assert (len(starts), len(first)) == (2, 1)
+    near = {"rtol": 1e-9, "atol": 1e-9} if dtype == torch.float64 else {}
+    torch.testing.assert_close(y, wanted_y, **near)
+    torch.testing.assert_close(final, wanted_final, **near)
 
 
-def test_nothing_that_comes_out_is_a_view_of_what_went_in_and_inputs_stay() -> None:
+@each_module
+def test_nothing_that_comes_out_is_a_view_of_what_went_in_and_inputs_stay(
+    module: ModuleType,
+) -> None:
     values = scan_inputs(1, 40, 6, 8, dtype=torch.float32)  # batch 1: time first is a view
     before = {k: v.clone() for k, v in values.items()}
-    outputs = scan_forward(*call(values))  # type: ignore[arg-type]
+    outputs = module.scan_forward(*call(values))
     gy, gfinal = torch.ones(1, 40, 6), torch.ones(1, 6, 8)
-    grads = scan_backward(gy, gfinal, outputs[2], *call(values), (True,) * 9)  # type: ignore[arg-type]
+    grads = module.scan_backward(gy, gfinal, outputs[2], *call(values), (True,) * 9)
     storages = {v.untyped_storage().data_ptr() for v in (*values.values(), gy, gfinal)}
     for out in (*outputs, *grads):
         assert out is not None
@@ -79,26 +92,50 @@ def test_nothing_that_comes_out_is_a_view_of_what_went_in_and_inputs_stay() -> N
     assert torch.equal(gfinal, torch.ones(1, 6, 8))
 
 
-def test_gradients_have_the_dtype_of_their_input() -> None:
+@each_module
+def test_gradients_have_the_dtype_of_their_input(
+    module: ModuleType,
+) -> None:
     values = scan_inputs(2, 9, 4, 8, dtype=torch.float32)
     for name in ("u", "dt", "B", "z"):
         values[name] = values[name].bfloat16()
     values["initial_state"] = values["initial_state"].double()
-    y, final, starts = scan_forward(*call(values))  # type: ignore[arg-type]
+    y, final, starts = module.scan_forward(*call(values))
     assert (y.dtype, final.dtype) == (torch.bfloat16, torch.float32)
-    grads = scan_backward(y, final, starts, *call(values), (True,) * 9)  # type: ignore[arg-type]
+    grads = module.scan_backward(y, final, starts, *call(values), (True,) * 9)
     for name, grad in zip(NAMES, grads, strict=True):
         assert grad is not None
         assert (name, grad.dtype) == (name, values[name].dtype)
 
 
-def test_bit_equal_from_run_to_run_and_under_autocast() -> None:
+@each_module
+def test_bit_equal_from_run_to_run_and_under_autocast(
+    module: ModuleType,
+) -> None:
     values = scan_inputs(2, 70, 33, 16, dtype=torch.float32)
     runs = []
     for half in (False, False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            y, final, starts = scan_forward(*call(values))  # type: ignore[arg-type]
-            grads = scan_backward(y, final, starts, *call(values), (True,) * 9)  # type: ignore[arg-type]
+            y, final, starts = module.scan_forward(*call(values))
+            grads = module.scan_backward(y, final, starts, *call(values), (True,) * 9)
         runs.append([y, final, *grads])
     for again in runs[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(runs[0], again, strict=True))  # type: ignore[arg-type]
+        assert all(torch.equal(a, b) for a, b in zip(runs[0], again, strict=True))
+
+
+def test_a_cpu_without_numba_scans_with_pytorchs_operations(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = scan_inputs(2, 40, 70, 8, dtype=torch.float32)
+    wanted = selective_scan(**values)
+    assert scan_torch.module_for(values["u"]) is scan_cpu
+    assert scan_torch.module_for(values["u"].double()) is scan_torch
+    scan_torch.loops.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "ctscribe.ops.scan_cpu", None)  # an import of it fails
+        got = selective_scan(**values)
+        assert scan_torch.module_for(values["u"]) is scan_torch
+    scan_torch.loops.cache_clear()
+    torch.testing.assert_close(got, wanted)
+    assert len(caplog.records) == 1
+    assert "three times as long" in caplog.text
