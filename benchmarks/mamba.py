@@ -195,7 +195,15 @@ def _table(figures: dict[str, Any]) -> str:
 
 
 def _machine(device: torch.device) -> dict[str, Any]:
-    packages = ("torch", "transformers", "mambapy", "mamba-ssm", "causal-conv1d", "cuda-core")
+    packages = (
+        "torch",
+        "transformers",
+        "mambapy",
+        "mamba-ssm",
+        "causal-conv1d",
+        "cuda-core",
+        "numba",
+    )
     versions = {"python": platform.python_version()}
     for name in packages:
         try:
