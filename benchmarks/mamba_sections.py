@@ -159,21 +159,26 @@ def step(bench: Bench) -> None:
         if batch_size == 1:
             bench.result("step_eager_b1_l608_ms").value = eager_ms
         result.more |= {"eager_ms": eager_ms, "eager_gib": eager_gib}
-        graphed = GraphedStep(llm) if device.type == "cuda" else None
-        if graphed is None:
+        if device.type != "cuda":
             result.value, bench.result(memory).value = eager_ms, eager_gib
             result.notes[OURS] = "eager: a CPU has no graphs"
         else:
-            bench.tidy()
-            capture = peak_gib(lambda train=train, g=graphed: train(g), device)
-            replay = peak_gib(lambda train=train, g=graphed: train(g), device)
-            bench.result(memory).value = max(capture or 0, replay or 0) or None
-            result.value = wall_ms(lambda train=train, g=graphed: train(g), device, shapes.repeats)
+            result.value, bench.result(memory).value = _graphed(bench, train)
             result.more["reserved_gib"] = torch.cuda.memory_reserved(device) / GIB
-        del graphed
+            llm.checkpoint_blocks(True)
+            result.more["lean_ms"], result.more["lean_gib"] = _graphed(bench, train)
+            llm.checkpoint_blocks(False)
         bench.tidy()
         if bench.with_peers:
             _step_peers(bench, batch_size, batch, eager)
+
+
+def _graphed(bench: Bench, train: Callable[..., None]) -> tuple[float, float | None]:
+    """Time of a step as a CUDA graph, and the most memory of its capture and of a replay."""
+    bench.tidy()
+    graph = GraphedStep(bench.random.llm)
+    peaks = [peak_gib(lambda: train(graph), bench.device) or 0 for _ in ("capture", "replay")]
+    return wall_ms(lambda: train(graph), bench.device, bench.shapes.repeats), max(peaks) or None
 
 
 def _step_peers(bench: Bench, batch_size: int, batch: Any, eager: Call) -> None:

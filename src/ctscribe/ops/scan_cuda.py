@@ -171,7 +171,9 @@ def scan_backward(
     )
     if z is not None and needs[6] and dz is None:
         dz = u.new_empty(batch, length, width)
-    partial = A.new_empty(blocks, batch, length, 2 * states)
+    # As common.cuh has it: states kept in bf16 are the sign.
+    summand = u.dtype if starts.dtype == torch.bfloat16 else torch.float32
+    partial = u.new_empty(blocks, batch, length, 2 * states, dtype=summand)
     # A block's registers bound how many fit.
     fit = max(tiling.min_blocks - parameters, 256 // tiling.threads(states))
     span, segments = _cut(length, batch * blocks, fit * _multiprocessors(u.device))
@@ -235,7 +237,8 @@ def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
     kept = torch.float32  # the bridge's other direction
     yield FORWARD_FILE, "scan_forward", _forward_defines(FORWARD[16][0], 16, half, 1, kept, 1)
     yield BACKWARD_FILE, "scan_backward", _backward_defines(BACKWARD[16], 16, half, 1, kept, 1, 1)
-    yield SUM_FILE, "scan_sum", {"ELEMENT": 1}
+    for kept in (torch.float32, half):
+        yield SUM_FILE, "scan_sum", _sum_defines(half, kept)
     for n in FORWARD:
         for back in (0, 1):
             yield ENDS_FILE, "scan_ends", _ends_defines(n, half, 1, back, 0)
@@ -263,6 +266,10 @@ def _backward_defines(
 ) -> dict[str, str | int]:
     options = {"WITH_PARAMETERS": parameters, "MIN_BLOCKS": tiling.min_blocks}
     return {**_of_tensors(dtype, vector, kept, reverse), **options, **tiling.defines(states)}
+
+
+def _sum_defines(dtype: torch.dtype, summand: torch.dtype) -> dict[str, str | int]:
+    return {"ELEMENT": ELEMENTS[dtype], "ROUND_KEPT": int(summand != torch.float32)}
 
 
 def _of_tensors(
@@ -351,10 +358,10 @@ def _ends_defines(
 def _sum_partial(partial: Tensor, dB: Tensor, dC: Tensor) -> None:
     blocks, batch, length, both = partial.shape
     values = batch * length * both
-    kernel = cuda.load(SUM_FILE, "scan_sum", {"ELEMENT": ELEMENTS[dB.dtype]}, partial.device)
+    kernel = cuda.load(SUM_FILE, "scan_sum", _sum_defines(dB.dtype, partial.dtype), partial.device)
     # One row stride serves all rows: the views of x_proj's gradient are (B L, width) underneath.
     kernel(
-        (-(-values // 64), 1, 1),
+        (-(-values * partial.element_size() // 256), 1, 1),
         256,
         partial,
         dB,

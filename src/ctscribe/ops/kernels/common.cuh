@@ -268,8 +268,9 @@ __device__ __forceinline__ void turn(T* __restrict__& rows, i64& row, i64 length
     row = -row;
 }
 
-// E neighbouring states that a forward pass keeps for a backward pass: in fp32, or rounded to the
-// inputs' type, which is half as much to keep and to read.
+// States that a forward pass keeps for a backward pass, E neighbours of a thread: in fp32, or rounded
+// to the inputs' type, which is half as much to keep and to read. So too what each block sums up of dB
+// and dC, but not in fp16, in which many small sums would be zeros.
 #ifndef ROUND_KEPT
 #define ROUND_KEPT 0
 #endif
@@ -280,27 +281,31 @@ template <int E> using Kept = Row<E>;
 typedef float kept;
 template <int E> using Kept = Floats<E>;
 #endif
+#if ROUND_KEPT && ELEMENT == 1
+typedef elem summand;
+template <int E> using Summands = Row<E>;
+#else
+typedef float summand;
+template <int E> using Summands = Floats<E>;
+#endif
 
 template <int E>
-__device__ __forceinline__ void keep_states(kept* to, const float (&states)[E]) {
-#if ROUND_KEPT
-    *reinterpret_cast<Row<E>*>(to) = rounded<E>(states);
-#else
+__device__ __forceinline__ void keep(float* to, const float (&values)[E]) {
     Floats<E> row;
 #pragma unroll
-    for (int i = 0; i < E; i++) row.at[i] = states[i];
+    for (int i = 0; i < E; i++) row.at[i] = values[i];
     *reinterpret_cast<Floats<E>*>(to) = row;
-#endif
 }
-
+#if ELEMENT != 0
 template <int E>
-__device__ __forceinline__ float kept_state(const Kept<E>& states, int i) {
-#if ROUND_KEPT
-    return states.at(i);
-#else
-    return states.at[i];
-#endif
+__device__ __forceinline__ void keep(elem* to, const float (&values)[E]) {
+    *reinterpret_cast<Row<E>*>(to) = rounded<E>(values);
 }
+#endif
+template <int E>
+__device__ __forceinline__ float kept_at(const Floats<E>& row, int i) { return row.at[i]; }
+template <int E>
+__device__ __forceinline__ float kept_at(const Row<E>& row, int i) { return row.at(i); }
 
 // Sums v over the W lanes whose numbers differ in the bits [STRIDE, STRIDE * W), and shares the sums
 // out: with V >= W, lane i of them ends with the sums of v[i * V / W ...] in v[0 .. V / W); with

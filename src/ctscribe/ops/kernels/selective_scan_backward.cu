@@ -11,7 +11,7 @@
 // dout, u, dt, z: (B, L, D), B, C: (B, L, N), each with a batch and a row stride of its own.
 // starts: (B, ceil(L / TILE), D, N), fp32 or rounded (ROUND_KEPT), what the forward kernel kept.
 // du, ddt: (B, L, D) contiguous. dz: (B, L, D) with strides of its own (half of in_proj's gradient).
-// dBC: (ceil(D / CHANNELS), B, L, 2 N) fp32, each block's own sums over its channels, B's then C's:
+// dBC: (ceil(D / CHANNELS), B, L, 2 N), each block's own sums over its channels, B's then C's:
 // selective_scan_sum.cu adds them up, in a fixed order, so that results are equal from run to run.
 // dA: (segments, B, D, N), dD, dbias: (segments, B, D), fp32, to be summed over segments and B.
 // d_final, d_initial: (B, D, N) fp32.
@@ -38,7 +38,7 @@
 //
 // Floors, a (t, d, n), at 132 multiprocessors of 1.98 GHz, L 608, D 5120, N 16: about 20 instructions,
 // 30 us (29 there are), two of them exps (24 us). Traffic: 14 bytes a (t, d), 4 N / TILE for the kept states, and
-// 8 N / CHANNELS for dBC.
+// 8 N / CHANNELS for dBC in fp32, half of it rounded.
 
 #include "common.cuh"
 
@@ -96,7 +96,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     const float* D, const elem* z, const float* dt_bias,
     const kept* starts, const float* d_final,
     const float* ends, const float* steps,
-    elem* __restrict__ du, elem* __restrict__ ddt, elem* __restrict__ dz, float* __restrict__ dBC,
+    elem* __restrict__ du, elem* __restrict__ ddt, elem* __restrict__ dz, summand* __restrict__ dBC,
     float* __restrict__ dA, float* __restrict__ dD, float* __restrict__ dbias,
     float* __restrict__ d_initial, i64 length, i64 width, i64 apply_softplus, i64 settled, i64 span,
     i64 dout_batch, i64 dout_row, i64 u_batch, i64 u_row, i64 dt_batch, i64 dt_row,
@@ -240,7 +240,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
 #pragma unroll
         for (int c = 0; c < PER_THREAD; c++) {
 #pragma unroll
-            for (int j = 0; j < PER_LANE; j++) h[0][c][j] = kept_state<PER_LANE>(next_start[c], j);
+            for (int j = 0; j < PER_LANE; j++) h[0][c][j] = kept_at(next_start[c], j);
         }
         __syncthreads();
         if (tile > first_tile) load(tile - 1);
@@ -404,7 +404,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) scan_backward(
                 for (int k = 0; k < 4; k++) sum.at[k] += part.at[k];
             }
             const i64 to = REVERSE ? (i64)(L - 1 - t0 - 2 * t) * 2 * STATES : (i64)t0 * 2 * STATES;
-            if (t0 + t < L) *reinterpret_cast<Floats<4>*>(dBC + to + i) = sum;
+            if (t0 + t < L) keep(dBC + to + i, sum.at);
         }
     }
 #pragma unroll

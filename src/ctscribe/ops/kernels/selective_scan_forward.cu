@@ -146,7 +146,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) scan_forward(
             if (keeps && g % KEEP == 0 && t0 + g < L) {
 #pragma unroll
                 for (int c = 0; c < PER_THREAD; c++)
-                    if (scans[c]) keep_states(starts + c * STATES, h[c]);
+                    if (scans[c]) keep(starts + c * STATES, h[c]);
                 starts += states_of_step;
             }
             float sums[PER_THREAD][LANES];
