@@ -337,7 +337,7 @@ def _conv(
 def _scan_inputs(
     block: _Block, xz: Tensor, u: Tensor, low_bc: Tensor, dt: Tensor | None = None
 ) -> scan_torch.Inputs:
-    low, B, C = torch.split(low_bc, [block.rank, block.states, block.states], -1)
+    low, B, C = low_bc.split_with_sizes([block.rank, block.states, block.states], -1)
     if dt is None:
         dt = linear(low, block.dt_proj)
     return u, dt, block.A, B, C, block.D, xz[..., u.shape[-1] :], block.dt_bias

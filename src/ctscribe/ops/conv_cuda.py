@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 from torch import Tensor
 
 from ctscribe.ops import cuda
-from ctscribe.ops.scan_cuda import ELEMENTS, many
+from ctscribe.ops.scan_cuda import ELEMENTS, many, misaligned
 
 FILE = "causal_conv.cu"
 TAPS = (2, 3, 4)  # filter widths that the kernels take
@@ -36,8 +37,7 @@ def conv_forward(
     """
     batch, length, width = x.shape
     y = x.new_empty(batch, length, width)
-    options = {"SILU": silu, "REVERSE": reverse}
-    macros = _macros("conv_forward", options, weight, bias, initial, x, y)
+    macros = _macros("conv_forward", silu, reverse, False, weight, bias, initial, x, y)
     kernel = cuda.load(FILE, "conv_forward", macros, x.device)
     kernel(
         _grid("conv_forward", x),
@@ -74,8 +74,7 @@ def conv_backward(
     grid = _grid("conv_backward", x)
     dinitial = x.new_empty(batch, taps - 1, width) if need_initial else None
     partial = weight.new_empty(grid[1], batch, width, taps + 1) if need_weight else None
-    options = {"SILU": silu, "REVERSE": reverse, "WITH_WEIGHT": need_weight}
-    macros = _macros("conv_backward", options, weight, bias, initial, x, gy, dx)
+    macros = _macros("conv_backward", silu, reverse, need_weight, weight, bias, initial, x, gy, dx)
     kernel = cuda.load(FILE, "conv_backward", macros, x.device)
     kernel(
         grid,
@@ -92,48 +91,72 @@ def conv_backward(
 
 def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
     """File, entry and macros of the kernels: as models run them, and with all there is to do."""
-    every = {"SILU": 1, "WITH_INITIAL": 1}
     for entry in _STEPS:
-        weight = {"WITH_WEIGHT": 1} if entry == "conv_backward" else {}
+        weight = entry == "conv_backward"
         for steps in dict.fromkeys(_STEPS[entry]):
-            yield FILE, entry, _defines(entry, steps, 1, 4, 1, {"SILU": 1})
-            yield FILE, entry, _defines(entry, steps, 1, 4, 1, {"SILU": 1, "REVERSE": 1} | weight)
-            yield FILE, entry, _defines(entry, steps, 0, 4, 0, every | weight)
-            yield FILE, entry, _defines(entry, steps, 2, 2, 0, every | weight)
+            yield FILE, entry, _defines(entry, steps, 1, 4, 1, silu=True)
+            yield (
+                FILE,
+                entry,
+                _defines(entry, steps, 1, 4, 1, silu=True, reverse=True, weight=weight),
+            )
+            yield (
+                FILE,
+                entry,
+                _defines(entry, steps, 0, 4, 0, silu=True, initial=True, weight=weight),
+            )
+            yield (
+                FILE,
+                entry,
+                _defines(entry, steps, 2, 2, 0, silu=True, initial=True, weight=weight),
+            )
 
 
 def _macros(
     entry: str,
-    options: dict[str, bool],
+    silu: bool,
+    reverse: bool,
+    need_weight: bool,
     weight: Tensor,
     bias: Tensor | None,
     initial: Tensor | None,
     *rows: Tensor,
 ) -> dict[str, str | int]:
     """The variant of a kernel for these tensors; rows: those of (B, L, D)."""
-    size = rows[0].element_size()
-    apart = [t.data_ptr() % 16 for t in (weight, bias, initial) if t is not None]
-    apart += [
-        (t.data_ptr() | t.stride(0) * size | t.stride(1) * size) % (_WIDE * size) for t in rows
-    ]
-    vector = int(rows[0].shape[2] % _WIDE == 0 and not any(apart))
-    given = options | {"WITH_INITIAL": initial is not None}
+    x = rows[0]
+    apart = x.shape[2] % _WIDE or misaligned(rows, _WIDE * x.element_size())
+    for tensor in (weight, bias, initial):
+        apart = apart or (tensor is not None and tensor.data_ptr() % 16)
     return _defines(
         entry,
-        _steps(entry, rows[0]),
-        ELEMENTS[rows[0].dtype],
+        _steps(entry, x),
+        ELEMENTS[x.dtype],
         weight.shape[1],
-        vector,
-        {name: 1 for name, wanted in given.items() if wanted},
+        int(not apart),
+        silu=silu,
+        reverse=reverse,
+        initial=initial is not None,
+        weight=need_weight,
     )
 
 
+@cache
 def _defines(
-    entry: str, steps: int, element: int, taps: int, vector: int, options: dict[str, int]
+    entry: str,
+    steps: int,
+    element: int,
+    taps: int,
+    vector: int,
+    *,
+    silu: bool,
+    reverse: bool = False,
+    initial: bool = False,
+    weight: bool = False,
 ) -> dict[str, str | int]:
     shape = {"ELEMENT": element, "TAPS": taps, "WIDE": _WIDE, "VECTOR": vector}
     group = {"GROUP": steps} if entry == "conv_forward" else {"GROUP": _GROUP, "STEPS": steps}
-    return {**shape, **group, **options}
+    options = {"SILU": silu, "REVERSE": reverse, "WITH_INITIAL": initial, "WITH_WEIGHT": weight}
+    return {**shape, **group, **{name: 1 for name, wanted in options.items() if wanted}}
 
 
 def _steps(entry: str, x: Tensor) -> int:

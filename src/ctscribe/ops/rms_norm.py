@@ -6,6 +6,7 @@ Not an operator of autograd: `model.frozen` calls both directions itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -77,6 +78,7 @@ def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
             yield FILE, entry, _defines(dtype, width, True)
 
 
+@cache
 def _defines(dtype: torch.dtype, width: int, rounds: bool) -> dict[str, str | int]:
     # Rows are contiguous and start at allocations or multiples of an even width: aligned.
     return {

@@ -244,6 +244,7 @@ def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
             yield ENDS_FILE, "scan_ends", _ends_defines(n, half, 1, back, 0)
 
 
+@cache
 def _forward_defines(
     tiling: Tiling,
     states: int,
@@ -255,6 +256,7 @@ def _forward_defines(
     return {**_of_tensors(dtype, vector, kept, reverse), "KEEP": KEEP, **tiling.defines(states)}
 
 
+@cache
 def _backward_defines(
     tiling: Tiling,
     states: int,
@@ -268,6 +270,7 @@ def _backward_defines(
     return {**_of_tensors(dtype, vector, kept, reverse), **options, **tiling.defines(states)}
 
 
+@cache
 def _sum_defines(dtype: torch.dtype, summand: torch.dtype) -> dict[str, str | int]:
     return {"ELEMENT": ELEMENTS[dtype], "ROUND_KEPT": int(summand != torch.float32)}
 
@@ -294,6 +297,7 @@ def many(u: Tensor) -> bool:
     return u.shape[0] * u.shape[2] >= _MANY
 
 
+@cache
 def _cut(length: int, blocks: int, slots: int) -> tuple[int, int]:
     """Steps of a segment, and how many segments a sequence has, to be done soonest.
 
@@ -348,6 +352,7 @@ def _ends(
     return ends, steps
 
 
+@cache
 def _ends_defines(
     states: int, dtype: torch.dtype, vector: int, back: int, reverse: int
 ) -> dict[str, str | int]:
@@ -374,11 +379,12 @@ def _sum_partial(partial: Tensor, dB: Tensor, dC: Tensor) -> None:
     )
 
 
-def _strides(*tensors: Tensor | None) -> Iterator[int]:
+def _strides(*tensors: Tensor | None) -> list[int]:
     """Batch and row stride of each, in the order of the kernels' arguments."""
+    strides: list[int] = []
     for tensor in tensors:
-        yield 0 if tensor is None else tensor.stride(0)
-        yield 0 if tensor is None else tensor.stride(1)
+        strides += (0, 0) if tensor is None else tensor.stride()[:2]
+    return strides
 
 
 def _vector(
@@ -388,11 +394,17 @@ def _vector(
     wide, wide_bc = tiling.wide(states), tiling.wide_bc(states)
     if width % wide:
         return 0
-    return int(all(_aligned(t, wide) for t in rows) and all(_aligned(t, wide_bc) for t in tables))
+    size = rows[0].element_size()
+    return int(
+        not misaligned(rows, min(16, wide * size))
+        and not misaligned(tables, min(16, wide_bc * size))
+    )
 
 
-def _aligned(tensor: Tensor, count: int) -> bool:
-    size = tensor.element_size()
-    whole = min(16, count * size)
-    batch, row = tensor.stride(0) * size, tensor.stride(1) * size
-    return (tensor.data_ptr() | batch | row) % whole == 0
+def misaligned(rows: Sequence[Tensor], whole: int) -> bool:
+    """Whether rows of the tensors (B, L, ...), all of one dtype, start off multiples of `whole`."""
+    size, bits = rows[0].element_size(), 0
+    for tensor in rows:
+        batch, row, _ = tensor.stride()
+        bits |= tensor.data_ptr() | batch * size | row * size
+    return bits % whole != 0
