@@ -7,7 +7,7 @@ MambaBlock in the same order and with the same roundings (residual in fp32).
 
 Kept for a block of width W and D channels, in bytes a token at 16 bits: norm 2 W, in_proj 4 D,
 step sizes 2 D, x_proj 2 (R + 2 N), and 2 D N / 16 of scan states; the convolution is cheapest to
-have again. `lean` keeps the norm alone and runs the whole block again, for a third more time.
+have again. `lean` keeps the norm alone and runs the whole block again, for two fifths more time.
 """
 
 from __future__ import annotations
