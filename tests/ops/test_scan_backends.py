@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -27,6 +29,7 @@ from tests.ops.cases import (
     states,
     widths,
 )
+from tests.ops.emulator import emulated, needs_emulator
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
@@ -252,3 +255,44 @@ def test_gradients_written_into_views_leave_what_lies_around_them(n: int, width:
         assert torch.equal(views[name], whole[index]), name
     assert room["dz"][..., :width].isnan().all()
     assert room["dBC"][..., :5].isnan().all()
+
+
+FROZEN_NEEDS = (True, True, False, True, True, False, True, False, False)
+
+
+def _frozen(inputs: Any, gy: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
+    with emulated():
+        y, _, starts = scan_cuda.scan_forward(inputs, True, None, frozen=True)
+        return y, scan_cuda.scan_backward(gy, None, starts, inputs, True, FROZEN_NEEDS, frozen=True)
+
+
+@needs_emulator
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("n", [8, 16, 64])
+def test_what_a_frozen_scan_keeps_rounded_is_near_enough(dtype: torch.dtype, n: int) -> None:
+    values = scan_inputs(2, 71, 600, n, dtype=dtype, left_out=["initial_state"])
+    gy = torch.randn_like(values["u"])
+    inputs = tuple(values.get(name) for name in NAMES[:8])
+    y, grads = _frozen(inputs, gy)
+    wanted_y, wanted = spec(
+        values, [n for n, need in zip(NAMES, FROZEN_NEEDS, strict=True) if need], gy
+    )
+    assert_near({"y": y}, {"y": wanted_y["y"]}, dtype)
+    got = {name: grad for name, grad in zip(NAMES, grads, strict=True) if grad is not None}
+    assert_near(got, wanted, dtype, factor=1.0 if dtype == torch.float32 else 1.5)
+
+
+@needs_emulator
+def test_small_gradients_of_many_channels_are_not_rounded_away() -> None:
+    # Each block of channels sums up less than half of fp16's least number, all of them ten such.
+    values = scan_inputs(1, 40, 1280, 16, dtype=torch.float16, left_out=OPTIONAL)
+    values["u"], values["dt"] = values["u"] * 0 + 1, values["dt"] * 0 - 3
+    values["A"], values["B"] = values["A"] * 0 - 1, values["B"] * 0 + 0.0125
+    gy = torch.full_like(values["u"], 2**-24)
+    inputs = tuple(values.get(name) for name in NAMES[:8])
+    _, grads = _frozen(inputs, gy)
+    exact = spec(values, ["C"], gy)[1]["C"]
+    blocks = 1280 // scan_cuda.BACKWARD[16].channels
+    assert exact[:, -1].max() / blocks < 2**-25
+    assert (grads[4].double().cpu() - exact)[:, 10:].abs().max() < 2**-24
+    assert (grads[4][:, 10:] > 0).all()
