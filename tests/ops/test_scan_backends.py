@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctscribe.model.frozen import _NEEDS
 from ctscribe.ops import backend, scan_cuda
 from ctscribe.ops.selective_scan import NAMES, selective_scan, selective_scan_reference
 from tests.ops.cases import (
@@ -257,13 +258,10 @@ def test_gradients_written_into_views_leave_what_lies_around_them(n: int, width:
     assert room["dBC"][..., :5].isnan().all()
 
 
-FROZEN_NEEDS = (True, True, False, True, True, False, True, False, False)
-
-
 def _frozen(inputs: Any, gy: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
     with emulated():
         y, _, starts = scan_cuda.scan_forward(inputs, True, None, frozen=True)
-        return y, scan_cuda.scan_backward(gy, None, starts, inputs, True, FROZEN_NEEDS, frozen=True)
+        return y, scan_cuda.scan_backward(gy, None, starts, inputs, True, _NEEDS, frozen=True)
 
 
 @needs_emulator
@@ -274,9 +272,7 @@ def test_what_a_frozen_scan_keeps_rounded_is_near_enough(dtype: torch.dtype, n: 
     gy = torch.randn_like(values["u"])
     inputs = tuple(values.get(name) for name in NAMES[:8])
     y, grads = _frozen(inputs, gy)
-    wanted_y, wanted = spec(
-        values, [n for n, need in zip(NAMES, FROZEN_NEEDS, strict=True) if need], gy
-    )
+    wanted_y, wanted = spec(values, [n for n, need in zip(NAMES, _NEEDS, strict=True) if need], gy)
     assert_near({"y": y}, {"y": wanted_y["y"]}, dtype)
     got = {name: grad for name, grad in zip(NAMES, grads, strict=True) if grad is not None}
     assert_near(got, wanted, dtype, factor=1.0 if dtype == torch.float32 else 1.5)
@@ -294,5 +290,5 @@ def test_small_gradients_of_many_channels_are_not_rounded_away() -> None:
     exact = spec(values, ["C"], gy)[1]["C"]
     blocks = 1280 // scan_cuda.BACKWARD[16].channels
     assert exact[:, -1].max() / blocks < 2**-25
-    assert (grads[4].double().cpu() - exact)[:, 10:].abs().max() < 2**-24
+    assert (grads[4].double() - exact)[:, 10:].abs().max() < 2**-24
     assert (grads[4][:, 10:] > 0).all()

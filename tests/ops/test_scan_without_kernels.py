@@ -93,9 +93,7 @@ def test_nothing_that_comes_out_is_a_view_of_what_went_in_and_inputs_stay(
 
 
 @each_module
-def test_gradients_have_the_dtype_of_their_input(
-    module: ModuleType,
-) -> None:
+def test_gradients_have_the_dtype_of_their_input(module: ModuleType) -> None:
     values = scan_inputs(2, 9, 4, 8, dtype=torch.float32)
     for name in ("u", "dt", "B", "z"):
         values[name] = values[name].bfloat16()
@@ -109,9 +107,7 @@ def test_gradients_have_the_dtype_of_their_input(
 
 
 @each_module
-def test_bit_equal_from_run_to_run_and_under_autocast(
-    module: ModuleType,
-) -> None:
+def test_bit_equal_from_run_to_run_and_under_autocast(module: ModuleType) -> None:
     values = scan_inputs(2, 70, 33, 16, dtype=torch.float32)
     runs = []
     for half in (False, False, True):

@@ -8,7 +8,7 @@ from functools import cache
 from torch import Tensor
 
 from ctscribe.ops import cuda
-from ctscribe.ops.scan_cuda import ELEMENTS, many, misaligned
+from ctscribe.ops.scan_cuda import ELEMENTS, aligned, many
 
 FILE = "causal_conv.cu"
 TAPS = (2, 3, 4)  # filter widths that the kernels take
@@ -91,25 +91,17 @@ def conv_backward(
 
 def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
     """File, entry and macros of the kernels: as models run them, and with all there is to do."""
-    for entry in _STEPS:
+    for entry, steps_of in _STEPS.items():
         weight = entry == "conv_backward"
-        for steps in dict.fromkeys(_STEPS[entry]):
-            yield FILE, entry, _defines(entry, steps, 1, 4, 1, silu=True)
-            yield (
-                FILE,
-                entry,
-                _defines(entry, steps, 1, 4, 1, silu=True, reverse=True, weight=weight),
-            )
-            yield (
-                FILE,
-                entry,
-                _defines(entry, steps, 0, 4, 0, silu=True, initial=True, weight=weight),
-            )
-            yield (
-                FILE,
-                entry,
-                _defines(entry, steps, 2, 2, 0, silu=True, initial=True, weight=weight),
-            )
+        every = {"silu": True, "initial": True, "weight": weight}
+        for steps in dict.fromkeys(steps_of):
+            for element, taps, vector, options in (
+                (1, 4, 1, {"silu": True}),
+                (1, 4, 1, {"silu": True, "reverse": True, "weight": weight}),
+                (0, 4, 0, every),
+                (2, 2, 0, every),
+            ):
+                yield FILE, entry, _defines(entry, steps, element, taps, vector, **options)
 
 
 def _macros(
@@ -124,15 +116,17 @@ def _macros(
 ) -> dict[str, str | int]:
     """The variant of a kernel for these tensors; rows: those of (B, L, D)."""
     x = rows[0]
-    apart = x.shape[2] % _WIDE or misaligned(rows, _WIDE * x.element_size())
-    for tensor in (weight, bias, initial):
-        apart = apart or (tensor is not None and tensor.data_ptr() % 16)
+    vector = (
+        x.shape[2] % _WIDE == 0
+        and aligned(rows, _WIDE * x.element_size())
+        and all(t is None or t.data_ptr() % 16 == 0 for t in (weight, bias, initial))
+    )
     return _defines(
         entry,
         _steps(entry, x),
         ELEMENTS[x.dtype],
         weight.shape[1],
-        int(not apart),
+        int(vector),
         silu=silu,
         reverse=reverse,
         initial=initial is not None,

@@ -128,9 +128,15 @@ def _dot(x: Floats, y: Floats) -> Any:
 
 
 @_inlined
+def _place(strides: Ints, b: int, t: int) -> int:
+    """Where row t of sequence b begins."""
+    return b * strides[0] + t * strides[1]  # type: ignore[no-any-return]
+
+
+@_inlined
 def _row(x: Floats, strides: Ints, b: int, t: int, left: int) -> Floats:
     """The block of row t of sequence b."""
-    start = b * strides[0] + t * strides[1] + left
+    start = _place(strides, b, t) + left
     return x[start : start + WIDE]
 
 
@@ -179,8 +185,7 @@ def _forward(
                 for n in range(states):
                     _copy(h[n], starts[t // STEPS, b, n, left:right])
             u_t, dt_t = _row(u, where[0], b, t, left), _row(dt, where[1], b, t, left)
-            B_t = b * where[3, 0] + t * where[3, 1]
-            C_t = b * where[4, 0] + t * where[4, 1]
+            B_t, C_t = _place(where[3], b, t), _place(where[4], b, t)
             _step_sizes(dt_t, biases, plus, steps)
             for d in range(WIDE):
                 drive[d] = steps[d] * u_t[d]
@@ -215,7 +220,10 @@ def _backward(
     gstate: Floats,
     grads: tuple[Floats, ...],
 ) -> None:
-    """gstate (B, N, D): in the last state's gradient, out the first's. grads: see scan_backward."""
+    """gstate (B, N, D): in the last state's gradient, out the first's.
+
+    grads: of u, dt, z (B, L, D), B, C (shares, B, L, N), A (B, N, D), D and dt_bias (B, D).
+    """
     b, share, low, high = task
     (u, dt, z, B, C), (A, skip, bias) = along, parameters
     gu, gdt, gz, gB, gC, gA, gD, gbias = grads
@@ -244,8 +252,7 @@ def _backward(
             for i in range(count):  # what the forward pass did, with all of it kept
                 t = first + i
                 u_t, dt_t = _row(u, where[0], b, t, left), _row(dt, where[1], b, t, left)
-                B_t = b * where[3, 0] + t * where[3, 1]
-                C_t = b * where[4, 0] + t * where[4, 1]
+                B_t, C_t = _place(where[3], b, t), _place(where[4], b, t)
                 steps_t, sums_t = steps[i], sums[i]
                 _step_sizes(dt_t, biases, plus, steps_t)
                 for d in range(WIDE):
@@ -263,8 +270,7 @@ def _backward(
             for i in range(count - 1, -1, -1):
                 t = first + i
                 u_t, dt_t = _row(u, where[0], b, t, left), _row(dt, where[1], b, t, left)
-                B_t = b * where[3, 0] + t * where[3, 1]
-                C_t = b * where[4, 0] + t * where[4, 1]
+                B_t, C_t = _place(where[3], b, t), _place(where[4], b, t)
                 steps_t, sums_t, given = steps[i], sums[i], gy[b, t, left:right]
                 for d in range(WIDE):
                     drive[d] = steps_t[d] * u_t[d]

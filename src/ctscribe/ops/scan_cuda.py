@@ -237,8 +237,8 @@ def variants() -> Iterator[tuple[str, str, dict[str, str | int]]]:
     kept = torch.float32  # the bridge's other direction
     yield FORWARD_FILE, "scan_forward", _forward_defines(FORWARD[16][0], 16, half, 1, kept, 1)
     yield BACKWARD_FILE, "scan_backward", _backward_defines(BACKWARD[16], 16, half, 1, kept, 1, 1)
-    for kept in (torch.float32, half):
-        yield SUM_FILE, "scan_sum", _sum_defines(half, kept)
+    for summand in (torch.float32, half):
+        yield SUM_FILE, "scan_sum", _sum_defines(half, summand)
     for n in FORWARD:
         for back in (0, 1):
             yield ENDS_FILE, "scan_ends", _ends_defines(n, half, 1, back, 0)
@@ -395,16 +395,13 @@ def _vector(
     if width % wide:
         return 0
     size = rows[0].element_size()
-    return int(
-        not misaligned(rows, min(16, wide * size))
-        and not misaligned(tables, min(16, wide_bc * size))
-    )
+    return int(aligned(rows, min(16, wide * size)) and aligned(tables, min(16, wide_bc * size)))
 
 
-def misaligned(rows: Sequence[Tensor], whole: int) -> bool:
-    """Whether rows of the tensors (B, L, ...), all of one dtype, start off multiples of `whole`."""
+def aligned(rows: Sequence[Tensor], whole: int) -> bool:
+    """Whether all rows of tensors (B, L, ...) of one dtype start at multiples of `whole` bytes."""
     size, bits = rows[0].element_size(), 0
     for tensor in rows:
         batch, row, _ = tensor.stride()
         bits |= tensor.data_ptr() | batch * size | row * size
-    return bits % whole != 0
+    return bits % whole == 0

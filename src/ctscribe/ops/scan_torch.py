@@ -108,7 +108,7 @@ def scan_forward(
         u_TBD, B_TBN, C_TBN = (_time_first(x, part, wide) for x in (u, B, C))
         step_TBD = _step_size(_time_first(dt, part, wide), dt_bias, dt_softplus)[1]
         _, states = chunks.states(step_TBD, step_TBD * u_TBD, B_TBN, before_BND)
-        y_TBD = _sum_over_n(C_TBN, states, starts.new_empty(step_TBD.shape))
+        y_TBD = _sum_over_n(C_TBN, states)
         before_BND = starts[index] if index < len(starts) else last_BND
         before_BND.copy_(states[-1])
         if skip is not None:
@@ -174,7 +174,7 @@ def scan_backward(
         if z is not None:
             z_TBD = _time_first(z, part, wide)
             if need["z"]:
-                y_TBD = _sum_over_n(C_TBN, h, h.new_empty(step_TBD.shape))
+                y_TBD = _sum_over_n(C_TBN, h)
                 if skip is not None:
                     y_TBD.addcmul_(u_TBD, skip)
                 _write(grads["z"], part, y_TBD.mul_(_aten.silu_backward(g_TBD, z_TBD)))
@@ -196,7 +196,7 @@ def scan_backward(
         if need["B"]:
             _write(grads["B"], part, _sum_over_d(gh, drive_TBD))
         if need["u"] or need_step:
-            gdrive_TBD = _sum_over_n(B_TBN, gh, h.new_empty(step_TBD.shape))
+            gdrive_TBD = _sum_over_n(B_TBN, gh)
         if need["u"]:
             gu_TBD = gdrive_TBD * step_TBD
             if skip is not None:
@@ -235,7 +235,7 @@ class _Chunks:
         width, n = A.shape
         self.A_ND = A.to(wide).t().contiguous()
         self._A_log2e = self.A_ND * math.log2(math.e)
-        self.steps = steps = math.ceil(length / count)
+        steps = math.ceil(length / count)
         self.parts = [slice(t, min(t + steps, length)) for t in range(0, length, steps)]
         self._shape = (steps, batch, n, width)
         self._decay, self._states = self.buffer(), self.buffer()
@@ -266,13 +266,11 @@ def chunk_count(A: Tensor, batch: int, length: int) -> int:
     return math.ceil(length / min(LONGEST_CHUNK, steps))
 
 
-def _sum_over_n(rows_TBN: Tensor, states_TBND: Tensor, out_TBD: Tensor) -> Tensor:
-    """Sum over N of rows times states, into (T, B, D)."""
+def _sum_over_n(rows_TBN: Tensor, states_TBND: Tensor) -> Tensor:
+    """Sum over N of rows times states, (T, B, D)."""
     steps, batch, n, width = states_TBND.shape
     states = states_TBND.view(steps * batch, n, width)
-    rows, out = rows_TBN.reshape(steps * batch, 1, n), out_TBD.view(steps * batch, 1, width)
-    torch.bmm(rows, states, out=out)
-    return out_TBD
+    return torch.bmm(rows_TBN.reshape(steps * batch, 1, n), states).view(steps, batch, width)
 
 
 def _sum_over_d(states_TBND: Tensor, columns_TBD: Tensor) -> Tensor:
