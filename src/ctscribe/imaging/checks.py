@@ -6,7 +6,7 @@ ribs and spine around them. What disease does to a lung (collapse, fluid, emphys
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -49,6 +49,7 @@ class ChestCheck:
     lung_litres: air on the (right, left), trachea and bronchi included. lung_z_range: the first and
     the last slice with lung. height_mm: of lung in view.
     heart_side: where the heart's mass lies, None if it does not show clearly.
+    lungs: what was measured, None where the image is blank, noise or without lungs.
     """
 
     reasons: tuple[Reason, ...]
@@ -57,6 +58,7 @@ class ChestCheck:
     lung_z_range: tuple[int, int] = (0, 0)
     height_mm: float = 0.0
     heart_side: Side | None = None
+    lungs: Lungs | None = field(default=None, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -87,6 +89,7 @@ def check_chest(volume: Volume) -> ChestCheck:
         (int(rows[0]) * step, min(len(array), (int(rows[-1]) + 1) * step) - 1),
         round(height, 1),
         heart,
+        lungs,
     )
 
 

@@ -1,29 +1,29 @@
 """Read and write volumes (NIfTI, NRRD, MetaImage), and turn every one to the house's axes.
 
-SimpleITK decodes, as in nnU-Net. But of a NIfTI file that is truncated or corrupt, or that holds
-NaN, it makes zeros and says nothing, so those files are unpacked and checked here first.
+SimpleITK decodes, as in nnU-Net, but for the voxels of NIfTI files: see `nifti_file.py`.
 """
 
 from __future__ import annotations
 
-import gzip
 import importlib
 import locale
 import logging
 import math
-import struct
 import sys
 import tempfile
 import zlib
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from ctscribe.errors import ImageError
 from ctscribe.files import replacing
+from ctscribe.imaging.nifti_file import open_nifti, read_header, read_voxels
 from ctscribe.imaging.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -35,9 +35,23 @@ FORMATS = {
     ".mha": "MetaImageIO",
     ".mhd": "MetaImageIO",
 }
-NIFTI_FLOAT32, NIFTI_FLOAT64 = 16, 64  # the format's own codes
+MOST_VOXELS = 1 << 31  # eight times the largest chest CT
 OBLIQUE_WARN_DEG = 3.0
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """An image as its file holds it.
+
+    array_zyx: of its own memory, the file's axes. spacing_xyz, direction (columns are the axes) and
+    origin_xyz: ITK's, of the file's axes, in LPS.
+    """
+
+    array_zyx: NDArray[Any]
+    spacing_xyz: NDArray[np.float64]
+    direction: NDArray[np.float64]
+    origin_xyz: NDArray[np.float64]
 
 
 def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
@@ -118,8 +132,8 @@ def _simpleitk() -> Any:
     return sitk
 
 
-def _decode(path: Path, case: str | None) -> Any:
-    """A SimpleITK image of three dimensions and one value a voxel."""
+def _decode(path: Path, case: str | None) -> _Stored:
+    """An image of three dimensions and one finite value a voxel."""
     if path.is_dir() or not path.exists():
         raise ImageError(
             "this is a folder, not an image" if path.is_dir() else "there is no such file",
@@ -128,20 +142,26 @@ def _decode(path: Path, case: str | None) -> Any:
             fix="correct the path, or restore the file",
         )
     suffix = _suffix(path, case)
-    sitk = _simpleitk()
+    reader = _simpleitk().ImageFileReader()
+    # Named, because ITK's own choice does not know endings in capitals.
+    reader.SetImageIO(FORMATS[suffix])
     try:
         if suffix.startswith(".nii"):
-            data = path.read_bytes()
-            if suffix == ".nii.gz":
-                data = gzip.decompress(data)
-            _check_nifti(data)
-            with tempfile.TemporaryDirectory(prefix="ctscribe-") as folder:
-                plain = Path(folder) / "image.nii"
-                plain.write_bytes(data)
-                image = sitk.ReadImage(str(plain), imageIO=FORMATS[suffix])
+            with open_nifti(path) as file:
+                header = read_header(file)
+                with tempfile.TemporaryDirectory(prefix="ctscribe-") as folder:
+                    alone = Path(folder) / "header.nii"
+                    alone.write_bytes(header.alone)
+                    reader.SetFileName(str(alone))
+                    reader.ReadImageInformation()
+                _require_one_volume(reader, header.dtype.itemsize, path, case)
+                _require_orientation(reader, path, case)
+                array = read_voxels(file, header).reshape(header.shape_xyz[2::-1])
         else:
-            # Named, because ITK's own choice does not know endings in capitals.
-            image = sitk.ReadImage(str(path), imageIO=FORMATS[suffix])
+            reader.SetFileName(str(path))
+            reader.ReadImageInformation()
+            _require_one_volume(reader, 8, path, case)
+            array = _array(reader.Execute())
     except (RuntimeError, OSError, EOFError, zlib.error, ValueError) as error:
         raise ImageError(
             f"the image cannot be read ({_last_line(error)})",
@@ -149,11 +169,31 @@ def _decode(path: Path, case: str | None) -> Any:
             file=path,
             fix="copy or export the file again, complete",
         ) from error
-    size = image.GetSize()
-    if len(size) == 4 and size[3] == 1:
-        image = image[:, :, :, 0]
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        values = image.GetNumberOfComponentsPerPixel()
+    if np.issubdtype(array.dtype, np.floating):
+        wrong = sum(int((~np.isfinite(plane)).sum()) for plane in array)
+        if wrong:
+            raise ImageError(
+                f"{wrong} voxels are not numbers, but NaN or infinite",
+                case=case,
+                file=path,
+                fix="export the image again",
+            )
+    dims = reader.GetDimension()
+    direction = np.array(reader.GetDirection()).reshape(dims, dims)[:3, :3]
+    spacing, origin = np.array(reader.GetSpacing()[:3]), np.array(reader.GetOrigin()[:3])
+    return _Stored(array, spacing, direction, origin)
+
+
+def _array(image: Any) -> NDArray[Any]:
+    """Voxels (Z, Y, X) of a SimpleITK image, a fourth axis of one left out."""
+    array: NDArray[Any] = _simpleitk().GetArrayFromImage(image)
+    return array.reshape(array.shape[-3:])
+
+
+def _require_one_volume(reader: Any, voxel_bytes: int, path: Path, case: str | None) -> None:
+    """Raise ImageError for what is not one 3D volume of a believable size; nothing is read yet."""
+    size, values = reader.GetSize(), reader.GetNumberOfComponents()
+    if len(size) not in (3, 4) or size[3:] not in ((), (1,)) or values != 1:
         many = f" with {values} values each" if values > 1 else ""
         raise ImageError(
             f"the image has {' x '.join(map(str, size))} voxels{many}, not one 3D volume",
@@ -161,14 +201,25 @@ def _decode(path: Path, case: str | None) -> Any:
             file=path,
             fix="save the CT as one 3D volume",
         )
-    if suffix.startswith(".nii") and _meta(image, "qform_code") + _meta(image, "sform_code") == 0:
+    voxels = math.prod(size)
+    if voxels > MOST_VOXELS or voxels * voxel_bytes > psutil.virtual_memory().total:
+        raise ImageError(
+            f"the header promises {' x '.join(map(str, size))} voxels, more than a CT has or this "
+            "machine can hold",
+            case=case,
+            file=path,
+            fix="export the image again; if it is sound, crop it or use a machine with more memory",
+        )
+
+
+def _require_orientation(reader: Any, path: Path, case: str | None) -> None:
+    if all(int(reader.GetMetaData(key)) == 0 for key in ("qform_code", "sform_code")):
         raise ImageError(
             "the header does not say how the image lies, so right and left cannot be told apart",
             case=case,
             file=path,
             fix="export it again from DICOM with its orientation (qform or sform)",
         )
-    return image
 
 
 def _suffix(path: Path, case: str | None) -> str:
@@ -183,40 +234,20 @@ def _suffix(path: Path, case: str | None) -> str:
     )
 
 
-def _check_nifti(data: bytes) -> None:
-    """Raise ValueError for what ITK would turn into zeros: voxels missing, or NaN and infinite."""
-    for order in "<>":
-        if len(data) >= 348 and struct.unpack_from(f"{order}i", data)[0] == 348:
-            dims = struct.unpack_from(f"{order}8h", data, 40)
-            kind, bits = struct.unpack_from(f"{order}2h", data, 70)
-            offset = int(struct.unpack_from(f"{order}f", data, 108)[0])
-            break
-        if len(data) >= 540 and struct.unpack_from(f"{order}i", data)[0] == 540:
-            dims = struct.unpack_from(f"{order}8q", data, 16)
-            kind, bits = struct.unpack_from(f"{order}2h", data, 12)
-            offset = struct.unpack_from(f"{order}q", data, 168)[0]
-            break
-    else:
-        raise ValueError("not a NIfTI header")
-    voxels = math.prod(max(1, n) for n in dims[1 : 1 + max(0, min(7, dims[0]))])
-    needed = offset + voxels * bits // 8
-    if len(data) < needed:
-        raise ValueError(f"it is truncated: {len(data)} of {needed} bytes")
-    if kind in (NIFTI_FLOAT32, NIFTI_FLOAT64):
-        values = np.frombuffer(data, f"{order}f{bits // 8}", voxels, offset)
-        wrong = int((~np.isfinite(values)).sum())
-        if wrong:
-            raise ValueError(f"{wrong} voxels are not numbers, but NaN or infinite")
-
-
 def _oriented(
-    image: Any, path: Path, case: str | None
+    image: _Stored, path: Path, case: str | None
 ) -> tuple[NDArray[Any], tuple[float, float, float], NDArray[np.float64]]:
-    """Array, spacing and affine after axes were swapped and flipped to the house's order."""
-    sitk = _simpleitk()
-    image = sitk.DICOMOrient(image, "RAS")
+    """Array, spacing and affine after axes were swapped and flipped to the house's order.
+
+    The array is the image's own memory wherever flips are enough.
+    """
+    code = _simpleitk().DICOMOrientImageFilter.GetOrientationFromDirectionCosines(
+        image.direction.ravel().tolist()
+    )
+    axes = [next(i for i in range(3) if code[i] in pair) for pair in ("RL", "AP", "SI")]
+    flips = [code[i] != own for i, own in zip(axes, "RAS", strict=True)]
     # Headers hold 32-bit floats: rounding makes writers agree that differ in the last bit.
-    spacing_xyz = [round(float(mm), 6) for mm in image.GetSpacing()]
+    spacing_xyz = [round(float(image.spacing_xyz[i]), 6) for i in axes]
     if not all(0.01 <= mm <= 50 for mm in spacing_xyz):
         raise ImageError(
             f"voxels of {_mm(spacing_xyz)} mm (x, y, z) are not a CT's",
@@ -224,15 +255,33 @@ def _oriented(
             file=path,
             fix="export the image again with its spacing in mm",
         )
-    direction = LPS_TO_RAS @ np.array(image.GetDirection()).reshape(3, 3)
+    last = np.array(image.array_zyx.shape[::-1]) - 1
+    turned = [flip * n for flip, n in zip(flips, last[axes], strict=True)]
+    origin = image.origin_xyz + image.direction[:, axes] @ (turned * image.spacing_xyz[axes])
+    direction = LPS_TO_RAS @ image.direction[:, axes] * np.where(flips, -1.0, 1.0)
     tilt = math.degrees(math.acos(min(1.0, float(np.diag(direction).min()))))
     if tilt > OBLIQUE_WARN_DEG:
         log.warning("%s: axes are oblique by %.0f degrees; the nearest ones are used", path, tilt)
     affine = np.eye(4)
     affine[:3, :3] = np.round(direction, 6) * spacing_xyz
-    affine[:3, 3] = np.round(LPS_TO_RAS @ np.array(image.GetOrigin()), 3)
+    affine[:3, 3] = np.round(LPS_TO_RAS @ origin, 3)
     x, y, z = spacing_xyz
-    return sitk.GetArrayFromImage(image), (z, y, x), affine + 0.0
+    array = _turned(image.array_zyx, [2 - i for i in axes[::-1]], flips[::-1])
+    return array, (z, y, x), affine + 0.0
+
+
+def _turned(array_zyx: NDArray[Any], axes_zyx: list[int], flips_zyx: list[bool]) -> NDArray[Any]:
+    """Axes in another order, then some of them flipped; in place if the order stays."""
+    z, y, x = (slice(None, None, -1) if flip else slice(None) for flip in flips_zyx)
+    if axes_zyx != [0, 1, 2]:
+        return np.ascontiguousarray(array_zyx.transpose(axes_zyx)[z, y, x])
+    if flips_zyx[0]:
+        for low in range(len(array_zyx) // 2):
+            array_zyx[[low, -1 - low]] = array_zyx[[-1 - low, low]]
+    if flips_zyx[1] or flips_zyx[2]:
+        for plane in array_zyx:
+            plane[:] = plane[y, x]
+    return array_zyx
 
 
 def _as_hu(
@@ -248,9 +297,6 @@ def _as_hu(
             "voxels of 8 bits cannot hold Hounsfield units",
             "give the CT itself, not a mask, a label map or a picture of it",
         )
-    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-        count = int((~np.isfinite(array)).sum())
-        raise fail(f"{count} voxels are not numbers (NaN or infinite)", "export the image again")
     low, high = array.min(), array.max()
     if low > -500:
         fix = "give Hounsfield units"
@@ -260,15 +306,13 @@ def _as_hu(
             f"values from {low:g} to {high:g} are not Hounsfield units, air would be about -1000",
             fix,
         )
+    if array.dtype == np.int16:
+        return array
     if low >= -32768 and high <= 32767:
         whole = array.astype(np.int16)
-        if array.dtype == np.int16 or np.array_equal(whole, array):
+        if all(np.array_equal(a, b) for a, b in zip(whole, array, strict=True)):
             return whole
-    return array.astype(np.float32)
-
-
-def _meta(image: Any, key: str) -> int:
-    return int(image.GetMetaData(key)) if image.HasMetaDataKey(key) else 0
+    return array.astype(np.float32, copy=False)
 
 
 def _mm(spacing: Any) -> str:

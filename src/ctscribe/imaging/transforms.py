@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 PAD_HU = -1000.0  # outside the image: air
+SLAB_VOXELS = 1 << 21  # resampled at a time
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,11 @@ def prepare(
     window_hu: tuple[float, float],
     margin_mm: float = 16.0,
     multiple: int | Sequence[int] = 1,
+    lungs: Lungs | None = None,
 ) -> Prepared:
     """A volume as the encoder's input; see `prepare_tensor`. On the CPU.
 
-    A volume of one slice is resampled in its plane only.
+    A volume of one slice is resampled in its plane only. `lungs`: this volume's, if known.
     """
     array = volume.array_zyx
     if not array.flags.writeable or min(array.strides) < 0:
@@ -123,6 +125,7 @@ def prepare(
         window_hu=window_hu,
         margin_mm=margin_mm,
         multiple=multiple,
+        box=None if lungs is None else lung_box(lungs, margin_mm),
     )
     return replace(prepared, affine=volume.affine)
 
@@ -165,7 +168,7 @@ def prepare_tensor(
         matrix, start, stop = _axis_weights(hu_zyx.shape[axis], first, scale, size)
         image = image.narrow(axis, start, stop - start)
         weights.append(matrix)
-    hu = _apply(image.float() - PAD_HU, weights) + PAD_HU
+    hu = _apply(image, weights, above=PAD_HU) + PAD_HU
     low_hu, high_hu = window_hu
     tensor = ((hu - low_hu) * (2 / (high_hu - low_hu)) - 1).clamp_(-1, 1)
     return Prepared(
@@ -197,7 +200,7 @@ def resample(
         matrix, _, _ = _axis_weights(n, first, scale, size, whole=True)
         inside = matrix.sum(1, keepdim=True)
         weights.append(matrix / torch.where(inside > 0, inside, 1.0))
-    return _apply(image.float(), weights)
+    return _apply(image, weights)
 
 
 def select_slices(
@@ -274,19 +277,30 @@ def _axis_weights(
     return torch.from_numpy(weights.astype(np.float32)), start, stop
 
 
-def _apply(image: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """Sample every axis, that which shrinks most first."""
-    order = sorted(range(3), key=lambda a: weights[a].shape[0] / max(1, weights[a].shape[1]))
-    for axis in order:
-        weight = weights[axis].to(image.device)
-        z, y, x = image.shape
-        if axis == 0:
-            image = (weight @ image.reshape(z, y * x)).view(-1, y, x)
-        elif axis == 1:
-            image = torch.matmul(weight, image)
-        else:
-            image = (image.reshape(z * y, x) @ weight.T).view(z, y, -1)
-    return image
+def _apply(image: Tensor, weights: Sequence[Tensor], above: float = 0.0) -> Tensor:
+    """Sample every axis of `image - above` in float32, that which shrinks most first.
+
+    Slab by slab across the last of them, so that no float copy of the whole image is made.
+    """
+    *first, last = sorted(range(3), key=lambda a: weights[a].shape[0] / max(1, weights[a].shape[1]))
+    weights = [weight.to(image.device) for weight in weights]
+    depth = max(1, SLAB_VOXELS * image.shape[last] // image.numel())
+    slabs = []
+    for slab in torch.split(image, depth, last):
+        slab = slab.to(torch.float32, copy=True).sub_(above)
+        for axis in first:
+            slab = _sample(slab, axis, weights[axis])
+        slabs.append(slab)
+    return _sample(torch.cat(slabs, last), last, weights[last])
+
+
+def _sample(image: Tensor, axis: int, weight: Tensor) -> Tensor:
+    z, y, x = image.shape
+    if axis == 0:
+        return (weight @ image.reshape(z, y * x)).view(-1, y, x)
+    if axis == 1:
+        return torch.matmul(weight, image)
+    return (image.reshape(z * y, x) @ weight.T).view(z, y, -1)
 
 
 def _spacing(values: Sequence[float]) -> Spacing:

@@ -97,6 +97,7 @@ def to_input(
         window_hu=config.window_hu,
         margin_mm=config.margin_mm,
         multiple=(1, *config.multiple) if flat else config.multiple,
+        lungs=None if flat else check.lungs,
     )
     return (prepared.tensor[:, 0] if flat else prepared.tensor), check
 
