@@ -11,7 +11,6 @@ import logging
 import math
 import sys
 import tempfile
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from ctscribe.errors import ImageError
 from ctscribe.files import replacing
-from ctscribe.imaging.nifti_file import open_nifti, read_header, read_voxels
+from ctscribe.imaging.nifti_file import BROKEN, open_nifti, read_header, read_voxels
 from ctscribe.imaging.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -162,7 +161,7 @@ def _decode(path: Path, case: str | None) -> _Stored:
             reader.ReadImageInformation()
             _require_one_volume(reader, 8, path, case)
             array = _array(reader.Execute())
-    except (RuntimeError, OSError, EOFError, zlib.error, ValueError) as error:
+    except (RuntimeError, *BROKEN) as error:
         raise ImageError(
             f"the image cannot be read ({_last_line(error)})",
             case=case,

@@ -2,7 +2,7 @@
 
 ITK says how the image lies, asked with the header alone; the voxels are read here, because ITK
 inflates slowly and makes zeros of what is truncated, corrupt or not a number. What comes out is
-what ITK makes of a sound file, to the bit. Every error is a ValueError, OSError or EOFError.
+what ITK makes of a sound file, to the bit. Every error is one of BROKEN.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
-from isal import igzip
+from isal import igzip, igzip_lib
 from numpy.typing import NDArray
 
 # The format's own codes.
 TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}
 TYPES |= {1024: "i8", 1280: "u8"}
+BROKEN: tuple[type[Exception], ...] = (ValueError, OSError, EOFError, igzip_lib.IsalError)
 HEADER_BYTES = 348
 CHUNK_BYTES = 1 << 20
 MOST_BEYOND_BYTES = 64 << 20  # before and after the voxels; more is a fault or an attack
