@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     If anything fails, `path` is as it was and nothing else is left.
     """
-    part = path.with_name(f".{os.getpid()}.{path.name}")
+    # Threads and machines may share a folder, so a process id would not do.
+    part = path.with_name(f".{secrets.randbits(64)}.{path.name}")
     try:
         yield part
         with part.open("rb+") as handle:

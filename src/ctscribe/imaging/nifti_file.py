@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 # The format's own codes.
 TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}
 TYPES |= {1024: "i8", 1280: "u8"}
-BROKEN: tuple[type[Exception], ...] = (ValueError, OSError, EOFError, igzip_lib.IsalError)
+BROKEN = (ValueError, OSError, EOFError, cast(type[Exception], igzip_lib.IsalError))
 HEADER_BYTES = 348
 CHUNK_BYTES = 1 << 20
 MOST_BEYOND_BYTES = 64 << 20  # before and after the voxels; more is a fault or an attack

@@ -2,12 +2,11 @@
 
 The encoder is frozen, so each image passes it once: its pooled features are kept in memory, and
 on disk under a name made from the image's bytes, the encoder's weights and the image settings, so
-that a kept feature can never be stale.
+that a kept feature can never be stale. What the encoder read is kept likewise (`imaging/cache.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,13 +14,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctscribe.errors import CtscribeError, DataError, ImageError
-from ctscribe.files import write_atomically
+from ctscribe.errors import CtscribeError, DataError
+from ctscribe.imaging.cache import Cache, Entry, code_digest
 from ctscribe.imaging.checks import ChestCheck, require_chest
 from ctscribe.imaging.nifti import read_volume
 from ctscribe.imaging.transforms import prepare, select_slices
@@ -117,34 +115,41 @@ def encode_rows(
     Raises DataError naming every image that cannot be used (up to five), after all were tried.
     """
     config = vision.encoder.config
-    settings = f"{encoder_sha256} {config} {vision.pooling} {vision.pool_size} 1"
+    code = code_digest(__file__)
+    prepared = (
+        f"{code} {config.spatial_dims} {config.spacing_zyx_mm} {config.window_hu} "
+        f"{config.margin_mm} {config.multiple}"
+    )
+    settings = f"{code} {encoder_sha256} {config} {vision.pooling} {vision.pool_size} 1"
+    store = None if cache is None else Cache(cache)
     parts: list[Encoded] = []
     errors: list[CtscribeError] = []
 
-    def load(row: Row) -> tuple[Path | None, Tensor | None, Encoded | None, CtscribeError | None]:
-        kept = None
-        try:
-            if cache is not None:
-                key = hashlib.sha256(settings.encode() + _bytes(row)).hexdigest()[:32]
-                kept = cache / f"{key}.safetensors"
-                if kept.is_file():
-                    return kept, None, _unpack(kept.read_bytes()), None
-            return kept, read_image(row.image_path, row.case_id, config), None, None
-        except CtscribeError as error:
-            return kept, None, None, error
+    def load(row: Row) -> tuple[Entry | None, Tensor | None, Encoded | None, CtscribeError | None]:
+        def make() -> Tensor:
+            return read_image(row.image_path, row.case_id, config)
 
-    if cache is not None:
-        cache.mkdir(parents=True, exist_ok=True)
+        try:
+            if store is None:
+                return None, make(), None, None
+            entry = store.entry(row.image_path, case=row.case_id)
+            kept = entry.read(settings)
+            if kept is not None:
+                return entry, None, _unpack(kept), None
+            return entry, entry.image(prepared, make), None, None
+        except CtscribeError as error:
+            return None, None, None, error
+
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for kept, image, encoded, error in _ahead(pool, load, rows, max(2, workers)):
+        for entry, image, encoded, error in _ahead(pool, load, rows, max(2, workers)):
             if error is not None:
                 errors.append(error)
             else:
                 if encoded is None:
                     assert image is not None
                     encoded = encode(vision, image[None].to(device))
-                    if kept is not None:
-                        write_atomically(kept, _pack(encoded))
+                    if entry is not None:
+                        entry.write(settings, _pack(encoded))
                 parts.append(encoded)
             if progress is not None:
                 progress(1)
@@ -166,30 +171,16 @@ def encode_rows(
     )
 
 
-def _pack(encoded: Encoded) -> bytes:
-    tensors = {
+def _pack(encoded: Encoded) -> dict[str, Tensor]:
+    return {
         "features": encoded.pooled.features,
         "position_mm": encoded.pooled.position_mm,
         "thumbnail": encoded.thumbnail,
     }
-    return safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()})
 
 
-def _unpack(data: bytes) -> Encoded:
-    tensors = safetensors.torch.load(data)
+def _unpack(tensors: dict[str, Tensor]) -> Encoded:
     return Encoded(Pooled(tensors["features"], tensors["position_mm"]), tensors["thumbnail"])
-
-
-def _bytes(row: Row) -> bytes:
-    try:
-        return row.image_path.read_bytes()
-    except OSError as error:
-        raise ImageError(
-            f"the image cannot be read ({error.strerror})",
-            case=row.case_id,
-            file=row.image_path,
-            fix="correct image_path in the table, or restore the file",
-        ) from error
 
 
 def _ahead(
