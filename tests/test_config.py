@@ -217,7 +217,7 @@ def test_yaml_numbers_without_a_dot_are_numbers(tmp_path: Path) -> None:
         (CaptionConfig, "device", "gpu", "one of auto, cpu, cuda"),
         (CaptionConfig, "from_scratch", "maybe", "true or false"),
         (ModelConfig, "pool_size", "4,a,4", "numbers such as 4,4,4"),
-        (ModelConfig, "pool_size", 4, "numbers such as 4,4,4"),
+        (ModelConfig, "pool_size", True, "numbers such as 4,4,4"),
         (ModelConfig, "pool_size", "4,4,0", "1 to 64"),
     ],
 )
@@ -261,22 +261,25 @@ def test_windows_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: st
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("use_cmi", True),
-        ("use_pooling", False),
-        ("ablation_mode", "local_only"),
-        ("encoder_output_stage", 2),
-        ("encoder_target_spatial", (8, 8, 8)),
-    ],
-)
-def test_what_this_version_lacks_is_refused_not_ignored(name: str, value: Any) -> None:
-    fails(lambda: ModelConfig(**{name: value}), name, "does not have")
+def test_what_this_version_lacks_is_refused_not_ignored() -> None:
+    fails(lambda: ModelConfig(use_cmi=True), "use_cmi", "does not have")
+
+
+def test_settings_that_exclude_each_other_are_refused() -> None:
+    fails(lambda: ModelConfig(use_pooling=False), "use_pooling", "region")
+    assert not ModelConfig(use_pooling=False, pooling="grid").use_pooling
+
+
+def test_one_stage_may_be_written_without_a_list(tmp_path: Path) -> None:
+    for text in ("3", "[3]", "'3'"):
+        read = read_settings(yaml_file(tmp_path, f"encoder_output_stage: {text}"))
+        assert resolve(ModelConfig, {}, read, {}).encoder_output_stage == (3,)
 
 
 def test_shapes_and_windows_must_fit() -> None:
     fails(lambda: ModelConfig(pool_size=(4, 4)), "--pool-size", "2 numbers", "3")
+    fails(lambda: ModelConfig(encoder_target_spatial=(8, 8)), "--encoder-target-spatial", "3")
+    fails(lambda: ModelConfig(local_crop_size=(8, 8, 8)), "--local-crop-size", "3 numbers", "2")
     assert ModelConfig(spatial_dims=2, pool_size=(4, 4)).grid_size == (4, 4)
     assert ModelConfig(spatial_dims=2).grid_size == (8, 8)
     assert ModelConfig().grid_size == (4, 4, 4)

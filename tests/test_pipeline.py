@@ -29,7 +29,8 @@ from ctscribe.generation.decode import Generated
 from ctscribe.generation.write import Decoding, write_reports
 from ctscribe.imaging.nifti import read_volume, write_volume
 from ctscribe.model.checkpoint import load_tensors
-from ctscribe.model.encoder import Encoder, EncoderConfig, save_encoder
+from ctscribe.model.encoder import Encoder, EncoderConfig
+from ctscribe.model.encoders import save_encoder
 from ctscribe.model.vlm import VLM, load_vision
 from ctscribe.phantom.dataset import make_dataset
 from ctscribe.reports.language import QUESTIONS
@@ -37,7 +38,7 @@ from ctscribe.tables.manifest import load_rows
 from ctscribe.training import setup
 from ctscribe.training.align import run_align
 from ctscribe.training.caption import run_caption
-from ctscribe.training.data import collate, read_image, tokenize_rows
+from ctscribe.training.data import collate, read_study, tokenize_rows
 from ctscribe.training.graphs import GraphedStep
 
 CURVE = Path(__file__).parent / "training" / "loss_curve.json"
@@ -243,9 +244,8 @@ def test_report_writes_the_models_own_text_and_says_phantoms_only(
     assert code("report", row.image_path, "--checkpoint", checkpoint, "--output", page) == 0
     out = capsys.readouterr().out
     vlm, _ = open_vlm(checkpoint, None, "cpu", stage="caption")
-    pooled = vlm.vision.pool(
-        read_image(row.image_path, row.case_id, vlm.vision.encoder.config)[None]
-    )
+    study = read_study(row, vlm.vision)
+    pooled = vlm.vision.pool(study.image[None], study.rois_mm[None])
     question = QUESTIONS["zh"][0]
     written = write_reports(vlm, pooled, [question], Decoding(), device="cpu")[0]
     assert out.startswith(written.text + "\n")

@@ -26,6 +26,7 @@ from ctscribe.config import (
     DemoConfig,
     DoctorConfig,
     EvaluateConfig,
+    ImportEncoderConfig,
     ModelConfig,
     Part,
     ReportConfig,
@@ -229,6 +230,19 @@ def excel(config: ExcelOptions) -> None:
     from ctscribe.tables.excel import run_excel
 
     run_excel(config)
+
+
+@command(app, "import-encoder", ImportEncoderConfig, argument="path")
+def import_encoder(config: ImportEncoderConfig) -> None:
+    """Make a trained nnU-Net v2 the encoder.
+
+    Rebuilds the network from its own plans, loads every weight strictly and keeps the
+    preprocessing it was trained on. Writes encoder.safetensors and encoder.json; nothing in the
+    checkpoint is ever run.
+    """
+    from ctscribe.training.setup import run_import_encoder
+
+    run_import_encoder(config)
 
 
 @command(app, "split", SplitConfig, argument="input")

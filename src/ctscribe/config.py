@@ -46,7 +46,9 @@ class Paths(Config):
     nnunet_results: Path | None = setting(None, "nnU-Net's nnUNet_results folder.")
     nnunet_data: Path | None = setting(None, "Folder of the images that nnU-Net was trained on.")
     nnunet_encoder_checkpoint: Path | None = setting(
-        None, "Folder of the pretrained encoder; empty uses the bundled one (phantoms only)."
+        None,
+        "The pretrained encoder: a folder of ctscribe import-encoder, or nnU-Net's own checkpoint "
+        "or trained-model folder; empty uses the bundled one (phantoms only).",
     )
     mamba_hf_model: Path | None = setting(
         None, "Local folder of the language model; empty uses the bundled one (phantoms only)."
@@ -61,8 +63,14 @@ class ModelConfig(Config):
 
     encoder: Path | None = setting(
         None,
-        "Folder of the pretrained encoder; left out, the bundled one (phantoms only).",
+        "The pretrained encoder: what ctscribe import-encoder wrote, or nnU-Net's own checkpoint "
+        "or trained-model folder; left out, the bundled one (phantoms only).",
         key="nnunet_encoder_checkpoint",
+    )
+    encoder_orientation: str | None = setting(
+        None,
+        "How the CTs of an nnU-Net were stored, such as LPS; left out, as for import-encoder.",
+        file_only=True,
     )
     mamba_model: Path | None = setting(
         None,
@@ -107,41 +115,48 @@ class ModelConfig(Config):
     global_pool_size_3d: tuple[int, ...] = setting(
         (4, 4, 4), "Cells (z,y,x) of the grid in 3D.", low=1, high=64, file_only=True
     )
-    encoder_output_stage: int | None = setting(
+    encoder_output_stage: tuple[int, ...] | None = setting(
         None,
-        "Encoder stage whose features are read; empty is the encoder's own.",
+        "Encoder stages whose maps the grid reads, 0 the finest; left out, the deepest.",
         low=0,
         high=12,
-        file_only=True,
     )
     encoder_target_spatial: tuple[int, ...] | None = setting(
         None,
-        "Size of the feature map before pooling; empty leaves it as it comes.",
+        "Size of the feature map before pooling; left out, as it comes.",
         low=1,
         high=256,
-        file_only=True,
     )
     ablation_mode: Literal["full", "global_only", "local_only"] = setting(
-        "full",
-        "Streams to use; this version has the global one alone, so full is global_only.",
-        file_only=True,
+        "global_only", "Streams to use: the whole image and RoIs in it, or one of the two."
+    )
+    local_rois: int = setting(5, "RoIs of each study.", low=1, high=64)
+    roi_source: Literal["auto", "mask", "points", "encoder", "centre"] = setting(
+        "auto",
+        "Where RoIs are: the row's mask_path, its roi_mm, where the encoder sees lesions, or the "
+        "middle; auto takes the first of these that there is.",
     )
     roi_side: float | None = setting(
-        None,
-        "Side in mm of the local stream's region of interest.",
-        low=1,
-        high=500,
-        file_only=True,
+        None, "Side of a RoI in mm; left out, local_crop_size voxels.", low=1, high=500
     )
     local_crop_size: tuple[int, ...] = setting(
-        (64, 64), "Voxels (y,x) of the local stream's crop in 2D.", low=1, high=1024, file_only=True
+        (64, 64), "Voxels (y,x) of a RoI in 2D.", low=1, high=1024, file_only=True
     )
     local_crop_size_3d: tuple[int, ...] = setting(
-        (32, 64, 64),
-        "Voxels (z,y,x) of the local stream's crop in 3D.",
+        (32, 64, 64), "Voxels (z,y,x) of a RoI in 3D.", low=1, high=1024, file_only=True
+    )
+    local_pool_size: tuple[int, ...] = setting(
+        (2, 2), "Cells (y,x) of a RoI in 2D, a visual token each.", low=1, high=64, file_only=True
+    )
+    local_pool_size_3d: tuple[int, ...] = setting(
+        (2, 2, 2),
+        "Cells (z,y,x) of a RoI in 3D, a visual token each.",
         low=1,
-        high=1024,
+        high=64,
         file_only=True,
+    )
+    local_output_stage: tuple[int, ...] | None = setting(
+        None, "Encoder stages whose maps RoIs read; left out, a fine one.", low=0, high=12
     )
     use_cmi: bool = setting(
         False, "Let the question select visual tokens (not in this version).", file_only=True
@@ -154,21 +169,27 @@ class ModelConfig(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         # Accepting what has no effect would be a lie about the model that was trained.
-        absent = {
-            "use_cmi": self.use_cmi and "the CMI",
-            "ablation_mode": self.ablation_mode == "local_only" and "the local stream",
-            "use_pooling": not self.use_pooling and "a bridge without pooling",
-            "encoder_output_stage": self.encoder_output_stage is not None and "taps by stage",
-            "encoder_target_spatial": self.encoder_target_spatial is not None
-            and "resizing of maps",
+        if self.use_cmi:
+            raise ConfigError(
+                "use_cmi is True: this version does not have the CMI yet",
+                fix="leave use_cmi at its default",
+            )
+        if self.pooling == "region" and not self.use_pooling:
+            raise ConfigError(
+                "use_pooling is false, but pooling by region is pooling",
+                fix="set pooling: grid, or use_pooling: true",
+            )
+        dims = self.spatial_dims
+        lengths = {
+            "pool_size": dims,
+            "encoder_target_spatial": dims,
+            "spacing_zyx_mm": 3,
+            "local_crop_size": 2,
+            "local_crop_size_3d": 3,
+            "local_pool_size": 2,
+            "local_pool_size_3d": 3,
         }
-        for name, what in absent.items():
-            if what:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)}: this version does not have {what} yet",
-                    fix=f"leave {name} at its default",
-                )
-        for name, length in (("pool_size", self.spatial_dims), ("spacing_zyx_mm", 3)):
+        for name, length in lengths.items():
             value = getattr(self, name)
             if value is not None and len(value) != length:
                 raise ConfigError(
@@ -187,6 +208,33 @@ class ModelConfig(Config):
         """Cells of grid pooling, in the model's dimensions."""
         whole = self.global_pool_size_3d if self.spatial_dims == 3 else self.global_pool_size
         return self.pool_size or whole
+
+
+@dataclass(frozen=True)
+class ImportEncoderConfig(Config):
+    """`ctscribe import-encoder`: a trained nnU-Net becomes the encoder."""
+
+    section = "import_encoder"
+
+    path: Path | None = setting(
+        None, "nnU-Net v2's checkpoint_*.pth, or the folder that holds plans.json and fold_*."
+    )
+    output_dir: Path = setting(Path("outputs/encoder"), "Folder for the imported encoder.")
+    fold: str | None = setting(None, "Fold to read; left out, all or else the first there is.")
+    checkpoint_name: str | None = setting(
+        None, "Checkpoint of the fold; left out, checkpoint_final.pth or else checkpoint_best.pth."
+    )
+    orientation: str | None = setting(
+        None,
+        "How its training CTs were stored, such as LPS; left out, what its reader or the images in "
+        "nnunet_raw say, else LPS.",
+    )
+    roi_class: str | None = setting(
+        None, "Class that the local stream looks for; left out, one that is named like a lesion."
+    )
+    nnunet_raw: Path | None = setting(
+        None, "nnU-Net's nnUNet_raw folder, to check the orientation.", key="nnunet_raw"
+    )
 
 
 @dataclass(frozen=True)
@@ -481,6 +529,7 @@ SECTIONS: dict[str, type[Config]] = {
     cls.section: cls
     for cls in (
         ModelConfig,
+        ImportEncoderConfig,
         AlignConfig,
         CaptionConfig,
         ReportConfig,

@@ -141,7 +141,8 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
 
 def _parse(value: Any, kind: Any) -> Any:
     if typing.get_origin(kind) is tuple:
-        items = re.split(r"[,x]", value) if isinstance(value, str) else list(value)
+        items = re.split(r"[,x]", value) if isinstance(value, str) else value
+        items = items if isinstance(items, list | tuple) else [items]
         return tuple(_parse(item, typing.get_args(kind)[0]) for item in items)
     if typing.get_origin(kind) is Literal:
         by_text = {str(choice): choice for choice in typing.get_args(kind)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from ctscribe.config import DemoConfig
 from ctscribe.evaluation.demo import run_demo
 from ctscribe.evaluation.from_nothing import plan
-from ctscribe.model.encoder import load_encoder
+from ctscribe.model.encoders import load_encoder
 from ctscribe.model.llm import load_llm
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctscribe.errors import DataError
-from ctscribe.evaluation.reliance import AIR, blank_image, commonest_normal, nearest, other_patient
+from ctscribe.evaluation.reliance import blank_image, commonest_normal, nearest, other_patient
 from ctscribe.model.encoder import EncoderConfig
 
 
@@ -24,7 +24,7 @@ def test_no_study_is_ever_given_its_own_patients_image(patients: list[str], seed
 def test_blank_image_is_air_of_a_size_the_encoder_takes() -> None:
     config = EncoderConfig()
     image = blank_image(config)
-    assert (image == AIR).all()
+    assert (image == EncoderConfig().blank).all()
     assert all(n % m == 0 for n, m in zip(image.shape[2:], config.multiple, strict=True))
 
 

@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctscribe.errors import ImageError
-from ctscribe.imaging.transforms import Box, prepare, prepare_tensor, resample, select_slices
+from ctscribe.imaging.transforms import (
+    Box,
+    choose_slice,
+    prepare,
+    prepare_tensor,
+    resample,
+    slice_of,
+)
 from ctscribe.imaging.volume import Volume
 
 from .bodies import SHAPE, SPACING, as_volume, body
@@ -141,24 +148,22 @@ def test_a_slice_is_chosen_by_mask_then_point_then_lung() -> None:
     mask = np.zeros(SHAPE, np.uint8)
     mask[20, 10:20, 10:20] = 1
     mask[21, 10:12, 10:12] = 1
-    assert np.array_equal(select_slices(BODY.volume, mask).array_zyx[0], BODY.volume.array_zyx[20])
+    assert choose_slice(BODY.volume, mask) == 20
     point = (BODY.volume.affine @ [10, 10, 33, 1.0])[:3]
-    by_point = select_slices(BODY.volume, roi_mm=tuple(point), n=3)
-    assert np.array_equal(by_point.array_zyx, BODY.volume.array_zyx[32:35])
-    np.testing.assert_allclose(
-        by_point.affine @ [0, 0, 1, 1.0], BODY.volume.affine @ [0, 0, 33, 1.0]
-    )
-    by_lung = select_slices(BODY.volume)
-    middle = round((by_lung.affine[2, 3] - BODY.volume.affine[2, 3]) / SPACING[0])
+    assert choose_slice(BODY.volume, roi_mm=tuple(point)) == 33
+    one = slice_of(BODY.volume, 33)
+    assert np.array_equal(one.array_zyx[0], BODY.volume.array_zyx[33])
+    np.testing.assert_allclose(one.affine @ [0, 0, 0, 1.0], BODY.volume.affine @ [0, 0, 33, 1.0])
+    middle = choose_slice(BODY.volume)
     area = ((BODY.volume.array_zyx < -400) & BODY.both).sum((1, 2))
     assert area[middle] > 0.95 * area.max()
     for bad in ({"mask": mask * 0}, {"mask": mask[1:]}, {"roi_mm": (0.0, 0.0, -900.0)}):
         with pytest.raises(ImageError):
-            select_slices(BODY.volume, **bad)
+            choose_slice(BODY.volume, **bad)
 
 
 def test_a_slice_is_prepared_in_its_plane() -> None:
-    one = select_slices(BODY.volume)
+    one = slice_of(BODY.volume, choose_slice(BODY.volume))
     prepared = prepare(one, spacing_zyx_mm=(4, 2, 2), window_hu=WINDOW, multiple=(1, 16, 16))
     _, z, y, x = prepared.tensor.shape
     assert z == 1

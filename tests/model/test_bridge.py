@@ -54,10 +54,10 @@ def test_every_row_is_standardised_by_itself() -> None:
     bridge = Bridge(CONFIG)
     train = pooled(50)
     unit = torch.logspace(-2, 4, CONFIG.tokens)[None, :, None]
-    bridge.fit_input(train.features)
+    bridge.fit_input(train)
     expected = bridge(train)[0]
-    bridge.fit_input(train.features * unit + 7)
     scaled = Pooled(train.features * unit + 7, train.position_mm)
+    bridge.fit_input(scaled)
     assert torch.allclose(bridge(scaled)[0], expected, atol=1e-2)
     far = Pooled(train.features + 1e9, train.position_mm)
     farther = Pooled(train.features + 2e9, train.position_mm)

@@ -6,7 +6,8 @@ import torch
 
 from ctscribe.errors import CheckpointError
 from ctscribe.model.checkpoint import load_tensors, save_tensors
-from ctscribe.model.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
+from ctscribe.model.encoder import Encoder, EncoderConfig
+from ctscribe.model.encoders import load_encoder, save_encoder
 
 SMALL = EncoderConfig(channels=(4, 6, 8, 8, 8))
 
@@ -16,9 +17,9 @@ def test_output_grids_have_the_declared_strides() -> None:
     image = torch.randn(2, 1, 16, 32, 48)
     with torch.no_grad():
         out = encoder(image)
-    assert out.fine.shape == (2, 6, 16, 16, 24)
-    assert out.coarse.shape == (2, 8, 8, 8, 12)
-    assert out.bottleneck.shape == (2, 8, 2, 2, 3)
+    assert out.maps[1].shape == (2, 6, 16, 16, 24)
+    assert out.maps[2].shape == (2, 8, 8, 8, 12)
+    assert out.maps[4].shape == (2, 8, 2, 2, 3)
     assert out.region_logits.shape[1] == len(SMALL.regions)
     assert out.lesion_logits.shape == (2, len(SMALL.lesions), 16, 16, 24)
 
@@ -29,7 +30,7 @@ def test_two_dimensions_work_too() -> None:
     )
     with torch.no_grad():
         out = Encoder(config).eval()(torch.randn(1, 1, 32, 48))
-    assert out.fine.shape == (1, 6, 16, 24)
+    assert out.maps[1].shape == (1, 6, 16, 24)
 
 
 def test_saved_encoder_gives_the_same_features(tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_saved_encoder_gives_the_same_features(tmp_path: Path) -> None:
     save_encoder(encoder, tmp_path)
     image = torch.randn(1, 1, 16, 16, 16)
     with torch.no_grad():
-        assert torch.equal(load_encoder(tmp_path)(image).fine, encoder(image).fine)
+        assert torch.equal(load_encoder(tmp_path)(image).maps[1], encoder(image).maps[1])
 
 
 def test_no_weight_is_skipped_silently(tmp_path: Path) -> None:

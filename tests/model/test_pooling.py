@@ -4,10 +4,11 @@ from torch import Tensor
 
 from ctscribe.errors import ConfigError
 from ctscribe.model.encoder import EncoderConfig, EncoderOutput
-from ctscribe.model.pooling import pool_grid, pool_regions, pooled_width
+from ctscribe.model.pooling import PoolingConfig, pool_grid, pool_regions
 from ctscribe.reports.language import SLOTS
 
 CONFIG = EncoderConfig()
+WIDTH = PoolingConfig().global_width(CONFIG)
 SHAPE = (12, 10, 14)
 
 
@@ -21,7 +22,7 @@ def output(lobe: str, lesion: str, at: tuple[int, int, int] | None) -> EncoderOu
         lesions[(0, CONFIG.lesions.index(lesion), *at)] = 12.0
     fine = torch.randn(1, CONFIG.channels[1], *SHAPE)
     coarse = torch.randn(1, CONFIG.channels[2], *(n // 2 for n in SHAPE))
-    return EncoderOutput(fine, coarse, torch.randn(1, 128, 3, 2, 2), region, lesions)
+    return EncoderOutput({1: fine, 2: coarse}, region, lesions)
 
 
 def test_a_lesion_reaches_its_own_slot_and_no_other() -> None:
@@ -29,13 +30,13 @@ def test_a_lesion_reaches_its_own_slot_and_no_other() -> None:
     with_it = pool_regions(output("LUL", "ground-glass", at), CONFIG)
     without = pool_regions(output("LUL", "ground-glass", None), CONFIG)
     slot = SLOTS.index(("nodule", "LUL"))
-    assert with_it.features.shape == (1, len(SLOTS) + 1, pooled_width(CONFIG, "region"))
-    peak = pooled_width(CONFIG, "region") - 20
+    assert with_it.features.shape == (1, len(SLOTS) + 1, WIDTH)
+    peak = WIDTH - 20
     stands_out = with_it.features[0, :, peak] - without.features[0, :, peak]
     assert stands_out[slot] > 3
     others = [s for s in range(len(SLOTS)) if s != slot]
     assert stands_out[others].abs().max() < 1e-3
-    fine = output("LUL", "ground-glass", at).fine[0, :, at[0], at[1], at[2]]
+    fine = output("LUL", "ground-glass", at).maps[1][0, :, at[0], at[1], at[2]]
     assert torch.allclose(with_it.features[0, slot, : len(fine)], fine, atol=0.05)
 
 
@@ -50,7 +51,7 @@ def test_position_is_the_lesion_in_millimetres() -> None:
 
 
 def test_pleural_slots_see_the_whole_side() -> None:
-    peak = pooled_width(CONFIG, "region") - 20
+    peak = WIDTH - 20
     for place in ("RLL", "right pleura"):
         pooled = pool_regions(output(place, "effusion", (2, 2, 2)), CONFIG)
         right, left = (SLOTS.index(("effusion", side)) for side in ("right", "left"))
@@ -60,7 +61,7 @@ def test_pleural_slots_see_the_whole_side() -> None:
 
 
 def test_grid_pooling_keeps_order_and_millimetres() -> None:
-    pooled = pool_grid(output("RUL", "solid", None), CONFIG, (2, 2, 2))
+    pooled = pool_grid([torch.randn(1, 128, 3, 2, 2)], (96.0, 96.0, 96.0), (2, 2, 2))
     assert pooled.features.shape == (1, 8, 128)
     assert pooled.position_mm[0, 0, 2] < pooled.position_mm[0, 1, 2]
     assert pooled.position_mm[0, 0, 0] < pooled.position_mm[0, 4, 0]

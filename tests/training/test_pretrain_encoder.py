@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ctscribe.model.encoder import Encoder, EncoderConfig, EncoderOutput, load_encoder
+from ctscribe.model.encoder import Encoder, EncoderConfig, EncoderOutput
+from ctscribe.model.encoders import load_encoder
 from ctscribe.phantom.dataset import SEED_SPACES
 from ctscribe.phantom.findings import LESIONS
 from ctscribe.training.pretrain_encoder import (
@@ -52,8 +53,7 @@ def test_a_half_filled_coarse_voxel_counts_in_full() -> None:
 
 
 def output(region: torch.Tensor, lesion: torch.Tensor) -> EncoderOutput:
-    nothing = torch.zeros(1)
-    return EncoderOutput(nothing, nothing, nothing, region, lesion)
+    return EncoderOutput({}, region, lesion)
 
 
 def test_the_loss_is_least_where_the_answer_is_right() -> None:

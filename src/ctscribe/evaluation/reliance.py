@@ -16,15 +16,14 @@ from torch import Tensor
 
 from ctscribe.errors import DataError
 from ctscribe.model.encoder import EncoderConfig
+from ctscribe.model.nnunet_encoder import NnunetConfig
 from ctscribe.reports.labeller import label_report
 
-AIR = -1.0  # the lower end of the window, after scaling
 
-
-def blank_image(config: EncoderConfig) -> Tensor:
+def blank_image(config: EncoderConfig | NnunetConfig) -> Tensor:
     """An image of nothing but air (1, 1, *space), of a usual size."""
-    size = [n * 8 if n > 1 else 64 for n in config.multiple]
-    return torch.full((1, 1, *size), AIR)
+    size = config.tile or [n * 8 if n > 1 else 64 for n in config.multiple]
+    return torch.full((1, 1, *size), config.blank)
 
 
 def other_patient(patients: Sequence[str], seed: int) -> list[int]:

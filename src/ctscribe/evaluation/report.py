@@ -69,10 +69,11 @@ def report_page(
     """Generate the report of a volume and fill its page."""
     assert config.image is not None
     case = _case_id(config.image)
-    encoder = vlm.vision.encoder.config
     mask = None if config.mask is None else read_mask(config.mask, like=volume)
-    image, check = to_input(volume, case, config.image, encoder, mask=mask)
-    pooled = encode(vlm.vision, image[None].to(device)).pooled
+    study = to_input(volume, case, config.image, vlm.vision, mask)
+    check = study.check
+    assert check is not None
+    pooled = encode(vlm.vision, study.image[None].to(device), study.rois_mm[None]).pooled
     language = config.language or provenance.language
     question = config.question or QUESTIONS[language][0]
     decoding = Decoding(

@@ -195,9 +195,7 @@ def _other_controls(
     """The blank image, and, where training rows are named, the reports that need no model."""
     blank = encode(vlm.vision, blank_image(vlm.vision.encoder.config).to(device)).pooled
     unlike = list(dict.fromkeys(questions))
-    repeated = Pooled(
-        blank.features.expand(len(unlike), -1, -1), blank.position_mm.expand(len(unlike), -1, -1)
-    )
+    repeated = blank.map(lambda x: x.expand(len(unlike), -1, -1))
     said = write_reports(vlm, repeated, unlike, decoding, device=device)
     by_question = {q: g.text for q, g in zip(unlike, said, strict=True)}
     texts = {"blank": [by_question[q] for q in questions]}

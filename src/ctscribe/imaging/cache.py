@@ -160,18 +160,22 @@ class Entry:
             plain = {key: tensor.contiguous() for key, tensor in tensors.items()}
             self.cache.write(self._name(what), safetensors.torch.save(plain))
 
-    def image(self, what: str, make: Callable[[], Tensor]) -> Tensor:
-        """A prepared image, float32 as it was made: kept before, or made now and kept.
+    def tensors(self, what: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """A prepared image and what belongs to it: kept before, or made now and kept.
 
-        An image above IMAGE_SHARE of its file's size is made each time.
+        What is above IMAGE_SHARE of its file's size is made each time.
         """
         kept = self.read(what)
         if kept is not None:
-            return kept["image"]
-        image = make()
-        if image.nbytes <= IMAGE_SHARE * self.bytes:
-            self.write(what, {"image": image})
-        return image
+            return kept
+        made = make()
+        if sum(tensor.nbytes for tensor in made.values()) <= IMAGE_SHARE * self.bytes:
+            self.write(what, made)
+        return made
+
+    def image(self, what: str, make: Callable[[], Tensor]) -> Tensor:
+        """A prepared image alone."""
+        return self.tensors(what, lambda: {"image": make()})["image"]
 
     def _name(self, what: str) -> str:
         # The name's ending decides how the bytes are read.

@@ -24,13 +24,15 @@ __all__ = [
     "Box",
     "Lungs",
     "Prepared",
+    "choose_slice",
     "find_lungs",
     "lung_air_mask",
     "lung_box",
     "prepare",
     "prepare_tensor",
     "resample",
-    "select_slices",
+    "slice_of",
+    "voxel_at",
 ]
 
 PAD_HU = -1000.0  # outside the image: air
@@ -109,11 +111,11 @@ def prepare(
     window_hu: tuple[float, float],
     margin_mm: float = 16.0,
     multiple: int | Sequence[int] = 1,
-    lungs: Lungs | None = None,
+    box: Box | None = None,
 ) -> Prepared:
     """A volume as the encoder's input; see `prepare_tensor`. On the CPU.
 
-    A volume of one slice is resampled in its plane only. `lungs`: this volume's, if known.
+    A volume of one slice is resampled in its plane only.
     """
     array = volume.array_zyx
     if not array.flags.writeable or min(array.strides) < 0:
@@ -125,7 +127,7 @@ def prepare(
         window_hu=window_hu,
         margin_mm=margin_mm,
         multiple=multiple,
-        box=None if lungs is None else lung_box(lungs, margin_mm),
+        box=box,
     )
     return replace(prepared, affine=volume.affine)
 
@@ -203,20 +205,18 @@ def resample(
     return _apply(image, weights)
 
 
-def select_slices(
+def choose_slice(
     volume: Volume,
     mask: NDArray[Any] | None = None,
     roi_mm: Sequence[float] | None = None,
-    n: int = 1,
-) -> Volume:
-    """The `n` neighbouring axial slices to look at, as a volume.
+) -> int:
+    """The axial slice to look at in 2D.
 
-    They are centred on the slice where `mask` (Z, Y, X) is largest, else on `roi_mm`, a point in
-    RAS+ mm (x, y, z), else where the most lung is seen.
+    That on which `mask` (Z, Y, X) is largest, else that through `roi_mm`, a point in RAS+ mm
+    (x, y, z), else that with the most lung.
     Raises ImageError for an empty mask, a mask on another grid, a point outside, or no lung.
     """
     array = volume.array_zyx
-    depth = array.shape[0]
     if mask is not None:
         if mask.shape != array.shape:
             raise ImageError(
@@ -226,30 +226,42 @@ def select_slices(
         area = (mask > 0).sum((1, 2))
         if not area.any():
             raise ImageError("the mask is empty", fix="give a mask that marks something")
-        centre = int(area.argmax())
-    elif roi_mm is not None:
-        index_xyz = np.linalg.inv(volume.affine) @ [*roi_mm, 1.0]
-        centre = int(np.floor(index_xyz[2] + 0.5))
-        if not 0 <= centre < depth:
-            raise ImageError(
-                f"the point {tuple(roi_mm)} mm lies outside the image",
-                fix="give it in the image's own RAS+ millimetres (x, y, z)",
-            )
-    else:
-        source = torch.from_numpy(np.ascontiguousarray(array))
-        lungs = find_lungs(source, volume.spacing_zyx_mm)
-        area = lungs.air_zyx.sum((1, 2))
-        if not area.any():
-            raise ImageError(
-                "no air-filled lung was found", fix="give a chest CT in Hounsfield units"
-            )
-        factor = lungs.factor_zyx[0]
-        centre = min(depth - 1, int(area.argmax()) * factor + factor // 2)
-    n = min(n, depth)
-    start = min(max(0, centre - n // 2), depth - n)
+        return int(area.argmax())
+    if roi_mm is not None:
+        return int(np.floor(voxel_at(volume, roi_mm)[0] + 0.5))
+    source = torch.from_numpy(np.ascontiguousarray(array))
+    lungs = find_lungs(source, volume.spacing_zyx_mm)
+    area = lungs.air_zyx.sum((1, 2))
+    if not area.any():
+        raise ImageError("no air-filled lung was found", fix="give a chest CT in Hounsfield units")
+    factor = lungs.factor_zyx[0]
+    return min(len(array) - 1, int(area.argmax()) * factor + factor // 2)
+
+
+def slice_of(volume: Volume, z: int) -> Volume:
+    """One axial slice as a volume, in its place."""
     affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, 2] * start
-    return Volume(array[start : start + n], volume.spacing_zyx_mm, affine)
+    affine[:3, 3] += affine[:3, 2] * z
+    return Volume(volume.array_zyx[z : z + 1], volume.spacing_zyx_mm, affine)
+
+
+def voxel_at(volume: Volume, point_xyz_mm: Sequence[float]) -> NDArray[np.float64]:
+    """Voxel (z, y, x), fractions kept, of a point in RAS+ mm (x, y, z).
+
+    Raises ImageError if it lies outside the image, naming both.
+    """
+    index = (np.linalg.inv(volume.affine) @ [*point_xyz_mm, 1.0])[2::-1]
+    shape = np.array(volume.array_zyx.shape)
+    if ((index < -0.5) | (index > shape - 0.5)).any():
+        corners = [volume.affine @ [*c, 1.0] for c in ((0, 0, 0), tuple(shape[::-1] - 1))]
+        low, high = np.min(corners, 0)[:3], np.max(corners, 0)[:3]
+        reach = ", ".join(f"{a:.0f} to {b:.0f}" for a, b in zip(low, high, strict=True))
+        point = ", ".join(f"{mm:g}" for mm in point_xyz_mm)
+        raise ImageError(
+            f"the point ({point}) mm lies outside the image, which reaches from {reach} mm",
+            fix="give it in the image's own RAS+ millimetres (x, y, z)",
+        )
+    return np.asarray(index)
 
 
 def _round_up(size: float, multiple: int) -> int:

@@ -32,6 +32,8 @@ class BridgeConfig:
     width: int = 192  # of the bridge
     layers: int = 2
     tokens: int = 20  # rows of the pooled features
+    local_width: int = 0  # of the RoIs' features, where there are both streams
+    local_tokens: int = 0
     state: int = 16  # N of the scan
     llm_width: int = 256
     dropout: float = 0.1
@@ -53,6 +55,7 @@ class Bridge(nn.Module):
         self.register_buffer("input_scale", torch.ones(shape))
         self.project_in = nn.Linear(config.input_width, width)
         self.row = nn.Parameter(torch.randn(config.tokens, width) * 0.02)
+        self.local: LocalInput | None = LocalInput(config) if config.local_tokens else None
         self.position = nn.Linear(6 * FREQUENCIES, width)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(_block(config) for _ in range(config.layers))
@@ -61,10 +64,12 @@ class Bridge(nn.Module):
         # Tokens leave at the scale of the language model's own embeddings (set by `fit_scale`).
         self.norm_llm = nn.RMSNorm(config.llm_width)
 
-    def fit_input(self, features: Tensor) -> None:
-        """Standardise inputs as in the training studies `features` (n, L, D), row by row."""
-        self.input_mean.copy_(features.mean(0))
-        self.input_scale.copy_(features.std(0).clamp_min(LEAST_SCALE))
+    def fit_input(self, pooled: Pooled) -> None:
+        """Standardise inputs as in the training studies `pooled`, row by row."""
+        _fit(self, pooled.features)
+        if self.local is not None:
+            assert pooled.local is not None
+            _fit(self.local, pooled.local.features)
 
     def fit_scale(self, embedding_rms: float) -> None:
         """Start visual tokens at this root mean square, the one of what the LLM reads."""
@@ -72,13 +77,47 @@ class Bridge(nn.Module):
 
     def forward(self, pooled: Pooled) -> tuple[Tensor, Tensor]:
         """Visual tokens and the hidden states before them."""
-        standard = (pooled.features - self.input_mean) / self.input_scale
-        x_BLD = self.project_in(standard.clamp(-FARTHEST, FARTHEST)) + self.row
-        x_BLD = self.dropout(x_BLD + self.position(_waves(pooled.position_mm)))
+        x_BLD = _read(self, pooled.features)
+        position = pooled.position_mm
+        if self.local is not None:
+            assert pooled.local is not None
+            x_BLD = torch.cat([x_BLD, _read(self.local, pooled.local.features)], 1)
+            position = torch.cat([position, pooled.local.position_mm], 1)
+        x_BLD = self.dropout(x_BLD + self.position(_waves(position)))
         for block in self.blocks:
             x_BLD = x_BLD + self.dropout(block(x_BLD))
         hidden_BLD = self.norm_out(x_BLD)
         return self.norm_llm(self.project_out(hidden_BLD)), hidden_BLD
+
+
+class LocalInput(nn.Module):
+    """How the local stream's rows enter: their own units, projection and row embeddings."""
+
+    input_mean: Tensor
+    input_scale: Tensor
+
+    def __init__(self, config: BridgeConfig) -> None:
+        super().__init__()
+        # Cells of any RoI have the same units.
+        shape = (1, config.local_width)
+        self.register_buffer("input_mean", torch.zeros(shape))
+        self.register_buffer("input_scale", torch.ones(shape))
+        self.project_in = nn.Linear(config.local_width, config.width)
+        self.row = nn.Parameter(torch.randn(config.local_tokens, config.width) * 0.02)
+
+
+def _fit(into: Bridge | LocalInput, features_nLD: Tensor) -> None:
+    rows = into.input_mean.shape[0]
+    n, length, width = features_nLD.shape
+    flat = features_nLD if rows == length else features_nLD.reshape(n * length, 1, width)
+    into.input_mean.copy_(flat.mean(0))
+    into.input_scale.copy_(flat.std(0).clamp_min(LEAST_SCALE))
+
+
+def _read(into: Bridge | LocalInput, features_BLD: Tensor) -> Tensor:
+    standard = (features_BLD - into.input_mean) / into.input_scale
+    x_BLD: Tensor = into.project_in(standard.clamp(-FARTHEST, FARTHEST)) + into.row
+    return x_BLD
 
 
 class VimBlock(nn.Module):

@@ -8,14 +8,17 @@ lesions; `model/bridge.py` pools its features by them.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor, nn
 
 from ctscribe.errors import CheckpointError
-from ctscribe.model.checkpoint import load_tensors, save_tensors
+from ctscribe.imaging.lungs import Box
+from ctscribe.imaging.transforms import Prepared, prepare, slice_of
+from ctscribe.imaging.volume import Volume
 from ctscribe.reports.schema import DENSITIES, LOBES, SIDES
 
 REGIONS: tuple[str, ...] = ("outside", *LOBES, *(f"{side} pleura" for side in SIDES))
@@ -61,20 +64,50 @@ class EncoderConfig:
         """The input's size must be a multiple of this, each axis."""
         return self.stride_at(len(self.strides))
 
+    @property
+    def tile(self) -> tuple[int, ...] | None:
+        """Voxels of a patch, for encoders that read an image in patches; None reads it whole."""
+        return None
+
+    @property
+    def blank(self) -> float:
+        """What air becomes, or whatever else lies at or below the window."""
+        return -1.0
+
+    def prepare(self, volume: Volume, box: Box) -> Prepared:
+        """A volume as this encoder's input: the lungs' `box`, resampled, windowed."""
+        flat = self.spatial_dims == 2
+        if flat:
+            volume = slice_of(volume, box.low_zyx[0])
+            box = Box((0, *box.low_zyx[1:]), (1, *box.high_zyx[1:]))
+        return prepare(
+            volume,
+            spacing_zyx_mm=self.spacing_zyx_mm,
+            window_hu=self.window_hu,
+            multiple=(1, *self.multiple) if flat else self.multiple,
+            box=box,
+        )
+
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """fine: (B, C1, *space) decoder features at `output_stage`; coarse: (B, C2, *space) one down.
+    """maps: (B, C, *space) features by stage, the decoder's where it comes up to a stage.
 
-    region_logits (B, R, *space) and lesion_logits (B, K, *space) on the fine grid;
-    bottleneck (B, C, *space) the deepest features.
+    region_logits (B, R, *space) and lesion_logits (B, K, *space), on the grid of `output_stage`,
+    of an encoder that has learned lobes and findings. roi: (B, 1, *space) where it sees a lesion,
+    0 .. 1, of one that has learned to segment.
     """
 
-    fine: Tensor
-    coarse: Tensor
-    bottleneck: Tensor
-    region_logits: Tensor
-    lesion_logits: Tensor
+    maps: dict[int, Tensor]
+    region_logits: Tensor | None = None
+    lesion_logits: Tensor | None = None
+    roi: Tensor | None = None
+
+    def segmentation(self) -> tuple[Tensor, Tensor]:
+        """region_logits and lesion_logits of an encoder that has them."""
+        assert self.region_logits is not None
+        assert self.lesion_logits is not None
+        return self.region_logits, self.lesion_logits
 
 
 class Encoder(nn.Module):
@@ -106,17 +139,23 @@ class Encoder(nn.Module):
         # Lesions are rare: start from their prior, or the first steps only unlearn a half.
         nn.init.constant_(cast(Tensor, self.lesion_head.bias), -5.0)
 
-    def forward(self, image: Tensor) -> EncoderOutput:
-        """Down the stages and up to `output_stage`; sizes must divide by `config.multiple`."""
+    def forward(
+        self, image: Tensor, stages: Sequence[int] | None = None, segment: bool = True
+    ) -> EncoderOutput:
+        """Down the stages and up to `output_stage`; sizes must divide by `config.multiple`.
+
+        All maps are there whichever are asked for.
+        """
         skips = []
         x = image
         for stage in self.stages:
             x = stage(x)
             skips.append(x)
-        bottleneck = coarse = x
-        for up, merge, skip in zip(self.ups, self.merges, reversed(skips[:-1]), strict=False):
-            coarse, x = x, merge(up(x) + skip)
-        return EncoderOutput(x, coarse, bottleneck, self.region_head(x), self.lesion_head(x))
+        maps = dict(enumerate(skips))
+        above = range(len(skips) - 2, -1, -1)
+        for at, up, merge in zip(above, self.ups, self.merges, strict=False):
+            maps[at] = x = merge(up(x) + skips[at])
+        return EncoderOutput(maps, self.region_head(x), self.lesion_head(x))
 
 
 def _conv(dims: int, before: int, width: int, stride: tuple[int, ...]) -> nn.Sequential:
@@ -133,32 +172,6 @@ def _conv(dims: int, before: int, width: int, stride: tuple[int, ...]) -> nn.Seq
     )
 
 
-def save_encoder(encoder: Encoder, folder: Path, *, half: bool = False) -> None:
-    """Write `encoder.safetensors` and `encoder.json`; `half` stores float16, half the size."""
-    tensors = encoder.state_dict()
-    if half:
-        tensors = {k: v.half() for k, v in tensors.items()}
-    save_tensors(folder / "encoder.safetensors", tensors, {"encoder": asdict(encoder.config)})
-
-
-def load_encoder(folder: Path) -> Encoder:
-    """Read what `save_encoder` wrote, strictly.
-
-    Raises CheckpointError if a file is missing or a tensor is missing, unknown or of other shape.
-    """
-    file = folder / "encoder.safetensors"
-    tensors, settings = load_tensors(file)
-    if "encoder" not in settings:
-        raise CheckpointError(
-            "this is not an encoder's checkpoint",
-            file=file,
-            fix="point encoder at a folder with encoder.safetensors and encoder.json",
-        )
-    encoder = Encoder(encoder_config(settings["encoder"], file))
-    load_strictly(encoder, {k: v.float() for k, v in tensors.items()}, file)
-    return encoder.eval()
-
-
 def encoder_config(settings: dict[str, Any], file: Path) -> EncoderConfig:
     """An EncoderConfig from its JSON form (lists become tuples); unknown keys are errors."""
     known = set(EncoderConfig.__dataclass_fields__)
@@ -168,7 +181,7 @@ def encoder_config(settings: dict[str, Any], file: Path) -> EncoderConfig:
             file=file,
             fix="use the version of ctscribe that wrote it",
         )
-    return EncoderConfig(**{k: _tuples(v) for k, v in settings.items()})
+    return EncoderConfig(**tuples(settings))
 
 
 def load_strictly(module: nn.Module, tensors: dict[str, Tensor], file: Path) -> None:
@@ -191,5 +204,10 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor], file: Path) -> 
     module.load_state_dict(tensors)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+def tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as a dataclass has them: JSON's lists become tuples."""
+    return {k: _tuple(v) for k, v in settings.items()}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(_tuple(v) for v in value) if isinstance(value, list) else value

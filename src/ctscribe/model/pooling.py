@@ -9,7 +9,7 @@ and may share a lobe with a false alarm, so their gate is narrowed to a window a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ctscribe.errors import ConfigError
+from ctscribe.model import roi
 from ctscribe.model.encoder import EncoderConfig, EncoderOutput
 from ctscribe.reports.language import SLOTS
 from ctscribe.reports.schema import DENSITIES, LOBES, side_of
@@ -29,33 +30,117 @@ SCALARS = 20
 
 
 @dataclass(frozen=True)
+class PoolingConfig:
+    """Which features of an image the bridge reads: a choice, with everything it depends on.
+
+    mode: both streams, or one of them. kind, size, stages, target: of the global stream: by region
+    or a grid of `size` cells, of the maps of these stages (empty: the deepest), resized to `target`
+    before; size () takes every voxel of the map for a cell. rois: boxes of the local stream, of
+    roi_side_mm a side, in roi_cells, of the maps of roi_stages; roi_source: where they come from.
+    """
+
+    mode: str = "global_only"  # full, global_only or local_only
+    kind: str = "region"  # region or grid
+    size: tuple[int, ...] = (4, 4, 4)
+    stages: tuple[int, ...] = ()
+    target: tuple[int, ...] | None = None
+    rois: int = 5
+    roi_source: str = "auto"  # auto, mask, points, encoder or centre
+    roi_side_mm: tuple[float, ...] = (32.0, 32.0, 32.0)
+    roi_cells: tuple[int, ...] = (2, 2, 2)
+    roi_stages: tuple[int, ...] = (1,)
+
+    @property
+    def has_global(self) -> bool:
+        """Whether the whole image is read."""
+        return self.mode != "local_only"
+
+    @property
+    def has_local(self) -> bool:
+        """Whether RoIs are read."""
+        return self.mode != "global_only"
+
+    @property
+    def slot_rows(self) -> bool:
+        """Whether the first rows are the slots of `reports.language.SLOTS`, one each."""
+        return self.has_global and self.kind == "region"
+
+    @property
+    def global_tokens(self) -> int:
+        """Rows of the global stream."""
+        if not self.has_global:
+            return 0
+        return (
+            len(SLOTS) + 1 if self.kind == "region" else math.prod(self.size or self.target or ())
+        )
+
+    @property
+    def local_tokens(self) -> int:
+        """Rows of the local stream."""
+        return self.rois * math.prod(self.roi_cells) if self.has_local else 0
+
+    def global_width(self, config: Any) -> int:
+        """D of the global stream's rows, for an encoder of this config."""
+        if self.kind == "grid":
+            return sum(int(config.channels[stage]) for stage in self.global_stages(config))
+        stage = config.output_stage
+        return 2 * int(config.channels[stage] + config.channels[stage + 1]) + SCALARS
+
+    def local_width(self, config: Any) -> int:
+        """D of the local stream's rows."""
+        return sum(int(config.channels[stage]) for stage in self.roi_stages) + roi.SCALARS
+
+    def global_stages(self, config: Any) -> tuple[int, ...]:
+        """Stages whose maps the grid reads."""
+        return self.stages or (len(config.channels) - 1,)
+
+
+@dataclass(frozen=True)
 class Pooled:
     """What the bridge reads of one batch.
 
     features: (B, L, D), one row per slot of `reports.language.SLOTS`, then one for the whole
     image (or one per grid cell). position_mm: (B, L, 3) centre of what each row was pooled from,
-    in mm (z, y, x) from the middle of the encoded image.
+    in mm (z, y, x) from the middle of the encoded image. local: the same of the RoIs' cells, where
+    there are both streams.
     """
 
     features: Tensor
     position_mm: Tensor
+    local: Pooled | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Pooled:
+        """Every tensor changed in the same way."""
+        return Pooled(
+            change(self.features),
+            change(self.position_mm),
+            None if self.local is None else self.local.map(change),
+        )
 
     def rows(self, index: Sequence[int] | Tensor) -> Pooled:
         """Some studies."""
         at = index if isinstance(index, Tensor) else list(index)
-        return Pooled(self.features[at], self.position_mm[at])
+        return self.map(lambda x: x[at])
 
     def to(self, device: str | torch.device) -> Pooled:
         """The same on another device."""
-        return Pooled(self.features.to(device), self.position_mm.to(device))
+        return self.map(lambda x: x.to(device))
+
+    @staticmethod
+    def cat(parts: Sequence[Pooled]) -> Pooled:
+        """Studies one after another."""
+        local = [p.local for p in parts if p.local is not None]
+        return Pooled(
+            torch.cat([p.features for p in parts]),
+            torch.cat([p.position_mm for p in parts]),
+            Pooled.cat(local) if local else None,
+        )
 
 
-def pooled_width(config: EncoderConfig, pooling: str) -> int:
-    """D of `Pooled.features`."""
-    stage = config.output_stage
-    if pooling == "grid":
-        return config.channels[-1]
-    return 2 * (config.channels[stage] + config.channels[stage + 1]) + SCALARS
+def knows_lobes(config: Any) -> bool:
+    """Whether an encoder of this config can be pooled by region."""
+    own = isinstance(config, EncoderConfig) and config.spatial_dims == 3
+    return own and set(LOBES) <= set(config.regions)
 
 
 def pool_regions(output: EncoderOutput, config: EncoderConfig) -> Pooled:
@@ -64,19 +149,21 @@ def pool_regions(output: EncoderOutput, config: EncoderConfig) -> Pooled:
     Needs an encoder whose regions are the five lobes and two pleural spaces and whose lesions are
     the classes of `model.encoder.LESIONS`; raises ConfigError otherwise.
     """
-    if config.spatial_dims != 3 or not set(LOBES) <= set(config.regions):
+    if not knows_lobes(config):
         raise ConfigError(
             "this encoder does not know lobes, so it cannot pool by region",
             fix="set pooling: grid in the model settings",
         )
+    region_logits, lesion_logits = output.segmentation()
+    fine = output.maps[config.output_stage]
     step_mm = _step_mm(config, config.output_stage)
-    region = output.region_logits.float().softmax(1).flatten(2)
-    lesion = output.lesion_logits.float().sigmoid().flatten(2)
+    region = region_logits.float().softmax(1).flatten(2)
+    lesion = lesion_logits.float().sigmoid().flatten(2)
     coarse = torch.nn.functional.interpolate(
-        output.coarse.float(), size=output.fine.shape[2:], mode="nearest"
+        output.maps[config.output_stage + 1].float(), size=fine.shape[2:], mode="nearest"
     )
-    maps_BCV = torch.cat([output.fine.float(), coarse], 1).flatten(2)
-    grid_3V = _grid_mm(output.fine.shape[2:], step_mm, maps_BCV.device).flatten(1)
+    maps_BCV = torch.cat([fine.float(), coarse], 1).flatten(2)
+    grid_3V = _grid_mm(fine.shape[2:], step_mm, maps_BCV.device).flatten(1)
     names = list(config.regions)
     kind = {name: i for i, name in enumerate(config.lesions)}
     densities_BKV = lesion[:, [kind[d] for d in DENSITIES]]
@@ -138,22 +225,57 @@ def _window(grid_3V: Tensor, at_BS: Tensor) -> Tensor:
     return torch.exp(-square / (2 * NODULE_WINDOW_MM**2))
 
 
-def pool_grid(output: EncoderOutput, config: EncoderConfig, size: tuple[int, ...]) -> Pooled:
-    """Average the deepest feature map into `size` cells, row-major: (B, prod(size), C)."""
-    dims = config.spatial_dims
-    pool: Any = (
-        torch.nn.functional.adaptive_avg_pool3d
-        if dims == 3
-        else torch.nn.functional.adaptive_avg_pool2d
-    )
-    cells = pool(output.bottleneck.float(), size)
-    step_mm = _step_mm(config, len(config.strides))
-    spread = [n * s / m for n, s, m in zip(output.bottleneck.shape[2:], step_mm, size, strict=True)]
-    grid_mm = _grid_mm(torch.Size(size), tuple(spread), cells.device).reshape(dims, -1).T
+def pool_grid(
+    maps: Sequence[Tensor],
+    space_mm: Sequence[float],
+    size: tuple[int, ...],
+    target: tuple[int, ...] | None = None,
+) -> Pooled:
+    """Average maps (B, C, *space) of one image into `size` cells, row-major: (B, prod(size), C).
+
+    space_mm: the image's extent. target: the maps are resized to it first; with size () its own
+    voxels are the cells. Several maps stand beside each other in C.
+    """
+    dims = len(space_mm)
+    cells = size or target
+    if cells is None:
+        raise ConfigError(
+            "without pooling every image has its own number of tokens",
+            fix="set encoder_target_spatial, or use_pooling: true",
+        )
+    resized = [_resized(m.float(), target) for m in maps]
+    features = torch.cat([_averaged(m, cells) for m in resized], 1).flatten(2).transpose(1, 2)
+    step_mm = tuple(mm / n for mm, n in zip(space_mm, cells, strict=True))
+    grid_mm = _grid_mm(torch.Size(cells), step_mm, features.device).reshape(dims, -1).T
     if dims == 2:
         grid_mm = torch.nn.functional.pad(grid_mm, (1, 0))
-    features = cells.flatten(2).transpose(1, 2)
     return Pooled(features, grid_mm.expand(len(features), -1, -1))
+
+
+def _averaged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    pool: Any = (
+        torch.nn.functional.adaptive_avg_pool3d
+        if len(size) == 3
+        else torch.nn.functional.adaptive_avg_pool2d
+    )
+    averaged: Tensor = pool(maps, size)
+    return averaged
+
+
+def _resized(maps: Tensor, target: tuple[int, ...] | None) -> Tensor:
+    """Maps at another size: averaged where they shrink, interpolated where they grow."""
+    if target is None or tuple(maps.shape[2:]) == target:
+        return maps
+    if all(t <= n for t, n in zip(target, maps.shape[2:], strict=True)):
+        return _averaged(maps, target)
+    mode = "trilinear" if len(target) == 3 else "bilinear"
+    return torch.nn.functional.interpolate(maps, size=target, mode=mode)
+
+
+def space_mm(config: Any, image: Tensor) -> tuple[float, ...]:
+    """Extent in mm of an encoder's input (B, 1, *space)."""
+    spacing = config.spacing_zyx_mm[-config.spatial_dims :]
+    return tuple(mm * n for mm, n in zip(spacing, image.shape[2:], strict=True))
 
 
 def _step_mm(config: EncoderConfig, stage: int) -> tuple[float, ...]:

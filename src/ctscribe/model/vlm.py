@@ -10,14 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctscribe.errors import CheckpointError
+from ctscribe.errors import CheckpointError, ConfigError
 from ctscribe.model.bridge import Bridge, BridgeConfig
 from ctscribe.model.checkpoint import load_tensors, save_tensors
-from ctscribe.model.encoder import Encoder, encoder_config, load_strictly
+from ctscribe.model.encoder import Encoder, load_strictly, tuples
+from ctscribe.model.encoders import describe_encoder, encoder_from
 from ctscribe.model.head_loss import IGNORED
 from ctscribe.model.heads import Heads
 from ctscribe.model.llm import LLM
-from ctscribe.model.pooling import Pooled, pool_grid, pool_regions, pooled_width
+from ctscribe.model.nnunet_encoder import NnunetEncoder
+from ctscribe.model.pooling import Pooled, PoolingConfig
+from ctscribe.model.streams import check_choice, pool
 from ctscribe.reports.schema import Language
 
 
@@ -25,19 +28,19 @@ from ctscribe.reports.schema import Language
 class Vision:
     """Encoder, bridge and stage-1 heads: all of the model that is not the language model."""
 
-    encoder: Encoder
+    encoder: Encoder | NnunetEncoder
     bridge: Bridge
     heads: Heads
-    pooling: str  # region or grid
-    pool_size: tuple[int, ...]
+    pooling: PoolingConfig
 
     @torch.no_grad()
-    def pool(self, image: Tensor) -> Pooled:
-        """Image (B, 1, *space) to what the bridge reads. The encoder is frozen."""
-        output = self.encoder(image)
-        if self.pooling == "region":
-            return pool_regions(output, self.encoder.config)
-        return pool_grid(output, self.encoder.config, self.pool_size)
+    def pool(self, image: Tensor, rois_mm: Tensor | None = None) -> Pooled:
+        """Image (B, 1, *space) to what the bridge reads. The encoder is frozen.
+
+        rois_mm: (B, K, 3) where the local stream looks, mm (z, y, x) from the image's middle; NaN
+        is absent, and a study without any is looked at where the encoder says.
+        """
+        return pool(self.encoder, self.pooling, image, rois_mm)
 
     def to(self, device: str | torch.device) -> Vision:
         """Move every part."""
@@ -53,40 +56,42 @@ class Vision:
 
 
 def new_vision(
-    encoder: Encoder,
+    encoder: Encoder | NnunetEncoder,
+    pooling: PoolingConfig,
     *,
     llm_width: int,
     embedding_rms: float,
     kind: str = "vim",
     width: int = 192,
     layers: int = 2,
-    pooling: str = "region",
-    pool_size: tuple[int, ...] = (4, 4, 4),
     max_visual_tokens: int = 96,
 ) -> Vision:
-    """An untrained bridge and heads on a pretrained encoder."""
-    from ctscribe.reports.language import SLOTS
+    """An untrained bridge and heads on a pretrained encoder.
 
-    tokens = len(SLOTS) + 1 if pooling == "region" else int(torch.tensor(pool_size).prod())
-    if tokens > max_visual_tokens:
-        from ctscribe.errors import ConfigError
-
+    Raises ConfigError for more visual tokens than may be, and for a choice that the encoder lacks.
+    """
+    check_choice(pooling, encoder.config)
+    whole, local = pooling.global_tokens, pooling.local_tokens
+    if whole + local > max_visual_tokens:
         raise ConfigError(
-            f"{pooling} pooling makes {tokens} visual tokens but max_visual_tokens is "
-            f"{max_visual_tokens}",
-            fix=f"set max_visual_tokens to {tokens} or more, or pool_size smaller",
+            f"{whole} tokens of the whole image and {local} of RoIs are {whole + local} visual "
+            f"tokens, but max_visual_tokens is {max_visual_tokens}",
+            fix=f"set max_visual_tokens to {whole + local} or more, or fewer cells or RoIs",
         )
+    widths = pooling.global_width(encoder.config), pooling.local_width(encoder.config)
     config = BridgeConfig(
         kind=kind,
-        input_width=pooled_width(encoder.config, pooling),
+        input_width=widths[0] if pooling.has_global else widths[1],
         width=width,
         layers=layers,
-        tokens=tokens,
+        tokens=whole or local,
+        local_width=widths[1] if pooling.mode == "full" else 0,
+        local_tokens=local if pooling.mode == "full" else 0,
         llm_width=llm_width,
     )
     bridge = Bridge(config)
     bridge.fit_scale(embedding_rms)
-    return Vision(encoder, bridge, Heads(width, pooling == "region"), pooling, pool_size)
+    return Vision(encoder, bridge, Heads(width, pooling.slot_rows), pooling)
 
 
 class VLM(nn.Module):
@@ -145,9 +150,9 @@ def save_vision(
     tensors = {f"{p}.{k}": v for p, module in parts.items() for k, v in module.state_dict().items()}
     tensors |= {f"llm.{k}": v for k, v in (adapters or {}).items()}
     settings = {
-        "encoder": asdict(vision.encoder.config),
+        "encoder": describe_encoder(vision.encoder),
         "bridge": asdict(vision.bridge.config),
-        "pooling": {"kind": vision.pooling, "size": vision.pool_size},
+        "pooling": asdict(vision.pooling),
         "provenance": asdict(provenance),
     }
     return save_tensors(file, tensors, settings)
@@ -162,14 +167,14 @@ def load_vision(file: Path) -> tuple[Vision, Provenance, dict[str, Tensor]]:
             file=file,
             fix="give the file that ctscribe train wrote",
         )
-    encoder = Encoder(encoder_config(settings["encoder"], file))
+    encoder = encoder_from(settings["encoder"], file)
     bridge = Bridge(BridgeConfig(**settings["bridge"]))
-    kind, size = settings["pooling"]["kind"], tuple(settings["pooling"]["size"])
-    heads = Heads(bridge.config.width, kind == "region")
+    pooling = PoolingConfig(**tuples(settings["pooling"]))
+    heads = Heads(bridge.config.width, pooling.slot_rows)
     for name, module in (("encoder", encoder), ("bridge", bridge), ("heads", heads)):
         own = {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{name}.")}
         load_strictly(module, own, file)
     adapters = {k[4:]: v for k, v in tensors.items() if k.startswith("llm.")}
     known = {f.name for f in fields(Provenance)}
     provenance = Provenance(**{k: v for k, v in settings["provenance"].items() if k in known})
-    return Vision(encoder, bridge, heads, kind, size).eval(), provenance, adapters
+    return Vision(encoder, bridge, heads, pooling).eval(), provenance, adapters

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
 import re
 import zlib
@@ -41,7 +42,11 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Row:
-    """One study and what is said of it. `extra` holds the columns beyond `COLUMNS`."""
+    """One study and what is said of it.
+
+    mask_path, roi_mm: of the optional columns of these names: where the local stream looks, roi_mm
+    as points (x, y, z) in RAS+ mm. `extra` holds the columns beyond `COLUMNS`.
+    """
 
     case_id: str
     patient_id: str
@@ -49,6 +54,8 @@ class Row:
     question: str  # empty: the command's own question is asked
     answer: str
     extra: Mapping[str, str] = field(default_factory=dict, hash=False)
+    mask_path: Path | None = None
+    roi_mm: tuple[tuple[float, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,30 @@ def image_path(text: str, base_dir: Path, *, case: str, file: Path | None = None
             )
         text = text.replace("\\", "/")
     return base_dir / text
+
+
+def points(
+    text: str, *, case: str, file: Path | None = None
+) -> tuple[tuple[float, float, float], ...]:
+    """The points of a roi_mm cell: `x,y,z` in RAS+ mm, several separated by semicolons.
+
+    Raises DataError for anything else.
+    """
+    found = []
+    for part in filter(None, (p.strip() for p in text.replace("；", ";").split(";"))):
+        try:
+            x, y, z = (float(n) for n in part.replace("，", ",").split(","))
+            if not all(map(math.isfinite, (x, y, z))):
+                raise ValueError(part)
+        except ValueError as error:
+            raise DataError(
+                f"roi_mm is {text!r}, not points in mm",
+                case=case,
+                file=file,
+                fix="write x,y,z in the image's RAS+ mm, several points separated by ;",
+            ) from error
+        found.append((x, y, z))
+    return tuple(found)
 
 
 def rebase(text: str, old_dir: Path, new_dir: Path) -> str:
@@ -124,8 +155,18 @@ def load_rows(path: str | Path, *, check_images: bool = True) -> list[Row]:
                 )
         image = image_path(cells["image_path"], path.parent, case=case, file=path)
         extra = {k: v for k, v in cells.items() if k not in COLUMNS}
+        mask = cells.get("mask_path", "")
         rows.append(
-            Row(case, cells["patient_id"], image, cells["question"], cells["answer"], extra)
+            Row(
+                case,
+                cells["patient_id"],
+                image,
+                cells["question"],
+                cells["answer"],
+                extra,
+                image_path(mask, path.parent, case=case, file=path) if mask else None,
+                points(cells.get("roi_mm", ""), case=case, file=path),
+            )
         )
     _require_one_identity(rows, path)
     if check_images:

@@ -148,7 +148,7 @@ def align(
     """Train bridge and heads; returns the gate's figures and the log, one row an epoch."""
     torch.manual_seed(seed)
     vision.to(device)
-    vision.bridge.fit_input(train.pooled.features.to(device))
+    vision.bridge.fit_input(train.pooled.to(device))
     text = TextProjection(train.text.shape[1], vision.heads.study.out_features).to(device)
     modules = [vision.bridge, vision.heads, text]
     parameters = [p for m in modules for p in m.parameters()]
@@ -206,7 +206,7 @@ def _terms(
     tokens, hidden = vision.bridge(pooled)
     output = vision.heads(hidden)
     terms = label_losses(output, labels)
-    if vision.pooling == "region":
+    if vision.pooling.slot_rows:
         aim = studies.phrases.rows(index)
         terms["token"] = token_alignment(
             tokens[:, : len(SLOTS)], aim.vectors.to(device), aim.present.to(device)
@@ -276,6 +276,7 @@ def run_align(config: AlignConfig) -> Path:
     torch.manual_seed(config.seed)
     vision = setup.start_vision(config.model, encoder, llm).to(device)
     rows = [*train_rows, *val_rows]
+    setup.show(setup.choice_lines(vision, len(rows)))
     with setup.bar("images to features", len(rows)) as progress:
         encoded = encode_rows(
             rows,

@@ -10,21 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
-from ctscribe.errors import CtscribeError, DataError
-from ctscribe.imaging.cache import Cache, Entry, code_digest
+from ctscribe.errors import CtscribeError, DataError, ImageError
+from ctscribe.imaging.cache import Cache, code_digest
 from ctscribe.imaging.checks import ChestCheck, require_chest
-from ctscribe.imaging.nifti import read_volume
-from ctscribe.imaging.transforms import prepare, select_slices
+from ctscribe.imaging.lungs import Box, find_lungs, lung_box
+from ctscribe.imaging.nifti import read_mask, read_volume
+from ctscribe.imaging.transforms import Prepared, choose_slice, slice_of, voxel_at
 from ctscribe.imaging.volume import Volume
-from ctscribe.model.encoder import EncoderConfig
+from ctscribe.model import pooling
 from ctscribe.model.head_loss import IGNORED
 from ctscribe.model.llm import LLM
 from ctscribe.model.pooling import Pooled
@@ -51,8 +54,8 @@ class Encoded:
         return Encoded(self.pooled.rows(at), self.thumbnail[at])
 
 
-def encode(vision: Vision, image: Tensor) -> Encoded:
-    """Encode a batch (B, 1, *space)."""
+def encode(vision: Vision, image: Tensor, rois_mm: Tensor | None = None) -> Encoded:
+    """Encode a batch (B, 1, *space); rois_mm (B, K, 3) as in `Vision.pool`."""
     dims = vision.encoder.config.spatial_dims
     shrink = (
         torch.nn.functional.adaptive_avg_pool3d
@@ -60,44 +63,147 @@ def encode(vision: Vision, image: Tensor) -> Encoded:
         else torch.nn.functional.adaptive_avg_pool2d
     )
     small = shrink(image.float(), THUMBNAIL_CELLS).flatten(1)
-    return Encoded(vision.pool(image).to("cpu"), small.cpu())
+    return Encoded(vision.pool(image, rois_mm).to("cpu"), small.cpu())
 
 
 T = TypeVar("T")
 R = TypeVar("R")
+Keep = Callable[[dict[str, Tensor]], None]  # writes what was made of a study to the cache
 
 
-def read_image(path: Path, case: str, config: EncoderConfig) -> Tensor:
-    """An image file as the encoder's input (1, *space), refused if it holds no plausible chest.
+@dataclass(frozen=True)
+class StudyImage:
+    """An image as the encoder reads it (1, *space), and what was measured on it.
+
+    rois_mm: (K, 3) of the row's own RoIs, mm (z, y, x) from the image's middle, NaN for none.
+    """
+
+    image: Tensor
+    rois_mm: Tensor
+    check: ChestCheck | None = None
+
+    @staticmethod
+    def of(kept: dict[str, Tensor]) -> StudyImage:
+        """From the tensors that a cache kept."""
+        return StudyImage(kept["image"], kept["rois_mm"])
+
+
+def read_study(row: Row, vision: Vision) -> StudyImage:
+    """A row's image and RoIs as the encoder reads them; see `to_input`.
 
     Raises ImageError naming case, file, reason and fix.
     """
-    return to_input(read_volume(path, case=case), case, path, config)[0]
+    volume = read_volume(row.image_path, case=row.case_id)
+    mask = None
+    if row.mask_path is not None:
+        mask = read_mask(row.mask_path, like=volume, case=row.case_id)
+    return to_input(volume, row.case_id, row.image_path, vision, mask, row.roi_mm)
 
 
 def to_input(
     volume: Volume,
     case: str,
     file: Path,
-    config: EncoderConfig,
+    vision: Vision,
     mask: NDArray[np.uint8] | None = None,
-) -> tuple[Tensor, ChestCheck]:
-    """A volume as the encoder's input (1, *space), and what was measured on it.
+    points_mm: Sequence[Sequence[float]] = (),
+) -> StudyImage:
+    """A volume as the encoder reads it, refused if it holds no plausible chest.
 
-    With an encoder of two dimensions one slice is read: where `mask` is largest, else where the
-    most lung is seen. Raises ImageError if there is no plausible chest in it.
+    The local stream looks at the largest parts of `mask`, else at `points_mm` (x, y, z in RAS+ mm).
+    With an encoder of two dimensions one slice is read: that of the mask's largest area, else of
+    the first point, else of the most lung. Raises ImageError naming case, file, reason and fix,
+    also for a point outside the image or outside what the encoder reads of it.
     """
+    config, choice = vision.encoder.config, vision.pooling
     check = require_chest(volume, case=case, file=file)
+    assert check.lungs is not None
     flat = config.spatial_dims == 2
-    prepared = prepare(
-        select_slices(volume, mask=mask, n=1) if flat else volume,
-        spacing_zyx_mm=config.spacing_zyx_mm,
-        window_hu=config.window_hu,
-        margin_mm=config.margin_mm,
-        multiple=(1, *config.multiple) if flat else config.multiple,
-        lungs=None if flat else check.lungs,
-    )
-    return (prepared.tensor[:, 0] if flat else prepared.tensor), check
+    try:
+        if flat:
+            z = choose_slice(volume, mask, *points_mm[:1])
+            box = _slice_box(volume, z, config.margin_mm)
+            mask = (
+                None
+                if mask is None
+                else np.where(np.arange(len(mask))[:, None, None] == z, mask, 0)
+            )
+        else:
+            box = lung_box(check.lungs, config.margin_mm)
+        prepared = config.prepare(volume, box)
+        rois = torch.full((choice.rois, 3), torch.nan)
+        if choice.has_local:
+            own = _own_rois(choice.roi_source, volume, prepared, mask, points_mm, flat)[
+                : choice.rois
+            ]
+            rois[: len(own)] = torch.tensor(own, dtype=torch.float32).reshape(-1, 3)
+    except ImageError as error:
+        raise ImageError(error.reason, case=case, file=file, fix=error.fix) from error
+    return StudyImage(prepared.tensor[:, 0] if flat else prepared.tensor, rois, check)
+
+
+def _slice_box(volume: Volume, z: int, margin_mm: float) -> Box:
+    """The lungs in one slice."""
+    one = slice_of(volume, z)
+    lungs = find_lungs(torch.from_numpy(np.ascontiguousarray(one.array_zyx)), one.spacing_zyx_mm)
+    box = lung_box(lungs, margin_mm)
+    return Box((z, *box.low_zyx[1:]), (z + 1, *box.high_zyx[1:]))
+
+
+def _own_rois(
+    source: str,
+    volume: Volume,
+    prepared: Prepared,
+    mask: NDArray[Any] | None,
+    points_mm: Sequence[Sequence[float]],
+    flat: bool,
+) -> list[list[float]]:
+    """The row's own RoIs in mm (z, y, x) from the middle of the prepared image."""
+    if source in ("encoder", "centre"):
+        return []
+    points: Sequence[Sequence[float]] = points_mm
+    if mask is not None and source != "points":
+        points = _middles(mask, volume)
+        if not points:
+            raise ImageError("the mask is empty", fix="give a mask that marks something")
+    elif source == "mask" or (source == "points" and not points):
+        column = "mask_path" if source == "mask" else "roi_mm"
+        raise ImageError(
+            f"roi_source is {source}, but this row has no {column}",
+            fix=f"fill in {column}, or set roi_source: auto",
+        )
+    found = []
+    for point in points:
+        voxel_at(volume, point)  # raises if it is outside
+        index = prepared.from_mm(point)
+        size = np.array(prepared.tensor.shape[1:])
+        beyond = (index < -0.5) | (index > size - 0.5)
+        beyond[0] &= not flat
+        if beyond.any():
+            reach = " x ".join(
+                f"{n * mm:.0f}" for n, mm in zip(size, prepared.spacing_zyx_mm, strict=True)
+            )
+            raise ImageError(
+                f"the RoI at {tuple(round(float(mm), 1) for mm in point)} mm lies outside the "
+                f"{reach} mm (z, y, x) around the lungs that the encoder reads",
+                fix="give a point in the lungs, in the image's own RAS+ millimetres (x, y, z)",
+            )
+        offset = (index - (size - 1) / 2) * prepared.spacing_zyx_mm
+        found.append([0.0 if flat and axis == 0 else float(mm) for axis, mm in enumerate(offset)])
+    return found
+
+
+def _middles(mask: NDArray[Any], volume: Volume) -> list[tuple[float, float, float]]:
+    """Middles of the mask's connected parts in RAS+ mm (x, y, z), the largest first."""
+    label, count = ndimage.label(mask > 0, np.ones((3, 3, 3)))
+    numbers = np.arange(1, count + 1)
+    sizes = ndimage.sum_labels(mask > 0, label, numbers)
+    middles = np.array(ndimage.center_of_mass(mask > 0, label, numbers)).reshape(-1, 3)
+    points = []
+    for k in np.argsort(-sizes, kind="stable"):
+        x, y, z = (volume.affine @ [*middles[k][::-1], 1.0])[:3]
+        points.append((float(x), float(y), float(z)))
+    return points
 
 
 def encode_rows(
@@ -115,41 +221,48 @@ def encode_rows(
     Raises DataError naming every image that cannot be used (up to five), after all were tried.
     """
     config = vision.encoder.config
-    code = code_digest(__file__)
-    prepared = (
-        f"{code} {config.spatial_dims} {config.spacing_zyx_mm} {config.window_hu} "
-        f"{config.margin_mm} {config.multiple}"
-    )
-    settings = f"{code} {encoder_sha256} {config} {vision.pooling} {vision.pool_size} 1"
+    code = code_digest(__file__, *map(str, sorted(Path(pooling.__file__).parent.glob("*.py"))))
+    choice = vision.pooling
+    prepared = f"{code} {config} {choice.has_local and (choice.rois, choice.roi_source)}"
+    settings = f"{code} {encoder_sha256} {config} {choice}"
     store = None if cache is None else Cache(cache)
     parts: list[Encoded] = []
     errors: list[CtscribeError] = []
 
-    def load(row: Row) -> tuple[Entry | None, Tensor | None, Encoded | None, CtscribeError | None]:
-        def make() -> Tensor:
-            return read_image(row.image_path, row.case_id, config)
+    def load(
+        row: Row,
+    ) -> tuple[Keep | None, StudyImage | None, Encoded | None, CtscribeError | None]:
+        def make() -> dict[str, Tensor]:
+            study = read_study(row, vision)
+            return {"image": study.image, "rois_mm": study.rois_mm}
 
         try:
             if store is None:
-                return None, make(), None, None
+                return None, StudyImage.of(make()), None, None
             entry = store.entry(row.image_path, case=row.case_id)
-            kept = entry.read(settings)
+            own = ""
+            if row.mask_path is not None:
+                mask = store.entry(row.mask_path, case=row.case_id)
+                own = f"{mask.content} {mask.path.suffixes}"
+            own += f" {row.roi_mm}"
+            kept = entry.read(f"{settings} {own}")
             if kept is not None:
-                return entry, None, _unpack(kept), None
-            return entry, entry.image(prepared, make), None, None
+                return None, None, _unpack(kept), None
+            study = StudyImage.of(entry.tensors(f"{prepared} {own}", make))
+            return partial(entry.write, f"{settings} {own}"), study, None, None
         except CtscribeError as error:
             return None, None, None, error
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for entry, image, encoded, error in _ahead(pool, load, rows, max(2, workers)):
+        for keep, study, encoded, error in _ahead(pool, load, rows, max(2, workers)):
             if error is not None:
                 errors.append(error)
             else:
                 if encoded is None:
-                    assert image is not None
-                    encoded = encode(vision, image[None].to(device))
-                    if entry is not None:
-                        entry.write(settings, _pack(encoded))
+                    assert study is not None
+                    encoded = encode(vision, study.image[None].to(device), study.rois_mm[None])
+                    if keep is not None:
+                        keep(_pack(encoded))
                 parts.append(encoded)
             if progress is not None:
                 progress(1)
@@ -163,24 +276,28 @@ def encode_rows(
             fix="run ctscribe clean with --drop-missing-paths, or put the files right",
         )
     return Encoded(
-        Pooled(
-            torch.cat([p.pooled.features for p in parts]),
-            torch.cat([p.pooled.position_mm for p in parts]),
-        ),
+        Pooled.cat([p.pooled for p in parts]),
         torch.cat([p.thumbnail for p in parts]),
     )
 
 
 def _pack(encoded: Encoded) -> dict[str, Tensor]:
-    return {
-        "features": encoded.pooled.features,
-        "position_mm": encoded.pooled.position_mm,
-        "thumbnail": encoded.thumbnail,
-    }
+    streams = {"": encoded.pooled}
+    if encoded.pooled.local is not None:
+        streams["local."] = encoded.pooled.local
+    tensors = {"thumbnail": encoded.thumbnail}
+    for name, stream in streams.items():
+        tensors[f"{name}features"] = stream.features
+        tensors[f"{name}position_mm"] = stream.position_mm
+    return tensors
 
 
 def _unpack(tensors: dict[str, Tensor]) -> Encoded:
-    return Encoded(Pooled(tensors["features"], tensors["position_mm"]), tensors["thumbnail"])
+    local = None
+    if "local.features" in tensors:
+        local = Pooled(tensors["local.features"], tensors["local.position_mm"])
+    pooled = Pooled(tensors["features"], tensors["position_mm"], local)
+    return Encoded(pooled, tensors["thumbnail"])
 
 
 def _ahead(

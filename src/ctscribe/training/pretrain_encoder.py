@@ -23,7 +23,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from ctscribe.imaging.transforms import prepare
 from ctscribe.imaging.volume import Volume
-from ctscribe.model.encoder import Encoder, EncoderConfig, EncoderOutput, save_encoder
+from ctscribe.model.encoder import Encoder, EncoderConfig, EncoderOutput
+from ctscribe.model.encoders import save_encoder
 from ctscribe.phantom.findings import LESIONS
 from ctscribe.phantom.render import render_study, sample_study
 from ctscribe.training.data import Progress
@@ -168,10 +169,9 @@ def truth_of(batch: Sample) -> tuple[Tensor, Tensor]:
 
 def segmentation_loss(output: EncoderOutput, region: Tensor, lesion: Tensor) -> dict[str, Tensor]:
     """The four terms of the loss; see the module's docstring."""
-    region_logits = output.region_logits.float()
+    region_logits, logits = (x.float() for x in output.segmentation())
     probability = region_logits.softmax(1)
     truth = one_hot(region, probability.shape[1]).movedim(-1, 1).float()
-    logits = output.lesion_logits.float()
     p = logits.sigmoid()
     dims = (0, 2, 3, 4)
     positive = -(lesion * (1 - p) ** 2 * logsigmoid(logits)).sum(dims)
@@ -300,10 +300,11 @@ def evaluate_encoder(
         sample = Sample(*(x.to(device) for x in sample))
         region, lesion = truth_of(sample)
         output = encoder(sample.image[:, None].float())
-        guess = one_hot(output.region_logits.argmax(1), len(config.regions)).movedim(-1, 1)
+        region_logits, lesion_logits = output.segmentation()
+        guess = one_hot(region_logits.argmax(1), len(config.regions)).movedim(-1, 1)
         real = one_hot(region, len(config.regions)).movedim(-1, 1)
         dice.append(1 - _dice_loss(guess.float(), real.float())[:, 1:6])
-        score.append(output.lesion_logits.amax((2, 3, 4)))
+        score.append(lesion_logits.amax((2, 3, 4)))
         truth.append(lesion.amax((2, 3, 4)) > 0)
     scores, truths = torch.cat(score).cpu().numpy(), torch.cat(truth).cpu().numpy()
     figures = {"lobe_dice": float(torch.cat(dice).mean())}

@@ -13,16 +13,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctscribe.config import ModelConfig, bundled
+from ctscribe.config import ImportEncoderConfig, ModelConfig, bundled
 from ctscribe.errors import CheckpointError, ConfigError, DataError
+from ctscribe.imaging.orientation import agreed_orientation
 from ctscribe.model.checkpoint import tensors_sha256
-from ctscribe.model.encoder import Encoder, load_encoder
+from ctscribe.model.encoder import Encoder, EncoderConfig
+from ctscribe.model.encoders import FILE, load_encoder, save_encoder
 from ctscribe.model.llm import LLM, load_llm
+from ctscribe.model.nnunet import read_trained_model
+from ctscribe.model.nnunet_encoder import NnunetConfig, NnunetEncoder, import_trained
+from ctscribe.model.pooling import PoolingConfig
+from ctscribe.model.streams import cost
 from ctscribe.model.vlm import Vision, new_vision
 from ctscribe.reports.language import QUESTIONS
 from ctscribe.reports.schema import Language
 from ctscribe.tables.manifest import Row, load_rows, require_no_leaks, split_by_patient
 from ctscribe.training.data import Progress
+
+USUAL_LUNGS_MM = (300.0, 240.0, 340.0)  # what is read of a CT, about, to tell what it costs
 
 
 def pick_device(name: str) -> str:
@@ -49,14 +57,22 @@ def open_llm(
     )
 
 
-def open_encoder(config: ModelConfig) -> tuple[Encoder, str]:
-    """The pretrained encoder of the settings, and the SHA-256 of its weights."""
-    encoder = load_encoder(config.encoder or bundled("encoder"))
+def open_encoder(config: ModelConfig) -> tuple[Encoder | NnunetEncoder, str]:
+    """The pretrained encoder of the settings, and the SHA-256 of its weights.
+
+    The bundled kind, one that `ctscribe import-encoder` wrote, or nnU-Net's own checkpoint or
+    trained-model folder, imported anew each time.
+    """
+    path = config.encoder or bundled("encoder")
+    if (path / FILE).is_file():
+        encoder = load_encoder(path)
+    else:
+        encoder = import_nnunet(path, ImportEncoderConfig(orientation=config.encoder_orientation))
     if encoder.config.spatial_dims != config.spatial_dims:
         raise ConfigError(
             f"spatial_dims is {config.spatial_dims}, but the encoder was trained in "
             f"{encoder.config.spatial_dims} dimensions",
-            file=config.encoder or bundled("encoder"),
+            file=path,
             fix=f"set spatial_dims to {encoder.config.spatial_dims}, or give another encoder",
         )
     changed: dict[str, Any] = {
@@ -64,28 +80,142 @@ def open_encoder(config: ModelConfig) -> tuple[Encoder, str]:
         for name in ("spacing_zyx_mm", "window_hu")
         if getattr(config, name) is not None
     }
-    encoder.config = replace(encoder.config, **changed)
+    if isinstance(encoder, Encoder):
+        encoder.config = replace(encoder.config, **changed)
+    elif changed:
+        raise ConfigError(
+            f"{' and '.join(changed)} cannot be set: an encoder imported from nnU-Net reads what "
+            f"it was trained on ({encoder.config.dataset})",
+            file=path,
+            fix=f"leave {' and '.join(changed)} empty",
+        )
     return encoder, encoder_sha256(encoder)
 
 
-def encoder_sha256(encoder: Encoder) -> str:
+def import_nnunet(path: Path, config: ImportEncoderConfig) -> NnunetEncoder:
+    """nnU-Net's checkpoint file or trained-model folder as an encoder; see `read_trained_model`.
+
+    The orientation is the one that is asked for, else what the reader or the training images say,
+    else LPS, as DICOM stores a CT. Raises ConfigError if the training images are stored otherwise.
+    """
+    fold = None if config.fold is None else [config.fold]
+    trained = read_trained_model(path, fold, config.checkpoint_name)
+    dataset = str(trained.plans.get("dataset_name"))
+    orientation, why = agreed_orientation(
+        str(trained.plans.get("image_reader_writer")),
+        None if config.nnunet_raw is None else config.nnunet_raw / dataset / "imagesTr",
+        config.orientation,
+        file=trained.file,
+    )
+    encoder = import_trained(trained, orientation=orientation, roi_class=config.roi_class)
+    show([f"images are turned to {orientation} for it ({why})"])
+    return encoder
+
+
+def run_import_encoder(config: ImportEncoderConfig) -> Path:
+    """`ctscribe import-encoder`: nnU-Net's model to a folder that the settings can name."""
+    if config.path is None:
+        raise ConfigError(
+            "no nnU-Net model is named", fix="give a checkpoint_*.pth or a trained-model folder"
+        )
+    encoder = import_nnunet(config.path, config)
+    save_encoder(encoder, config.output_dir)
+    show(encoder_lines(encoder.config))
+    show([f"wrote {config.output_dir}; set nnunet_encoder_checkpoint to it"])
+    return config.output_dir
+
+
+def encoder_lines(config: NnunetConfig) -> list[str]:
+    """What was imported, for people: network, stages, image."""
+    recipe = config.recipe
+    name = str(config.architecture["network_class_name"]).rpartition(".")[2]
+    mean, std, low, high = recipe.intensity
+    how = recipe.normalization
+    if how == "CTNormalization":
+        how += f": {low:g} to {high:g} HU, mean {mean:.1f}, std {std:.1f}"
+    lines = [
+        f"{name} in {config.spatial_dims} dimensions of {config.dataset}, {config.configuration}, "
+        f"{config.trainer}, fold {config.fold}, {config.epoch} epochs",
+        f"classes: {', '.join(config.classes)}; RoIs: {config.roi_class or 'none'}",
+        f"images: {recipe.orientation}, {how}",
+        f"{'stage':>6} {'features':>9} {'stride (z,y,x)':>15} {'mm':>20}",
+    ]
+    spacing = config.spacing_zyx_mm[-config.spatial_dims :]
+    for stage, features in enumerate(config.channels):
+        stride = config.stride_at(stage)
+        mm = " x ".join(f"{s * n:.2f}" for s, n in zip(spacing, stride, strict=True))
+        lines.append(f"{stage:>6} {features:>9} {','.join(map(str, stride)):>15} {mm:>20}")
+    return lines
+
+
+def encoder_sha256(encoder: Encoder | NnunetEncoder) -> str:
     """Identity of an encoder's weights as loaded."""
     return tensors_sha256({k: v.cpu() for k, v in encoder.state_dict().items()})
 
 
-def start_vision(config: ModelConfig, encoder: Encoder, llm: LLM) -> Vision:
+def start_vision(config: ModelConfig, encoder: Encoder | NnunetEncoder, llm: LLM) -> Vision:
     """A new bridge and heads of the settings on a pretrained encoder."""
     return new_vision(
         encoder,
+        pooling_of(config, encoder.config),
         llm_width=llm.width,
         embedding_rms=llm.embedding_rms,
         kind=config.bridge,
         width=config.bridge_width,
         layers=config.bridge_layers,
-        pooling=config.pooling,
-        pool_size=config.grid_size,
         max_visual_tokens=config.max_visual_tokens,
     )
+
+
+def pooling_of(config: ModelConfig, encoder: EncoderConfig | NnunetConfig) -> PoolingConfig:
+    """Which features of this encoder the settings choose."""
+    dims = config.spatial_dims
+    spacing = encoder.spacing_zyx_mm[-dims:]
+    crop = config.local_crop_size_3d if dims == 3 else config.local_crop_size
+    side = (config.roi_side,) * dims if config.roi_side else None
+    own = (
+        encoder.output_stage
+        if isinstance(encoder, EncoderConfig)
+        else min(2, len(encoder.channels) - 1)
+    )
+    return PoolingConfig(
+        mode=config.ablation_mode,
+        kind=config.pooling,
+        size=config.grid_size if config.use_pooling else (),
+        stages=config.encoder_output_stage or (),
+        target=config.encoder_target_spatial,
+        rois=config.local_rois,
+        roi_source=config.roi_source,
+        roi_side_mm=side or tuple(n * mm for n, mm in zip(crop, spacing, strict=True)),
+        roi_cells=config.local_pool_size_3d if dims == 3 else config.local_pool_size,
+        roi_stages=config.local_output_stage or (own,),
+    )
+
+
+def choice_lines(vision: Vision, studies: int) -> list[str]:
+    """What a choice of features costs, to print before training."""
+    config, choice, bridge = vision.encoder.config, vision.pooling, vision.bridge
+    space = tuple(
+        max(1, round(mm / step / n)) * n
+        for mm, step, n in zip(
+            USUAL_LUNGS_MM[-config.spatial_dims :],
+            config.spacing_zyx_mm[-config.spatial_dims :],
+            config.multiple,
+            strict=True,
+        )
+    )
+    spent = cost(choice, config, space)
+    trained = sum(p.numel() for m in (bridge, vision.heads) for p in m.parameters())
+    lines = [
+        f"visual tokens: {spent.global_tokens} of the whole image + {spent.local_tokens} of RoIs = "
+        f"{spent.global_tokens + spent.local_tokens}",
+        f"encoder: about {spent.image_mib:.0f} MiB for an image of "
+        f"{' x '.join(map(str, space))} voxels; kept of {studies} studies: "
+        f"{spent.numbers * 4 * studies / 2**20:.1f} MiB",
+        f"bridge and heads: {trained / 1e6:.1f} million parameters, "
+        f"{trained * 16 / 2**20:.0f} MiB with gradients and AdamW",
+    ]
+    return lines
 
 
 def describe_llm(llm: LLM, folder: Path | None) -> dict[str, Any]:
