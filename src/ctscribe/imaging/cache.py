@@ -85,12 +85,12 @@ class Cache:
     def read(self, name: str) -> bytes | None:
         """What is kept under a name; None if there is nothing, or not what was written."""
         try:
-            data = self._path(name).read_bytes()
+            with self._path(name).open("rb", buffering=0) as file:
+                head = file.read(len(_MAGIC) + _SUM_BYTES)
+                kept = file.readall()
         except OSError:  # absent, mostly; anything else shows at writing
             return None
-        start = len(_MAGIC) + _SUM_BYTES
-        kept = data[start:]
-        return kept if data[:start] == _MAGIC + _sum(name, kept) else None
+        return kept if head == _MAGIC + _sum(name, kept) else None
 
     def write(self, name: str, data: bytes) -> None:
         """Keep data under a name; if that fails, say so once."""
