@@ -19,13 +19,18 @@ from torch import Tensor
 
 from ctscribe.errors import ImageError
 from ctscribe.imaging import cache as module
-from ctscribe.imaging.cache import Cache, code_digest
+from ctscribe.imaging.cache import Cache, Entry, code_digest
 
 LONG_AGO_NS = 1_600_000_000_000_000_000
 WHAT = "settings 1"
 
 
 @pytest.fixture
+def image_of(entry: Entry, what: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """What is kept of a prepared image, alone."""
+    return entry.tensors(what, lambda: {"image": make()})["image"]
+
+
 def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "缓存 1")
 
@@ -126,14 +131,14 @@ def test_changed_content_is_never_taken_for_the_old(
     if sys.platform == "win32" and change is middle_byte and keep_mtime:
         pytest.skip("Windows keeps no time of change that a program cannot set back")
     os.utime(file, ns=(LONG_AGO_NS, LONG_AGO_NS))
-    old = cache.entry(file).image(WHAT, made(1))
-    assert cache.entry(file).image(WHAT, made(2)).equal(old)
+    old = image_of(cache.entry(file), WHAT, made(1))
+    assert image_of(cache.entry(file), WHAT, made(2)).equal(old)
     time.sleep(0.02)  # the kernel's clock of file times ticks every 4 or 10 ms
     change(file, file.read_bytes())
     if keep_mtime:
         os.utime(file, ns=(LONG_AGO_NS, LONG_AGO_NS))
     assert key(cache, file) == module.hashlib.sha256(file.read_bytes()).hexdigest()
-    assert cache.entry(file).image(WHAT, made(3)).equal(made(3)())
+    assert image_of(cache.entry(file), WHAT, made(3)).equal(made(3)())
 
 
 def test_samples_tell_where_times_do_not(cache: Cache, file: Path) -> None:
@@ -150,11 +155,11 @@ def test_a_touched_or_renamed_file_is_hashed_again_and_the_entry_found(
     cache: Cache, file: Path, settled: None, hashed: list[str]
 ) -> None:
     calls: list[float] = []
-    cache.entry(file).image(WHAT, made(1, calls))
+    image_of(cache.entry(file), WHAT, made(1, calls))
     os.utime(file)
-    cache.entry(file).image(WHAT, made(1, calls))
+    image_of(cache.entry(file), WHAT, made(1, calls))
     moved = file.rename(file.with_name("renamed.nii.gz"))
-    cache.entry(moved).image(WHAT, made(1, calls))
+    image_of(cache.entry(moved), WHAT, made(1, calls))
     assert calls == [1]
     assert len(hashed) == 3
 
@@ -162,11 +167,11 @@ def test_a_touched_or_renamed_file_is_hashed_again_and_the_entry_found(
 def test_settings_code_and_the_names_ending_are_part_of_the_key(
     cache: Cache, file: Path, tmp_path: Path
 ) -> None:
-    assert cache.entry(file).image(WHAT, made(1)).equal(made(1)())
-    assert cache.entry(file).image("settings 2", made(2)).equal(made(2)())
+    assert image_of(cache.entry(file), WHAT, made(1)).equal(made(1)())
+    assert image_of(cache.entry(file), "settings 2", made(2)).equal(made(2)())
     other = file.with_name("a.nrrd")
     other.write_bytes(file.read_bytes())
-    assert cache.entry(other).image(WHAT, made(3)).equal(made(3)())
+    assert image_of(cache.entry(other), WHAT, made(3)).equal(made(3)())
     code = tmp_path / "code.py"
     code.write_text("x = 1")
     before = code_digest(str(code))
@@ -183,7 +188,7 @@ def test_a_file_changed_while_it_is_read_is_used_but_not_kept(cache: Cache, file
         file.write_bytes(b"new" * 60_000)
         return made(1)()
 
-    assert entry.image(WHAT, make).equal(made(1)())
+    assert image_of(entry, WHAT, make).equal(made(1)())
     entry.write("features", {"features": torch.ones(3)})
     for now in (entry, cache.entry(file)):
         assert now.read(WHAT) is None
@@ -201,7 +206,7 @@ def only_entry(cache: Cache) -> Path:
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "header", "longer", "swapped"])
 def test_a_damaged_entry_is_made_again(cache: Cache, file: Path, damage: str) -> None:
-    cache.entry(file).image(WHAT, made(1))
+    image_of(cache.entry(file), WHAT, made(1))
     path = only_entry(cache)
     data = bytearray(path.read_bytes())
     if damage == "swapped":  # a sound entry, but another's
@@ -213,8 +218,8 @@ def test_a_damaged_entry_is_made_again(cache: Cache, file: Path, damage: str) ->
     elif damage == "header":
         data[20] ^= 1
     path.write_bytes({"cut": data[:-1], "empty": b"", "longer": data + b"x"}.get(damage, data))
-    assert cache.entry(file).image(WHAT, made(2)).equal(made(2)())
-    assert cache.entry(file).image(WHAT, made(3)).equal(made(2)())
+    assert image_of(cache.entry(file), WHAT, made(2)).equal(made(2)())
+    assert image_of(cache.entry(file), WHAT, made(3)).equal(made(2)())
 
 
 def test_every_cut_of_an_entry_is_noticed(cache: Cache) -> None:
@@ -240,16 +245,16 @@ def test_a_remembered_hash_that_was_damaged_is_not_believed(
 def test_a_small_image_is_not_kept(cache: Cache, file: Path) -> None:
     file.write_bytes(bytes(4 * made(1)().nbytes - 1))
     calls: list[float] = []
-    cache.entry(file).image(WHAT, made(1, calls))
-    cache.entry(file).image(WHAT, made(1, calls))
+    image_of(cache.entry(file), WHAT, made(1, calls))
+    image_of(cache.entry(file), WHAT, made(1, calls))
     assert calls == [1, 1]
     assert not cache.folder.exists()
 
 
 def test_what_is_kept_comes_back_to_the_bit(cache: Cache, file: Path) -> None:
     image = torch.randn(1, 9, 8, 7, generator=torch.Generator().manual_seed(0)).permute(0, 3, 1, 2)
-    cache.entry(file).image(WHAT, lambda: image)
-    back = cache.entry(file).image(WHAT, made(0))
+    image_of(cache.entry(file), WHAT, lambda: image)
+    back = image_of(cache.entry(file), WHAT, made(0))
     assert back.dtype == torch.float32
     assert back.equal(image)
     back.add_(1)  # its own memory, and no warning that it cannot be written to
@@ -276,17 +281,17 @@ def test_what_cannot_be_kept_is_used_with_one_warning(
         monkeypatch.setattr(module, "write_atomically", refuse)
     with caplog.at_level(logging.WARNING):
         for value in (1, 2):
-            assert cache.entry(file).image(WHAT, made(value)).equal(made(value)())
+            assert image_of(cache.entry(file), WHAT, made(value)).equal(made(value)())
     assert caplog.text.count("cannot be kept") == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders of Windows know no such right")
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
 def test_a_read_only_folder_is_read(cache: Cache, file: Path) -> None:
-    cache.entry(file).image(WHAT, made(1))
+    image_of(cache.entry(file), WHAT, made(1))
     cache.folder.chmod(0o500)
-    assert cache.entry(file).image(WHAT, made(2)).equal(made(1)())
-    assert cache.entry(file).image("other", made(3)).equal(made(3)())
+    assert image_of(cache.entry(file), WHAT, made(2)).equal(made(1)())
+    assert image_of(cache.entry(file), "other", made(3)).equal(made(3)())
     cache.folder.chmod(0o700)
 
 
@@ -302,9 +307,9 @@ def test_where_windows_refuses_to_replace_the_others_entry_is_as_good(
 
     monkeypatch.setattr(Path, "replace", held_open)
     with caplog.at_level(logging.WARNING):
-        entry.image(WHAT, made(1))
+        image_of(entry, WHAT, made(1))
     assert caplog.text == ""
-    assert cache.entry(file).image(WHAT, made(2)).equal(made(1)())
+    assert image_of(cache.entry(file), WHAT, made(2)).equal(made(1)())
 
 
 def test_what_crashed_processes_left_is_removed(cache: Cache) -> None:
@@ -360,7 +365,7 @@ for turn in range(25):
         n = (start + i) % len(files)
         made = lambda: torch.full((1, 8, 32, 32), float(n))
         what = f"settings {turn % 5}"
-        assert cache.entry(files[n]).image(what, made).equal(made()), (turn, n)
+        assert image_of(cache.entry(files[n]), what, made).equal(made()), (turn, n)
         if turn % 7 == start % 7:
             for path in cache.folder.glob("[0-9a-f]*.kept"):
                 if hash((path.name, turn)) % 5 == 0:
@@ -393,7 +398,7 @@ def test_many_threads_share_one_entry(cache: Cache, file: Path, settled: None) -
     def work() -> None:
         for _ in range(20):
             cache.entry(file).write(WHAT, {"image": image})
-            if not cache.entry(file).image(WHAT, lambda: image * 0).equal(image):
+            if not image_of(cache.entry(file), WHAT, lambda: image * 0).equal(image):
                 wrong.append(1)
 
     threads = [threading.Thread(target=work) for _ in range(6)]

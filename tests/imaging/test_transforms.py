@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctscribe.errors import ImageError
+from ctscribe.imaging import transforms
 from ctscribe.imaging.transforms import (
     Box,
     choose_slice,
@@ -24,6 +25,19 @@ from .bodies import SHAPE, SPACING, as_volume, body
 BODY = body()
 WINDOW = (-1000.0, 400.0)
 KW = {"spacing_zyx_mm": (4.0, 3.0, 3.0), "window_hu": WINDOW, "multiple": (8, 16, 16)}
+
+
+@pytest.mark.parametrize("slab_voxels", [1, 5_000, 100_000])
+@pytest.mark.parametrize("spacing", [(4.0, 3.0, 3.0), (9.0, 3.1, 3.5), (4.0, 9.0, 3.0), (2, 2, 8)])
+def test_slabs_make_no_difference(
+    monkeypatch: pytest.MonkeyPatch, spacing: tuple[float, float, float], slab_voxels: int
+) -> None:
+    """Whichever axis shrinks least, and however few planes a slab holds."""
+    kw = {**KW, "spacing_zyx_mm": spacing}
+    monkeypatch.setattr(transforms, "SLAB_VOXELS", 1 << 30)
+    whole = prepare(BODY.volume, **kw).tensor
+    monkeypatch.setattr(transforms, "SLAB_VOXELS", slab_voxels)
+    torch.testing.assert_close(prepare(BODY.volume, **kw).tensor, whole, atol=1e-5, rtol=0)
 
 
 def test_resampling_keeps_a_ramp_and_a_constant() -> None:

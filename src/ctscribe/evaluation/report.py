@@ -70,7 +70,8 @@ def report_page(
     assert config.image is not None
     case = _case_id(config.image)
     mask = None if config.mask is None else read_mask(config.mask, like=volume)
-    study = to_input(volume, case, config.image, vlm.vision, mask)
+    vision = vlm.vision
+    study = to_input(volume, case, config.image, vision.encoder.config, vision.pooling, mask)
     check = study.check
     assert check is not None
     pooled = encode(vlm.vision, study.image[None].to(device), study.rois_mm[None]).pooled

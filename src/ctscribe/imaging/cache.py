@@ -85,12 +85,12 @@ class Cache:
     def read(self, name: str) -> bytes | None:
         """What is kept under a name; None if there is nothing, or not what was written."""
         try:
-            data = self._path(name).read_bytes()
+            with self._path(name).open("rb", buffering=0) as file:
+                head = file.read(len(_MAGIC) + _SUM_BYTES)
+                kept = file.readall()
         except OSError:  # absent, mostly; anything else shows at writing
             return None
-        start = len(_MAGIC) + _SUM_BYTES
-        kept = data[start:]
-        return kept if data[:start] == _MAGIC + _sum(name, kept) else None
+        return kept if head == _MAGIC + _sum(name, kept) else None
 
     def write(self, name: str, data: bytes) -> None:
         """Keep data under a name; if that fails, say so once."""
@@ -172,10 +172,6 @@ class Entry:
         if sum(tensor.nbytes for tensor in made.values()) <= IMAGE_SHARE * self.bytes:
             self.write(what, made)
         return made
-
-    def image(self, what: str, make: Callable[[], Tensor]) -> Tensor:
-        """A prepared image alone."""
-        return self.tensors(what, lambda: {"image": make()})["image"]
 
     def _name(self, what: str) -> str:
         # The name's ending decides how the bytes are read.

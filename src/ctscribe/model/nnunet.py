@@ -1,8 +1,8 @@
 """Checkpoints of nnU-Net v2: read without unpickling code, and the network that they describe.
 
-A checkpoint says which network it is of: its plans name an architecture of the package
-dynamic-network-architectures and its arguments. Nothing else is ever imported by name, and nothing
-but tensors and plain values is ever unpickled.
+A checkpoint says which network it is of: its plans name one of nnU-Net's two and its arguments,
+layers of torch.nn among them. Nothing else is ever looked up by name, and nothing but tensors and
+plain values is ever unpickled.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ctscribe.errors import CheckpointError
+from ctscribe.model.unet import UNet, UNetPlan
 
 FINAL, BEST = "checkpoint_final.pth", "checkpoint_best.pth"
 ARCHITECTURES = ("PlainConvUNet", "ResidualEncoderUNet")
@@ -276,49 +278,76 @@ def _unknown_network(name: str, file: Path | None) -> CheckpointError:
     )
 
 
-def network_from(
-    architecture: dict[str, Any],
-    *,
-    classes: int,
-    deep_supervision: bool = False,
-    file: Path | None = None,
-) -> nn.Module:
+def network_from(architecture: dict[str, Any], *, classes: int, file: Path | None = None) -> UNet:
     """The network, untrained, of a configuration's `architecture`, for one input channel.
 
-    Raises CheckpointError for a class outside nnU-Net's two networks and torch.nn, and for
-    arguments that the network does not take.
+    Raises CheckpointError for a network that is not nnU-Net's own, for layers outside torch.nn, and
+    for arguments that do not describe a network.
     """
     name = str(architecture.get("network_class_name"))
-    short = name.rpartition(".")[2]
-    if not NETWORK_CLASS.fullmatch(name) or short not in ARCHITECTURES:
+    kind = name.rpartition(".")[2]
+    if not NETWORK_CLASS.fullmatch(name) or kind not in ARCHITECTURES:
         raise _unknown_network(name, file)
     arguments = dict(architecture["arch_kwargs"])
-    for key in architecture.get("_kw_requires_import", ()):
-        if arguments.get(key) is not None:
-            arguments[key] = _module_class(str(arguments[key]), file)
-    # The two classes have moved between modules of the package; today they are here.
-    unet = importlib.import_module("dynamic_network_architectures.architectures.unet")
     try:
-        network: nn.Module = getattr(unet, short)(
-            input_channels=1,
-            num_classes=classes,
-            deep_supervision=deep_supervision,
-            **{k: v for k, v in arguments.items() if k != "deep_supervision"},
-        )
-    except (TypeError, ValueError, AssertionError, IndexError, RuntimeError) as error:
+        return UNet(_plan(arguments, kind == "ResidualEncoderUNet", file), classes)
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
         raise CheckpointError(
-            f"its plans do not describe a {short} ({str(error).splitlines()[0]})",
+            f"its plans do not describe a {kind} ({str(error).splitlines()[0]})",
             file=file,
             fix="restore plans.json as nnU-Net wrote it",
         ) from error
-    return network
 
 
-def _module_class(name: str, file: Path | None) -> type[nn.Module]:
+def _plan(arguments: dict[str, Any], residual: bool, file: Path | None) -> UNetPlan:
+    stages = int(arguments.pop("n_stages"))
+    dims = {"Conv2d": 2, "Conv3d": 3}[_layer(arguments.pop("conv_op"), file).__name__]
+
+    def each(value: Any, n: int = stages) -> tuple[int, ...]:
+        return (
+            tuple(int(v) for v in value) if isinstance(value, list | tuple) else (int(value),) * n
+        )
+
+    def axes(name: str) -> tuple[tuple[int, ...], ...]:
+        value = arguments.pop(name)
+        listed = value if isinstance(value, list | tuple) else [value] * stages
+        return tuple(each(v, dims) for v in listed)
+
+    def layer(name: str) -> Any:
+        """Makes a layer with the arguments beside its name; None where there is none."""
+        kind, options = arguments.pop(name, None), arguments.pop(f"{name}_kwargs", None) or {}
+        return None if kind is None else partial(_layer(kind, file), **options)
+
+    plan = UNetPlan(
+        dims=dims,
+        residual=residual,
+        features=each(arguments.pop("features_per_stage")),
+        kernels=axes("kernel_sizes"),
+        strides=axes("strides"),
+        blocks=each(arguments.pop("n_blocks_per_stage" if residual else "n_conv_per_stage")),
+        decoder_blocks=each(arguments.pop("n_conv_per_stage_decoder"), stages - 1),
+        bias=bool(arguments.pop("conv_bias", False)),
+        norm=layer("norm_op"),
+        act=layer("nonlin"),
+        drop=layer("dropout_op"),
+        act_first=bool(arguments.pop("nonlin_first", False)),
+        stem=arguments.pop("stem_channels", None),
+    )
+    # What would make another network must not pass unnoticed.
+    if unknown := sorted(set(arguments) - {"deep_supervision"}):
+        raise ValueError(f"{unknown[0]} is not known here")
+    if not all(
+        len(of) == stages for of in (plan.features, plan.kernels, plan.strides, plan.blocks)
+    ):
+        raise ValueError(f"n_stages is {stages}, but not all of its lists are as long")
+    return plan
+
+
+def _layer(name: Any, file: Path | None) -> type[nn.Module]:
     """A class of torch.nn by its dotted name, and nothing else."""
     found: Any = None
-    if MODULE_CLASS.fullmatch(name):
-        found = getattr(torch.nn, name.rpartition(".")[2], None)
+    if MODULE_CLASS.fullmatch(str(name)):
+        found = getattr(torch.nn, str(name).rpartition(".")[2], None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise CheckpointError(
             f"its plans name {name} as a part of the network, which is no layer of torch.nn",
@@ -343,7 +372,7 @@ def class_names(trained: TrainedNnunet) -> tuple[str, ...]:
     return tuple(sorted(labels, key=lambda name: int(labels[name][0])))
 
 
-def build_network(trained: TrainedNnunet, *, fold: int = 0, deep_supervision: bool = False) -> Any:
+def build_network(trained: TrainedNnunet, *, fold: int = 0) -> UNet:
     """The network of a trained model with the weights of one of its folds, every key in its place.
 
     Raises CheckpointError where plans, data set and weights disagree, naming both sides.
@@ -364,67 +393,54 @@ def build_network(trained: TrainedNnunet, *, fold: int = 0, deep_supervision: bo
             file=trained.file,
             fix="train nnU-Net on the CT alone",
         )
-    names = class_names(trained)
     network = network_from(
-        configuration["architecture"],
-        classes=len(names),
-        deep_supervision=deep_supervision,
-        file=trained.file,
+        configuration["architecture"], classes=len(class_names(trained)), file=trained.file
     )
     _load(network, trained.weights[fold], trained)
     return network.eval()
 
 
-def _load(network: nn.Module, weights: dict[str, Tensor], trained: TrainedNnunet) -> None:
-    """Strictly. A tensor that stands under several names must be the same under each."""
+def _load(network: UNet, weights: dict[str, Tensor], trained: TrainedNnunet) -> None:
+    """Strictly: every tensor of the file is one of the network's, and the other way round."""
     own = network.state_dict()
-    # Without deep supervision the network has the same layers, so the names are the same.
+    names = {name: _own_name(name) for name in weights}
     wrong = [f"{k} of the plans' network is not in the checkpoint" for k in own if k not in weights]
     wrong += [
-        f"{k} of the checkpoint is not in the plans' network" for k in weights if k not in own
+        f"{k} of the checkpoint is not in the plans' network" for k in names if names[k] not in own
     ]
     wrong += [
-        f"{k} has shape {tuple(v.shape)} in the checkpoint, {tuple(own[k].shape)} by the plans"
+        f"{k} has shape {tuple(v.shape)} in the checkpoint, {tuple(own[names[k]].shape)} by the "
+        "plans"
         for k, v in weights.items()
-        if k in own and own[k].shape != v.shape
+        if names[k] in own and own[names[k]].shape != v.shape
     ]
     if wrong:
-        more = f" and {len(wrong) - 2} more" if len(wrong) > 2 else ""
-        who = (
-            f"the trainer {trained.trainer} built a network that its plans do not describe"
-            if trained.trainer != STOCK_TRAINER
-            else "plans and weights disagree"
-        )
-        raise CheckpointError(
-            f"{who}: {'; '.join(wrong[:2])}{more}",
-            file=trained.file,
-            fix="give the plans.json and dataset.json that this checkpoint was trained with"
-            if trained.trainer == STOCK_TRAINER
-            else f"use a model whose trainer leaves the network to the plans, as {STOCK_TRAINER}",
-        )
-    by_storage: dict[int, str] = {}
-    for name, tensor in own.items():
-        first = by_storage.setdefault(tensor.data_ptr(), name)
-        if not torch.equal(weights[name], weights[first]):
+        raise _disagreement(wrong, trained)
+    for name, tensor in weights.items():
+        if name != names[name] and not torch.equal(tensor, weights[names[name]]):
             raise CheckpointError(
-                f"{first} and {name} are one tensor in the network, but differ in the file",
+                f"{names[name]} and {name} are one tensor in the network, but differ in the file",
                 file=trained.file,
                 fix="restore the checkpoint from a backup",
             )
-    network.load_state_dict(weights)
+    network.load_state_dict({k: v for k, v in weights.items() if k in own})
 
 
-def drop_shared_names(network: nn.Module) -> nn.Module:
-    """Leave each tensor under one name, the encoder's and `conv`/`norm`; nothing else changes.
+def _own_name(name: str) -> str:
+    """The one name of a tensor that nnU-Net's network has under several.
 
-    The package registers a block's layers a second time as `all_modules`, and the encoder a
-    second time in the decoder; safetensors stores no tensor twice.
+    A block's layers stand there a second time, in order, as `all_modules`, and the encoder a second
+    time in the decoder.
     """
-    for module in network.modules():
-        for name in ("all_modules", "encoder"):
-            inner = module._modules.get(name)
-            if inner is not None and (name == "all_modules" or "seg_layers" in module._modules):
-                del module._modules[name]
-                # Still found as an attribute, no longer as a part.
-                module.__dict__[name] = inner
-    return network
+    name = name.removeprefix("decoder.") if name.startswith("decoder.encoder.") else name
+    return re.sub(r"all_modules\.(\d+)\.", lambda m: "conv." if m[1] == "0" else "norm.", name)
+
+
+def _disagreement(wrong: list[str], trained: TrainedNnunet) -> CheckpointError:
+    more = f" and {len(wrong) - 2} more" if len(wrong) > 2 else ""
+    who = "plans and weights disagree"
+    fix = "give the plans.json and dataset.json that this checkpoint was trained with"
+    if trained.trainer != STOCK_TRAINER:
+        who = f"the trainer {trained.trainer} built a network that its plans do not describe"
+        fix = f"use a model whose trainer leaves the network to the plans, as {STOCK_TRAINER}"
+    return CheckpointError(f"{who}: {'; '.join(wrong[:2])}{more}", file=trained.file, fix=fix)

@@ -30,7 +30,6 @@ from ctscribe.model.nnunet import (
     build_network,
     class_names,
     configuration_of,
-    drop_shared_names,
     network_from,
 )
 
@@ -140,7 +139,7 @@ class NnunetConfig:
 class NnunetEncoder(nn.Module):
     """Image (B, 1, *space), prepared by its config, to `EncoderOutput`.
 
-    `network` is nnU-Net's own, decoder and segmentation head included.
+    `network` has nnU-Net's own weights, decoder and segmentation head included.
     """
 
     def __init__(self, config: NnunetConfig) -> None:
@@ -152,8 +151,7 @@ class NnunetEncoder(nn.Module):
                 fix="use a 2D model that was trained on axial slices, or a 3D one",
             )
         self.config = config
-        network = network_from(config.architecture, classes=len(config.classes))
-        self.network: Any = drop_shared_names(network)
+        self.network = network_from(config.architecture, classes=len(config.classes))
 
     def forward(
         self, image: Tensor, stages: Sequence[int] | None = None, segment: bool = False
@@ -178,18 +176,8 @@ class NnunetEncoder(nn.Module):
     def _look(self, image: Tensor, stages: Sequence[int], segment: bool) -> dict[str, Tensor]:
         dims = [a + 2 for a in self.config.order]
         x = image.flip([a + 2 for a in self.config.flipped]).permute(0, 1, *dims).contiguous()
-        encoder = self.network.encoder
-        seen: dict[str, Tensor] = {}
-        skips = []
-        if getattr(encoder, "stem", None) is not None:
-            x = encoder.stem(x)
-        for number, stage in enumerate(encoder.stages):
-            if not segment and number > max(stages, default=-1):
-                break
-            x = stage(x)
-            skips.append(x)
-            if number in stages:
-                seen[str(number)] = self._back(x)
+        skips = self.network.encoder(x, None if segment else max(stages, default=0))
+        seen = {str(stage): self._back(skips[stage]) for stage in stages}
         if segment:
             seen["logits"] = self._back(self.network.decoder(skips))
         return seen
@@ -274,7 +262,7 @@ def import_trained(
     fold: int = 0,
 ) -> NnunetEncoder:
     """A trained nnU-Net as an encoder; strictly, or a CheckpointError that names both sides."""
-    network = drop_shared_names(build_network(trained, fold=fold))
+    network = build_network(trained, fold=fold)
     encoder = NnunetEncoder(_config_of(trained, orientation, roi_class, fold))
     encoder.network.load_state_dict(network.state_dict())
     return encoder.eval()

@@ -28,9 +28,11 @@ from ctscribe.imaging.nifti import read_mask, read_volume
 from ctscribe.imaging.transforms import Prepared, choose_slice, slice_of, voxel_at
 from ctscribe.imaging.volume import Volume
 from ctscribe.model import pooling
+from ctscribe.model.encoder import EncoderConfig
 from ctscribe.model.head_loss import IGNORED
 from ctscribe.model.llm import LLM
-from ctscribe.model.pooling import Pooled
+from ctscribe.model.nnunet_encoder import NnunetConfig
+from ctscribe.model.pooling import Pooled, PoolingConfig
 from ctscribe.model.vlm import Vision
 from ctscribe.tables.manifest import Row
 
@@ -97,14 +99,16 @@ def read_study(row: Row, vision: Vision) -> StudyImage:
     mask = None
     if row.mask_path is not None:
         mask = read_mask(row.mask_path, like=volume, case=row.case_id)
-    return to_input(volume, row.case_id, row.image_path, vision, mask, row.roi_mm)
+    config = vision.encoder.config
+    return to_input(volume, row.case_id, row.image_path, config, vision.pooling, mask, row.roi_mm)
 
 
 def to_input(
     volume: Volume,
     case: str,
     file: Path,
-    vision: Vision,
+    config: EncoderConfig | NnunetConfig,
+    choice: PoolingConfig,
     mask: NDArray[np.uint8] | None = None,
     points_mm: Sequence[Sequence[float]] = (),
 ) -> StudyImage:
@@ -115,7 +119,6 @@ def to_input(
     the first point, else of the most lung. Raises ImageError naming case, file, reason and fix,
     also for a point outside the image or outside what the encoder reads of it.
     """
-    config, choice = vision.encoder.config, vision.pooling
     check = require_chest(volume, case=case, file=file)
     assert check.lungs is not None
     flat = config.spatial_dims == 2
