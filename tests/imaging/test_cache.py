@@ -25,12 +25,12 @@ LONG_AGO_NS = 1_600_000_000_000_000_000
 WHAT = "settings 1"
 
 
-@pytest.fixture
 def image_of(entry: Entry, what: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
     """What is kept of a prepared image, alone."""
     return entry.tensors(what, lambda: {"image": make()})["image"]
 
 
+@pytest.fixture
 def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "缓存 1")
 
@@ -365,7 +365,8 @@ for turn in range(25):
         n = (start + i) % len(files)
         made = lambda: torch.full((1, 8, 32, 32), float(n))
         what = f"settings {turn % 5}"
-        assert image_of(cache.entry(files[n]), what, made).equal(made()), (turn, n)
+        kept = cache.entry(files[n]).tensors(what, lambda: {"image": made()})
+        assert kept["image"].equal(made()), (turn, n)
         if turn % 7 == start % 7:
             for path in cache.folder.glob("[0-9a-f]*.kept"):
                 if hash((path.name, turn)) % 5 == 0:
