@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+FINAL = "checkpoint_final.pth"
 SPACING = [3.0, 2.0, 2.0]
 PATCH = [16, 32, 32]
 CONV = "torch.nn.modules.conv.Conv3d"
@@ -96,10 +97,9 @@ def write_model(folder: Path, folds: Sequence[int] = (0,)) -> Path:
     """A trained nnU-Net's folder with random weights."""
     (folder / "plans.json").write_text(json.dumps(plans()))
     (folder / "dataset.json").write_text(json.dumps(dataset()))
-    trained = FakeTrained(plans(), dataset(), "3d_fullres", "nnUNetTrainer", [], None)
     for fold in folds:
         torch.manual_seed(fold)
-        network = build_network(trained, input_channels=1, classes=2, deep_supervision=True)
+        network = network_of(plans(), deep_supervision=True)
         (folder / f"fold_{fold}").mkdir()
         checkpoint = {
             "network_weights": network.state_dict(),
@@ -107,7 +107,7 @@ def write_model(folder: Path, folds: Sequence[int] = (0,)) -> Path:
             "init_args": {"plans": plans(), "configuration": "3d_fullres", "fold": fold},
             "inference_allowed_mirroring_axes": (0, 1, 2),
         }
-        torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
+        torch.save(checkpoint, folder / f"fold_{fold}" / FINAL)
     return folder
 
 
@@ -117,44 +117,47 @@ class FakeTrained:
 
     plans: dict[str, Any]
     dataset: dict[str, Any]
-    configuration: str
-    trainer: str
     weights: list[dict[str, Tensor]]
     mirror_axes: tuple[int, ...] | None
+    folds: tuple[str, ...] = ("0",)
+    configuration: str = "3d_fullres"
+    trainer: str = "nnUNetTrainer"
+    file: Path = Path(FINAL)
 
 
 def read_trained_model(
-    path: Path,
-    folds: Sequence[int] | None = None,
-    checkpoint_name: str = "checkpoint_final.pth",
+    path: Path, folds: Sequence[int | str] | None = None, checkpoint_name: str | None = None
 ) -> FakeTrained:
     """As `ctscribe.model.nnunet.read_trained_model`, of a good folder."""
-    folders = sorted(path.glob("fold_*")) if folds is None else [path / f"fold_{k}" for k in folds]
-    read = [torch.load(f / checkpoint_name, "cpu", weights_only=True) for f in folders]
-    first = read[0]
+    files = [path / f"fold_{fold}" / (checkpoint_name or FINAL) for fold in folds or ["all"]]
+    read = [torch.load(file, "cpu", weights_only=True) for file in files]
     return FakeTrained(
         json.loads((path / "plans.json").read_text()),
         json.loads((path / "dataset.json").read_text()),
-        first["init_args"]["configuration"],
-        first["trainer_name"],
         [checkpoint["network_weights"] for checkpoint in read],
-        first["inference_allowed_mirroring_axes"],
+        read[0]["inference_allowed_mirroring_axes"],
+        tuple(str(checkpoint["init_args"]["fold"]) for checkpoint in read),
     )
 
 
-def build_network(
-    trained: FakeTrained, *, input_channels: int, classes: int, deep_supervision: bool
-) -> nn.Module:
-    """As `ctscribe.model.nnunet.build_network`, by nnU-Net's own code."""
+def build_network(trained: FakeTrained) -> nn.Module:
+    """As `ctscribe.model.nnunet.build_network`."""
+    network = network_of(trained.plans)
+    network.load_state_dict(trained.weights[0])
+    return network
+
+
+def network_of(plans: dict[str, Any], *, deep_supervision: bool = False) -> nn.Module:
+    """What the plans describe, by nnU-Net's own code."""
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-    architecture = trained.plans["configurations"][trained.configuration]["architecture"]
+    architecture = plans["configurations"]["3d_fullres"]["architecture"]
     network: nn.Module = get_network_from_plans(
         architecture["network_class_name"],
         architecture["arch_kwargs"],
         architecture["_kw_requires_import"],
-        input_channels,
-        classes,
+        1,
+        2,
         deep_supervision=deep_supervision,
     )
     return network

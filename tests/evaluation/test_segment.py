@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from ctscribe.errors import CheckpointError, ConfigError
-from ctscribe.evaluation.segment import SegmentOptions, predict, run_segment
+from ctscribe.evaluation.segment import SegmentOptions, folds_of, predict, run_segment
 from ctscribe.imaging.nifti import read_mask, read_volume, stored_as, write_volume
 from tests.evaluation import fake_nnunet
 from tests.evaluation.fake_nnunet import FakeTrained
@@ -71,9 +71,8 @@ class Threshold(torch.nn.Module):
 
 
 def threshold(**configuration: Any) -> FakeTrained:
-    weights = [Threshold().state_dict()]
     plans = fake_nnunet.plans(**configuration)
-    return FakeTrained(plans, fake_nnunet.dataset(), "3d_fullres", "nnUNetTrainer", weights, (0, 1))
+    return FakeTrained(plans, fake_nnunet.dataset(), [Threshold().state_dict()], (0, 1))
 
 
 @needs_nnunet
@@ -92,8 +91,8 @@ def test_the_segmentation_lies_on_the_images_own_grid(
     spacing = sorted(fake_nnunet.SPACING, reverse=not turned)
     trained = threshold(reader=reader, spacing=spacing)
     module = importlib.import_module("ctscribe.model.nnunet")
-    monkeypatch.setattr(module, "build_network", lambda *_, **__: Threshold())
-    predict(trained, image, tmp_path / "seg.nii.gz", "cpu", model=tmp_path)  # type: ignore[arg-type]
+    monkeypatch.setattr(module, "build_network", lambda _: Threshold())
+    predict(trained, image, tmp_path / "seg.nii.gz", "cpu")  # type: ignore[arg-type]
     labels = read_mask(tmp_path / "seg.nii.gz", like=read_volume(image))
     wanted = ct().T > 0
     assert wanted.sum() == 6 * 5 * 3 + 3 * 10 * 4
@@ -114,7 +113,7 @@ def test_folders_are_read_and_give_what_nnunet_itself_gives(
         image=image, nnunet_model=model, output_dir=tmp_path / "out", min_mm3=400, device="cpu"
     )
     nodules = run_segment(config)
-    assert "nnU-Net 3d_fullres, 2 fold(s), on cpu" in capsys.readouterr().out
+    assert "nnU-Net 3d_fullres, fold 0, 1, on cpu" in capsys.readouterr().out
     predictor = nnUNetPredictor(device=torch.device("cpu"))
     predictor.initialize_from_trained_model_folder(str(model), (0, 1))
     array, properties = SimpleITKIO().read_images([str(image)])
@@ -132,19 +131,13 @@ def test_folders_are_read_and_give_what_nnunet_itself_gives(
 
 
 @needs_nnunet
-def test_models_that_need_more_than_one_ct_are_refused(tmp_path: Path) -> None:
+def test_a_model_of_pictures_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = save("LPS", tmp_path / "ct.nii.gz")
-    cascade = threshold(previous_stage="3d_lowres")
-    several = threshold()
-    several.dataset["channel_names"]["1"] = "PET"
+    module = importlib.import_module("ctscribe.model.nnunet")
+    monkeypatch.setattr(module, "build_network", lambda _: Threshold())
     pictures = threshold(reader="NaturalImage2DIO")
-    for trained, words in (
-        (cascade, "later stage of a cascade"),
-        (several, "reads 2 images"),
-        (pictures, "knows no NIfTI"),
-    ):
-        with pytest.raises(CheckpointError, match=words):
-            predict(trained, image, tmp_path / "seg.nii.gz", "cpu", model=tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="NaturalImage2DIO, which knows no NIfTI"):
+        predict(pictures, image, tmp_path / "seg.nii.gz", "cpu")  # type: ignore[arg-type]
     assert not (tmp_path / "seg.nii.gz").exists()
 
 
@@ -156,10 +149,13 @@ def test_without_nnunet_the_fix_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         run_segment(SegmentOptions(image=tmp_path / "a.nii.gz"))
 
 
-def test_folds_are_numbers_or_all() -> None:
-    assert SegmentOptions().fold_numbers is None
-    assert SegmentOptions(folds="0, 3").fold_numbers == (0, 3)
-    for wrong in ("", "a", "0;1", "0,"):
+def test_folds_are_numbers_or_all_there_are(tmp_path: Path) -> None:
+    for name in ("fold_3", "fold_0", "fold_all", "fold_x", "other"):
+        (tmp_path / name).mkdir()
+    assert folds_of(tmp_path, SegmentOptions().folds) == ["0", "3"]
+    assert folds_of(tmp_path, "4,0") == ["4", "0"]
+    assert folds_of(tmp_path / "other", "all") == []
+    for wrong in ("", "a", "0;1", "0,", "-1"):
         with pytest.raises(ConfigError, match="--folds"):
             SegmentOptions(folds=wrong)
 

@@ -7,6 +7,7 @@ back to the image's grid. Only its loading of checkpoints is not used: it unpick
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import tempfile
 from contextlib import redirect_stdout
@@ -39,28 +40,19 @@ class SegmentOptions(Config):
         None, "Folder of the trained nnU-Net: plans.json, dataset.json, fold_0 and so on."
     )
     folds: str = setting("all", "Folds to average, such as 0,1; all takes every one there is.")
-    checkpoint: str = setting("checkpoint_final.pth", "Name of the checkpoint in each fold.")
+    checkpoint: str | None = setting(
+        None, "Name of the checkpoint in each fold; left out, checkpoint_final.pth."
+    )
     output_dir: Path = setting(
         Path("outputs/segment"), "Folder for segmentation, table and pictures."
     )
     min_mm3: float = setting(0.0, MIN_MM3_HELP, low=0, high=1_000_000)
     device: Device = setting("auto", "Where to run; auto takes the GPU if there is one.")
 
-    @property
-    def fold_numbers(self) -> tuple[int, ...] | None:
-        """The folds as numbers, None for all."""
-        if self.folds.strip() == "all":
-            return None
-        return tuple(int(number) for number in self.folds.split(","))
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        try:
-            _ = self.fold_numbers
-        except ValueError as error:
-            raise ConfigError(
-                f"--folds is {self.folds!r}", fix="give numbers such as 0,1, or all"
-            ) from error
+        if not re.fullmatch(r"all|\d+(,\d+)*", self.folds):
+            raise ConfigError(f"--folds is {self.folds!r}", fix="give numbers such as 0,1, or all")
 
 
 def run_segment(config: SegmentOptions) -> list[Nodule]:
@@ -81,14 +73,14 @@ def run_segment(config: SegmentOptions) -> list[Nodule]:
 
     device = pick_device(config.device)
     volume = read_volume(image)
-    trained = read_trained_model(folder, config.fold_numbers, config.checkpoint)
+    trained = read_trained_model(folder, folds_of(folder, config.folds), config.checkpoint)
     print(
-        f"nnU-Net {trained.configuration}, {len(trained.weights)} fold(s), on {device}", flush=True
+        f"nnU-Net {trained.configuration}, fold {', '.join(trained.folds)}, on {device}", flush=True
     )
     config.output_dir.mkdir(parents=True, exist_ok=True)
     output = config.output_dir / SEGMENTATION
     with redirect_stdout(sys.stderr):  # nnU-Net talks
-        predict(trained, image, output, device, model=folder)
+        predict(trained, image, output, device)
     labels = read_mask(output, like=volume)
     print(f"wrote {output}", flush=True)
     return write_contours(
@@ -101,53 +93,48 @@ def run_segment(config: SegmentOptions) -> list[Nodule]:
     )
 
 
-def predict(trained: TrainedNnunet, image: Path, output: Path, device: str, *, model: Path) -> None:
+def folds_of(model: Path, wanted: str) -> list[str]:
+    """Names of folds; `all` is every numbered one as in nnU-Net, [] if there is none."""
+    if wanted != "all":
+        return wanted.split(",")
+    numbered = (folder.name.removeprefix("fold_") for folder in model.glob("fold_*"))
+    return sorted(name for name in numbered if name.isdigit())
+
+
+def predict(trained: TrainedNnunet, image: Path, output: Path, device: str) -> None:
     """Segment a file as nnU-Net does and write `output` (.nii.gz) on the file's own grid.
 
-    Raises CheckpointError for a model of several images a case, of a cascade's later stage, or
-    whose reader is not of NIfTI.
+    Raises CheckpointError as `build_network` does, and for a model whose reader is not of NIfTI.
     """
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from ctscribe.imaging.nifti import stored_as
     from ctscribe.model.nnunet import build_network
 
+    network = build_network(trained)
     plans: Any = PlansManager(trained.plans)
-    configuration = plans.get_configuration(trained.configuration)
-    channels = determine_num_input_channels(plans, configuration, trained.dataset)
     reader = plans.image_reader_writer_class()
-    wrong = {
-        "it is a later stage of a cascade": configuration.previous_stage_name is not None,
-        f"it reads {channels} images a case": channels != 1,
-        f"its reader {type(reader).__name__} knows no NIfTI": ".nii.gz"
-        not in reader.supported_file_endings,
-    }
-    for reason, holds in wrong.items():
-        if holds:
-            raise CheckpointError(
-                reason, file=model, fix="give an nnU-Net that reads one 3D CT and nothing else"
-            )
-    network = build_network(
-        trained,
-        input_channels=channels,
-        classes=plans.get_label_manager(trained.dataset).num_segmentation_heads,
-        deep_supervision=False,
-    )
+    if ".nii.gz" not in reader.supported_file_endings:
+        raise CheckpointError(
+            f"its images are read by {type(reader).__name__}, which knows no NIfTI",
+            file=trained.file,
+            fix="give an nnU-Net that was trained on CTs as NIfTI, NRRD or MHA",
+        )
     predictor = nnUNetPredictor(device=torch.device(device))
     predictor.manual_initialization(
         network,
         plans,
-        configuration,
+        plans.get_configuration(trained.configuration),
         trained.weights,
         trained.dataset,
         trained.trainer,
         trained.mirror_axes,
     )
     with tempfile.TemporaryDirectory(prefix="ctscribe-") as scratch:
-        stored = stored_as(image, trained.dataset["file_ending"], Path(scratch))
+        ending = trained.dataset.get("file_ending", ".nii.gz")
+        stored = stored_as(image, ending, Path(scratch))
         array, properties = reader.read_images([str(stored)])
         labels = predictor.predict_single_npy_array(array, properties)
     with replacing(output) as part:
