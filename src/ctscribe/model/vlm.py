@@ -19,6 +19,7 @@ from ctscribe.model.heads import Heads
 from ctscribe.model.llm import LLM
 from ctscribe.model.pooling import Pooled, pool_grid, pool_regions, pooled_width
 from ctscribe.reports.schema import Language
+from ctscribe.tables.grade import GRADES
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,9 @@ def new_vision(
     pooling: str = "region",
     pool_size: tuple[int, ...] = (4, 4, 4),
     max_visual_tokens: int = 96,
+    grades: bool = False,
 ) -> Vision:
-    """An untrained bridge and heads on a pretrained encoder."""
+    """An untrained bridge and heads on a pretrained encoder; grades: with a head for the grade."""
     from ctscribe.reports.language import SLOTS
 
     tokens = len(SLOTS) + 1 if pooling == "region" else int(torch.tensor(pool_size).prod())
@@ -86,7 +88,7 @@ def new_vision(
     )
     bridge = Bridge(config)
     bridge.fit_scale(embedding_rms)
-    return Vision(encoder, bridge, Heads(width, pooling == "region"), pooling, pool_size)
+    return Vision(encoder, bridge, Heads(width, pooling == "region", grades), pooling, pool_size)
 
 
 class VLM(nn.Module):
@@ -144,12 +146,14 @@ def save_vision(
     parts = {"encoder": vision.encoder, "bridge": vision.bridge, "heads": vision.heads}
     tensors = {f"{p}.{k}": v for p, module in parts.items() for k, v in module.state_dict().items()}
     tensors |= {f"llm.{k}": v for k, v in (adapters or {}).items()}
-    settings = {
+    settings: dict[str, Any] = {
         "encoder": asdict(vision.encoder.config),
         "bridge": asdict(vision.bridge.config),
         "pooling": {"kind": vision.pooling, "size": vision.pool_size},
         "provenance": asdict(provenance),
     }
+    if vision.heads.grade is not None:
+        settings["grades"] = list(GRADES)
     return save_tensors(file, tensors, settings)
 
 
@@ -165,7 +169,12 @@ def load_vision(file: Path) -> tuple[Vision, Provenance, dict[str, Tensor]]:
     encoder = Encoder(encoder_config(settings["encoder"], file))
     bridge = Bridge(BridgeConfig(**settings["bridge"]))
     kind, size = settings["pooling"]["kind"], tuple(settings["pooling"]["size"])
-    heads = Heads(bridge.config.width, kind == "region")
+    grades = settings.get("grades")
+    if grades not in (None, list(GRADES)):
+        raise CheckpointError(
+            f"its grades are {grades}, not {list(GRADES)}", file=file, fix="train stage 1 again"
+        )
+    heads = Heads(bridge.config.width, kind == "region", grades is not None)
     for name, module in (("encoder", encoder), ("bridge", bridge), ("heads", heads)):
         own = {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{name}.")}
         load_strictly(module, own, file)

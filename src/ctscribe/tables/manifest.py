@@ -21,6 +21,7 @@ import numpy as np
 from ctscribe.errors import DataError, ImageError
 from ctscribe.tables import csv_file
 from ctscribe.tables.csv_file import write_table as write_table
+from ctscribe.tables.grade import GRADE_COLUMN, Grade, read_grade
 from ctscribe.tables.text import near_identical
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class Row:
     question: str  # empty: the command's own question is asked
     answer: str
     extra: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def grade(self) -> Grade | None:
+        """What the column `grade` says, None where it is empty or not there."""
+        return read_grade(self.extra.get(GRADE_COLUMN, ""), case=self.case_id)
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,9 @@ def load_rows(path: str | Path, *, check_images: bool = True) -> list[Row]:
     """The rows of a caption table, complete and consistent.
 
     Raises DataError naming case, file, reason and fix: cells that must be filled and are not,
-    Windows paths on another system, one case with two images or patients, an empty table. Raises
-    ImageError for image files that are missing or empty, naming `LISTED` of them and the number.
+    Windows paths on another system, a grade that is none of the four, one case with two images or
+    patients, an empty table. Raises ImageError for image files that are missing or empty, naming
+    `LISTED` of them and the number.
     """
     path = Path(path)
     frame = read_table(path)
@@ -124,6 +131,7 @@ def load_rows(path: str | Path, *, check_images: bool = True) -> list[Row]:
                 )
         image = image_path(cells["image_path"], path.parent, case=case, file=path)
         extra = {k: v for k, v in cells.items() if k not in COLUMNS}
+        read_grade(extra.get(GRADE_COLUMN, ""), case=case, file=path)
         rows.append(
             Row(case, cells["patient_id"], image, cells["question"], cells["answer"], extra)
         )

@@ -73,7 +73,9 @@ def encoder_sha256(encoder: Encoder) -> str:
     return tensors_sha256({k: v.cpu() for k, v in encoder.state_dict().items()})
 
 
-def start_vision(config: ModelConfig, encoder: Encoder, llm: LLM) -> Vision:
+def start_vision(
+    config: ModelConfig, encoder: Encoder, llm: LLM, *, grades: bool = False
+) -> Vision:
     """A new bridge and heads of the settings on a pretrained encoder."""
     return new_vision(
         encoder,
@@ -85,6 +87,7 @@ def start_vision(config: ModelConfig, encoder: Encoder, llm: LLM) -> Vision:
         pooling=config.pooling,
         pool_size=config.grid_size,
         max_visual_tokens=config.max_visual_tokens,
+        grades=grades,
     )
 
 
