@@ -19,6 +19,8 @@ from ctscribe.config import (
     SplitConfig,
 )
 from ctscribe.errors import CheckpointError, GenerationError
+from ctscribe.evaluation.segment import SegmentOptions
+from ctscribe.imaging.contours import ContoursOptions
 from ctscribe.settings import Config, flag, options
 from ctscribe.tables.clean import CleanOptions
 from ctscribe.tables.excel import ExcelOptions
@@ -33,6 +35,8 @@ COMMANDS: dict[str, tuple[type[Config], str, str]] = {
     "clean": (CleanOptions, "ctscribe.tables.clean", "run_clean"),
     "excel": (ExcelOptions, "ctscribe.tables.excel", "run_excel"),
     "split": (SplitConfig, "ctscribe.tables.split", "run_split"),
+    "contours": (ContoursOptions, "ctscribe.imaging.contours", "run_contours"),
+    "segment": (SegmentOptions, "ctscribe.evaluation.segment", "run_segment"),
 }
 ENVIRONMENT = (
     "MAMBA_MODEL",
@@ -54,8 +58,8 @@ def run(*arguments: str) -> int:
 def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """What the commands would have been run with; no command does its work."""
     seen: list[Any] = []
-    for _, module, function in COMMANDS.values():
-        if module.startswith("ctscribe.tables."):
+    for cls, module, function in COMMANDS.values():
+        if module.startswith("ctscribe.tables.") or cls.__module__ == module:
             monkeypatch.setattr(f"{module}.{function}", seen.append)
             continue
         stub = types.ModuleType(module)  # the real ones take seconds to import
@@ -404,11 +408,15 @@ def test_fetch_sample_names_the_files(
 
     stub = types.ModuleType("ctscribe.imaging.sample")
     stub.fetch_sample = fetch_sample  # type: ignore[attr-defined]
+    case = types.SimpleNamespace(ct=tmp_path / "1.nrrd", mask=tmp_path / "mask.nrrd")
+    stub.fetch_tumours = lambda _: [case]  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ctscribe.imaging.sample", stub)
     assert run("fetch_sample") == 0
     assert run("fetch-sample", "--cache_dir", str(tmp_path)) == 0
     assert asked == [None, tmp_path]
     assert str(tmp_path / "ct.nii.gz") in capsys.readouterr().out
+    assert run("fetch-sample", "--tumours") == 0
+    assert f"tumour mask: {case.mask}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

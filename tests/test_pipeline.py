@@ -28,7 +28,7 @@ from ctscribe.evaluation.run import open_vlm
 from ctscribe.generation.decode import Generated
 from ctscribe.generation.write import Decoding, write_reports
 from ctscribe.imaging.nifti import read_volume, write_volume
-from ctscribe.model.checkpoint import load_tensors
+from ctscribe.model.checkpoint import load_tensors, save_tensors
 from ctscribe.model.encoder import Encoder, EncoderConfig
 from ctscribe.model.encoders import save_encoder
 from ctscribe.model.vlm import VLM, load_vision
@@ -55,9 +55,22 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert code("clean", "--input", table, "--drop_missing_paths", "--drop-generic-only") == 0
     clean = table.with_name("captions_clean.csv")
     assert code("split", "--input", clean, "--val_ratio", "0.2", "--test_ratio", "0.2") == 0
+    for name in ("train", "val", "test"):
+        keep_apart_from_grades(part(out, name))
     run_align(align_config(out))
     run_caption(caption_config(out))
     return out
+
+
+def keep_apart_from_grades(table: Path) -> None:
+    """Drop the column grade, so that no grade head is trained; NAME_graded.csv keeps it."""
+    with table.open(encoding="utf-8-sig") as handle:
+        rows = list(csv.DictReader(handle))
+    table.rename(table.with_stem(f"{table.stem}_graded"))
+    with table.open("w", encoding="utf-8-sig", newline="") as handle:
+        writer = csv.DictWriter(handle, [k for k in rows[0] if k != "grade"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def code(*arguments: object) -> int:
@@ -410,3 +423,62 @@ def test_evaluate_scores_the_model_beside_controls(work: Path, tmp_path: Path) -
     for line in lines:
         assert line["generated"]["swapped"] is not None
     assert not math.isnan(scores["heads"]["strict_f1"]["value"])
+
+
+def test_grades_are_learned_kept_shown_and_scored(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = {name: part(work, f"{name}_graded") for name in ("train", "val", "test")}
+    cache = work / "cache"
+    run_align(
+        align_config(
+            work,
+            csv_train=tables["train"],
+            csv_val=tables["val"],
+            output_dir=tmp_path,
+            cache_dir=cache,
+        )
+    )
+    log = lines_of(tmp_path / "stage1_train_log.csv")
+    assert float(log[-1]["grade"]) < 0.8 * float(log[0]["grade"])
+    plain = lines_of(work / "stage1_train_log.csv")
+    assert set(log[0]) - set(plain[0]) == {"grade"}
+    run_caption(
+        caption_config(work, csv=tables["train"], csv_val=tables["val"], output_dir=tmp_path)
+    )
+    checkpoint = tmp_path / "vision_bridge_vlm_final.pt"
+    aligned, final = (
+        load_vision(tmp_path / name)[0].heads.grade
+        for name in ("vision_bridge_final.pt", checkpoint.name)
+    )
+    assert aligned is not None
+    assert final is not None
+    assert torch.equal(aligned.weight, final.weight)
+    capsys.readouterr()
+    image = load_rows(tables["test"])[0].image_path
+    page = run_report(ReportConfig(image=image, checkpoint=checkpoint, output=tmp_path / "r.html"))
+    assert sum(g.probability for g in page.grades) == pytest.approx(1, abs=1e-5)
+    shown = capsys.readouterr().out
+    assert shown.startswith(page.generated + "\ngrade head (no part of the report): AAH 0.")
+    assert "浸润性腺癌" in (tmp_path / "r.html").read_text("utf-8")
+    arguments = ["--checkpoint", checkpoint, "--csv", tables["test"], "--no-controls"]
+    arguments += ["--output-dir", tmp_path, "--cache-dir", cache, "--n-boot", 100]
+    assert code("evaluate", *arguments) == 0
+    grades = json.loads((tmp_path / "scores.json").read_text("utf-8"))["grades"]
+    known = [row.grade for row in load_rows(tables["test"]) if row.grade]
+    assert grades["studies"] == sum(map(sum, grades["confusion"])) == len(known)
+    assert {"accuracy", "balanced_accuracy", "macro_auroc", "ece"} == set(grades["scores"])
+    assert "rows true, columns named" in capsys.readouterr().out
+    # Without that head: nothing on the page, and a line that says why nothing was scored.
+    old = work / "vision_bridge_vlm_final.pt"
+    assert "grades" not in load_tensors(old)[1]
+    assert not run_report(
+        ReportConfig(image=image, checkpoint=old, output=tmp_path / "r.html")
+    ).grades
+    assert code("evaluate", *["--checkpoint", old, *arguments[2:]]) == 0
+    assert "no grade head" in capsys.readouterr().out
+    assert "grades" not in json.loads((tmp_path / "scores.json").read_text("utf-8"))
+    tensors, said = load_tensors(checkpoint)
+    save_tensors(checkpoint, tensors, {**said, "grades": ["AAH", "IAC"]})
+    with pytest.raises(CheckpointError, match="its grades are"):
+        load_vision(checkpoint)

@@ -20,8 +20,8 @@ def test_names_of_the_package() -> None:
 def test_commands() -> None:
     app = typer.main.get_command(cli.app)
     assert sorted(app.commands) == [  # type: ignore[attr-defined]
-        *("clean", "demo", "doctor", "evaluate", "excel", "fetch-sample", "info", "report"),
-        *("split", "train"),
+        *("clean", "contours", "demo", "doctor", "evaluate", "excel", "fetch-sample", "info"),
+        *("report", "segment", "split", "train"),
     ]
     train = app.commands["train"]  # type: ignore[attr-defined]
     assert sorted(train.commands) == ["align", "caption"]
@@ -61,6 +61,8 @@ def test_error_tree() -> None:
     [
         ("evaluation.demo", "run_demo", "DemoConfig"),
         ("evaluation.run", "run_evaluate", "EvaluateConfig"),
+        ("evaluation.segment", "run_segment", "SegmentOptions"),
+        ("imaging.contours", "run_contours", "ContoursOptions"),
         ("evaluation.report", "run_report", "ReportConfig"),
         ("tables.clean", "run_clean", "CleanOptions"),
         ("tables.excel", "run_excel", "ExcelOptions"),

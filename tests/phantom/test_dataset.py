@@ -1,5 +1,6 @@
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from ctscribe.phantom.dataset import (
     _patients,
     _rng,
     _write_nifti,
+    grade_of,
     make_dataset,
 )
+from ctscribe.phantom.findings import Lesion
 from ctscribe.phantom.render import render_study, sample_study
 from ctscribe.reports.labeller import label_report
 from ctscribe.reports.schema import Finding
@@ -78,6 +81,47 @@ def test_table_has_the_columns_and_the_rubbish(data):
     assert len(rows) == data.rows > N
     assert any(not (data.folder / row["image_path"]).exists() for row in rows)
     assert all(len(row["accession"]) == 11 for row in rows)
+
+
+def test_grades_are_of_the_largest_nodule_as_drawn(data):
+    rows = {row["case_id"]: row["grade"] for row in table(data.folder)}
+    seen = set()
+    for truth in truths(data.folder):
+        assert "grade" not in truth
+        study = sample_study(tuple(truth["seed"]), (SEED, 2, int(truth["patient_id"][-5:]) + 1))
+        assert rows[truth["case_id"]] == (grade_of(study) or "")
+        seen.add(grade_of(study))
+    assert len(seen) > 1
+    for row in (r for r in table(data.folder, "en") if r["case_id"] in rows):
+        assert row["grade"] == rows[row["case_id"]]
+
+
+@pytest.mark.parametrize(
+    ("lesions", "grade"),
+    [
+        ([], None),
+        ([("ground-glass", 11.9, 0.0)], "AAH"),
+        ([("ground-glass", 12.0, 0.0)], "AIS"),
+        ([("part-solid", 16.0, 0.5)], "MIA"),
+        ([("part-solid", 16.1, 0.5)], "IAC"),
+        ([("solid", 8.0, 0.0)], "IAC"),
+        ([("calcified", 20.0, 0.0)], None),
+        ([("solid", 9.0, 0.0), ("ground-glass", 10.0, 0.0)], "AAH"),
+        ([("calcified", 20.0, 0.0), ("solid", 19.0, 0.0)], None),
+        ([(None, 40.0, 0.0), ("ground-glass", 20.0, 0.0)], "AIS"),
+    ],
+)
+def test_the_grades_rule(lesions, grade):
+    drawn = [
+        Lesion(
+            Finding("nodule", "right", "RUL", round(size), density)
+            if density
+            else Finding("effusion", "right", amount="large"),
+            *("right", (0.0, 0.0, 0.0), size, 0.0, 0, share),
+        )
+        for density, size, share in lesions
+    ]
+    assert grade_of(SimpleNamespace(lesions=drawn)) == grade
 
 
 def test_worker_count_changes_nothing(data, tmp_path):

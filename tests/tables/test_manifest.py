@@ -88,9 +88,9 @@ def test_tables_that_cannot_be_read(data: bytes, says: str, tmp_path: Path) -> N
 def test_rows_are_complete_and_paths_are_relative_to_the_table(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.nii.gz").write_bytes(b"x")
-    file = write(tmp_path, f"{HEADER},grade\n c1 ,p1,images\\a.nii.gz,问?,答,2\n")
+    file = write(tmp_path, f"{HEADER},stage\n c1 ,p1,images\\a.nii.gz,问?,答,2\n")
     (only,) = load_rows(file)
-    assert only == Row("c1", "p1", tmp_path / "images" / "a.nii.gz", "问?", "答", {"grade": "2"})
+    assert only == Row("c1", "p1", tmp_path / "images" / "a.nii.gz", "问?", "答", {"stage": "2"})
 
 
 @pytest.mark.parametrize(

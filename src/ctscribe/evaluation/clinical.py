@@ -84,11 +84,11 @@ def score(pairs: Sequence[Pair], n_boot: int = 1000, seed: int = 0) -> Scores:
     names = list(studies[0].counts) if studies else list(_count((), ()).counts)
     counts = np.array([[s.counts[n] for n in names] for s in studies], dtype=np.float64)
     counts = counts.reshape(len(studies), len(names))
-    weights = _bootstrap_weights(len(studies), n_boot, seed)
+    weights = bootstrap_weights(len(studies), n_boot, seed)
     total = dict(zip(names, counts.sum(0), strict=True))
     resampled = dict(zip(names, (weights @ counts).T, strict=True))
     scores = {
-        name: _estimate(
+        name: estimate(
             float(ratio({key: np.asarray(n) for key, n in total.items()})), ratio(resampled)
         )
         for name, ratio in _ratios().items()
@@ -112,7 +112,7 @@ def score_reports(
         raise ValueError(f"{len(generated)} reports for {len(truth)} studies")
     labels = [label_report(text) for text in generated]
     contradicted = np.array([label.contradictions > 0 for label in labels], dtype=np.float64)
-    weights = _bootstrap_weights(len(labels), n_boot, seed)
+    weights = bootstrap_weights(len(labels), n_boot, seed)
     studies = len(labels)
     return ReportScores(
         studies=studies,
@@ -120,7 +120,7 @@ def score_reports(
         impression=score(
             [(x.impression, t) for x, t in zip(labels, truth, strict=True)], n_boot, seed
         ),
-        contradictory_share=_estimate(
+        contradictory_share=estimate(
             float(contradicted.mean()) if studies else math.nan,
             weights @ contradicted / max(1, studies),
         ),
@@ -243,10 +243,10 @@ def _ratios() -> dict[str, Callable[[Sums], NDArray[np.float64]]]:
     """Every score but the size error, as a function of the sums over studies."""
 
     def f1(hit: str, said: str, true: str) -> Callable[[Sums], NDArray[np.float64]]:
-        return lambda sums: _divide(2 * sums[hit], sums[said] + sums[true])
+        return lambda sums: divide(2 * sums[hit], sums[said] + sums[true])
 
     def share(part: str, whole: str) -> Callable[[Sums], NDArray[np.float64]]:
-        return lambda sums: _divide(sums[part], sums[whole])
+        return lambda sums: divide(sums[part], sums[whole])
 
     ratios = {
         "strict_f1": f1("hit", "said", "true"),
@@ -270,12 +270,12 @@ def _ratios() -> dict[str, Callable[[Sums], NDArray[np.float64]]]:
     return ratios
 
 
-def _divide(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+def divide(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     """part / whole, NaN where whole is 0: there was nothing to score."""
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
 
 
-def _bootstrap_weights(studies: int, n_boot: int, seed: int) -> NDArray[np.float64]:
+def bootstrap_weights(studies: int, n_boot: int, seed: int) -> NDArray[np.float64]:
     """(n_boot, studies): how often each resample draws each study."""
     if not studies:
         return np.zeros((n_boot, 0))
@@ -283,7 +283,8 @@ def _bootstrap_weights(studies: int, n_boot: int, seed: int) -> NDArray[np.float
     return rng.multinomial(studies, np.full(studies, 1 / studies), size=n_boot).astype(np.float64)
 
 
-def _estimate(value: float, resampled: NDArray[np.float64]) -> Estimate:
+def estimate(value: float, resampled: NDArray[np.float64]) -> Estimate:
+    """A score with the ends of its interval from its resamples; NaN among them is left out."""
     kept = resampled[~np.isnan(resampled)]
     if math.isnan(value) or not len(kept):
         return Estimate(value, math.nan, math.nan)
@@ -308,4 +309,4 @@ def _median_estimate(
         median = sizes[reached.argmax(1)]
         medians.append(np.where(running[:, -1] > 0, median, np.nan))
     resampled = np.concatenate(medians) if medians else np.zeros(0)
-    return _estimate(float(np.median(sizes)), resampled)
+    return estimate(float(np.median(sizes)), resampled)

@@ -108,6 +108,7 @@ def demo_page(run: DemoRun) -> DemoPage:
             "chosen by order in the table: the first two studies with each finding, then the "
             "first two without any; not by score",
         ),
+        grades=evaluation.grades,
         real=_real(run, device),
         budget=Budget(run.plan.budget_seconds, 6.0) if device == "cpu" else None,
         language=config.language,

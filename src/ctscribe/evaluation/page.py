@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from ctscribe.evaluation.clinical import Estimate
+from ctscribe.evaluation.grades import GradeScores
 from ctscribe.reports.schema import Finding, Language
 
 Column = Literal["model", "heads", "swapped", "blank", "normal", "voxels", "features"]
@@ -307,6 +308,7 @@ class DemoPage:
     provenance: tuple[Fact, ...]
     cases: tuple[CaseCard, ...]
     cases_chosen: Words  # how the studies shown were chosen
+    grades: GradeScores | None = None  # where the model has a grade head
     real: RealCase | None = None
     budget: Budget | None = None
     look_margin: float = 0.50  # strict F1 must stand this far above another patient's image
@@ -339,10 +341,19 @@ class ClaimRow:
 
 
 @dataclass(frozen=True)
+class GradeChance:
+    """What the grade head gives to one grade."""
+
+    grade: Words
+    probability: float
+
+
+@dataclass(frozen=True)
 class ReportPage:
     """The page of `ctscribe report IMAGE`.
 
     generated: exactly as generated; with `refusal` it is empty because nothing was generated.
+    grades: of the model's grade head, if it has one; no part of the report.
     phantom_only: the checkpoint says that it was trained on phantoms only.
     """
 
@@ -357,6 +368,7 @@ class ReportPage:
     phantom_only: bool
     marks: tuple[SpanMark, ...] = ()
     claims: tuple[ClaimRow, ...] = ()
+    grades: tuple[GradeChance, ...] = ()
     refusal: Refusal | None = None
     finish_reason: str = ""
     warnings: tuple[Words, ...] = ()

@@ -31,6 +31,7 @@ from ctscribe.evaluation.page import (
 from ctscribe.reports.language import AMOUNT_NAMES, DENSITY_NAMES, FINDING_NAMES, describe
 from ctscribe.reports.schema import FINDINGS, Finding
 from ctscribe.reports.sections import HEADINGS, section_spans
+from ctscribe.tables.grade import GRADES, NAMES
 
 COLUMNS: dict[Column, Text] = {
     "model": Text("本模型", "This model"),
@@ -46,6 +47,12 @@ COLUMN_GROUPS: tuple[tuple[Text, tuple[Column, ...]], ...] = (
     (Text("对照：看不到本例图像", "Controls: cannot see it"), ("swapped", "blank", "normal")),
     (Text("对照：抄最近的训练报告", "Copies a training report"), ("voxels", "features")),
 )
+GRADE_METRICS = {
+    "accuracy": Text("准确率", "Accuracy"),
+    "balanced_accuracy": Text("平衡准确率", "Balanced accuracy"),
+    "macro_auroc": Text("宏平均 AUROC", "Macro AUROC"),
+    "ece": Text("期望校准误差 ↓", "Expected calibration error ↓"),
+}
 # Controls that do not see the study, or see it without having learned: beating them is looking.
 # `features` copies a report by what the encoder saw, so it looks too and is no such control.
 BLIND: tuple[Column, ...] = ("swapped", "blank", "normal", "voxels")
@@ -492,6 +499,8 @@ def _environment() -> Environment:
         "COLUMNS": COLUMNS,
         "COLUMN_GROUPS": COLUMN_GROUPS,
         "METRICS": METRICS,
+        "GRADE_NAMES": {grade: Text(*NAMES[grade]) for grade in GRADES},
+        "GRADE_METRICS": GRADE_METRICS,
         "STATUS": STATUS,
         "SECTIONS": SECTIONS,
     }

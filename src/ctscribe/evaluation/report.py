@@ -13,7 +13,7 @@ import ctscribe
 from ctscribe.config import ReportConfig
 from ctscribe.errors import CheckpointError, ConfigError, GenerationError
 from ctscribe.evaluation.cards import claims_without_truth
-from ctscribe.evaluation.page import Fact, ReportPage, SliceImage, Text, write_page
+from ctscribe.evaluation.page import Fact, GradeChance, ReportPage, SliceImage, Text, write_page
 from ctscribe.evaluation.run import open_vlm, read_heads
 from ctscribe.generation.decode import Generated
 from ctscribe.generation.write import Decoding, write_reports
@@ -25,6 +25,7 @@ from ctscribe.model.checkpoint import load_tensors
 from ctscribe.model.heads import HeadOutput
 from ctscribe.model.vlm import VLM, Provenance
 from ctscribe.reports.language import QUESTIONS, SLOTS
+from ctscribe.tables.grade import GRADES, NAMES
 from ctscribe.training import setup
 from ctscribe.training.data import encode, to_input
 
@@ -59,6 +60,11 @@ def run_report(config: ReportConfig) -> ReportPage:
     page = report_page(config, vlm, provenance, volume, device)
     write_page(page, config.output)
     print(page.generated, flush=True)
+    if page.grades:
+        shares = (
+            f"{grade} {g.probability:.2f}" for grade, g in zip(GRADES, page.grades, strict=True)
+        )
+        setup.show([f"grade head (no part of the report): {', '.join(shares)}"])
     setup.show([f"wrote {config.output}"])
     return page
 
@@ -96,7 +102,8 @@ def report_page(
             file=config.image,
             fix="train stage 2 longer, or raise --max-new-tokens; nothing is filled in",
         )
-    support = head_support(read_heads(vlm, pooled, device), 0)
+    heads = read_heads(vlm, pooled, device)
+    support = head_support(heads, 0)
     marks, claims = claims_without_truth(written.text, language, support)
     return ReportPage(
         case_id=case,
@@ -110,6 +117,7 @@ def report_page(
         phantom_only=provenance.trained_on == "phantoms",
         marks=marks,
         claims=claims,
+        grades=grade_chances(heads, 0),
         finish_reason=written.finish_reason,
         truncated=written.finish_reason == "length",
     )
@@ -119,6 +127,17 @@ def head_support(output: HeadOutput, study: int) -> dict[tuple[str, str], float]
     """Probability that the stage-1 heads give to each slot of one study."""
     present = output.present[study].sigmoid().tolist()
     return {slot: float(p) for slot, p in zip(SLOTS, present, strict=True)}
+
+
+def grade_chances(output: HeadOutput, study: int) -> tuple[GradeChance, ...]:
+    """Probability that the grade head gives to each grade of one study; () without that head."""
+    if output.grade is None:
+        return ()
+    chances = output.grade[study].softmax(-1).tolist()
+    return tuple(
+        GradeChance(Text(f"{grade} {NAMES[grade][0]}", f"{grade}, {NAMES[grade][1]}"), float(p))
+        for grade, p in zip(GRADES, chances, strict=True)
+    )
 
 
 def slices(volume: Volume, check: ChestCheck, n: int = SHOWN_SLICES) -> tuple[SliceImage, ...]:

@@ -13,6 +13,7 @@ import torch
 from ctscribe.config import EvaluateConfig
 from ctscribe.errors import CheckpointError, ConfigError, DataError
 from ctscribe.evaluation.clinical import ReportScores, Scores, as_json, score, score_reports
+from ctscribe.evaluation.grades import GradeScores, grade_lines, score_grades
 from ctscribe.evaluation.reliance import (
     blank_image,
     commonest_normal,
@@ -40,7 +41,8 @@ class Evaluation:
     """Everything that one evaluation found.
 
     scores: of the model ("model") and of each control, both sections. heads: stage 1's own.
-    head_output: the heads' reading of each study, for pages.
+    head_output: the heads' reading of each study, for pages. grades: None where the checkpoint has
+    no grade head or no row has a grade.
     """
 
     rows: list[Row]
@@ -52,6 +54,7 @@ class Evaluation:
     text: dict[str, float]
     provenance: Provenance
     llm_path: str
+    grades: GradeScores | None = None
 
 
 def run_evaluate(config: EvaluateConfig) -> Evaluation:
@@ -121,6 +124,14 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
         asdict(text_scores(texts["model"], [r.answer for r in rows], provenance.language)),
         provenance,
         vlm.llm.path_name,
+        None
+        if output.grade is None
+        else score_grades(
+            output.grade.softmax(-1).numpy(),
+            [row.grade for row in rows],
+            config.n_boot,
+            config.seed,
+        ),
     )
     _write(config, result, texts)
     setup.show(summary(result))
@@ -178,8 +189,8 @@ def true_findings(row: Row, truth: Path | None) -> tuple[Finding, ...]:
 def read_heads(vlm: VLM, pooled: Pooled, device: str) -> HeadOutput:
     """The stage-1 heads' reading of pooled studies, on the CPU."""
     _, hidden = vlm.bridge(pooled.to(device))
-    output = vlm.vision.heads(hidden)
-    return HeadOutput(*(t.cpu() for t in vars(output).values()))
+    output: HeadOutput = vlm.vision.heads(hidden)
+    return output.cpu()
 
 
 def _other_controls(
@@ -219,6 +230,7 @@ def results(evaluation: Evaluation) -> dict[str, Any]:
         "scores": {name: s.as_json() for name, s in evaluation.scores.items()},
         "heads": as_json(evaluation.heads),
         "text_never_the_headline": evaluation.text,
+        **({} if evaluation.grades is None else {"grades": evaluation.grades.as_json()}),
     }
 
 
@@ -269,4 +281,8 @@ def summary(evaluation: Evaluation) -> list[str]:
     lines.append(
         f"contradictions between 所见 and 结论: {model.contradictions}; empty: {model.empty}"
     )
+    if evaluation.grades is not None:
+        lines += grade_lines(evaluation.grades)
+    elif evaluation.head_output.grade is None and any(row.grade for row in evaluation.rows):
+        lines.append("rows have grades, but this checkpoint has no grade head: none were scored")
     return lines

@@ -99,18 +99,40 @@ def read_mask(path: str | Path, *, like: Volume, case: str | None = None) -> NDA
 
 def write_volume(volume: Volume, path: str | Path) -> None:
     """Write a volume; the name's ending chooses the format. Nothing half-written is left."""
-    path = Path(path)
+    spacing_xyz = np.array(volume.spacing_zyx_mm[::-1])
+    direction = LPS_TO_RAS @ volume.affine[:3, :3] / spacing_xyz
+    origin = LPS_TO_RAS @ volume.affine[:3, 3]
+    _write(_Stored(volume.array_zyx, spacing_xyz, direction, origin), Path(path))
+
+
+def stored_as(path: Path, ending: str, folder: Path) -> Path:
+    """`path` if its name has that ending and it has three axes, else such a copy in `folder`.
+
+    The copy's voxels are in the order in which they are stored, not in the house's: for programs
+    that were made for files as they come. Raises ImageError as `read_volume` does.
+    """
+    if path.name.endswith(ending):
+        reader = _simpleitk().ImageFileReader()
+        reader.SetImageIO(FORMATS[_suffix(path, None)])
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        if reader.GetDimension() == 3:
+            return path
+    copy = folder / f"image{ending}"
+    _write(_decode(path, None), copy)
+    return copy
+
+
+def _write(image: _Stored, path: Path) -> None:
     suffix = _suffix(path, None)
     sitk = _simpleitk()
-    image = sitk.GetImageFromArray(volume.array_zyx)
-    spacing_xyz = volume.spacing_zyx_mm[::-1]
-    image.SetSpacing(spacing_xyz)
-    direction = LPS_TO_RAS @ volume.affine[:3, :3] / np.array(spacing_xyz)
-    image.SetDirection(direction.ravel().tolist())
-    image.SetOrigin((LPS_TO_RAS @ volume.affine[:3, 3]).tolist())
+    written = sitk.GetImageFromArray(image.array_zyx)
+    written.SetSpacing(image.spacing_xyz.tolist())
+    written.SetDirection(image.direction.ravel().tolist())
+    written.SetOrigin(image.origin_xyz.tolist())
     try:
         with replacing(path) as part:
-            sitk.WriteImage(image, str(part), useCompression=suffix != ".nii", compressionLevel=1)
+            sitk.WriteImage(written, str(part), useCompression=suffix != ".nii", compressionLevel=1)
     except (RuntimeError, OSError) as error:
         raise ImageError(
             f"the image cannot be written ({_last_line(error)})",

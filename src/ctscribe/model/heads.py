@@ -2,12 +2,13 @@
 
 They train the bridge before any text is generated, and their own score stands beside the
 report's on every page: where the report is worse than the heads, the language model is at fault.
+Where the training table has grades, one more head reads the grade of the whole study.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,9 +23,11 @@ from ctscribe.reports.schema import (
     Finding,
     side_of,
 )
+from ctscribe.tables.grade import GRADES, Grade
 
 CONTRASTIVE_WIDTH = 128
 SIZE_UNIT_MM = 10.0
+GRADE_WEIGHTS = (0.25, 4.0)  # least and greatest weight of a grade in the loss
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class HeadOutput:
     """present (B, S) logits, density (B, S, 4) and amount (B, S, 3) logits, size_mm (B, S).
 
     study (B, CONTRASTIVE_WIDTH): the whole image, unit length, to compare with report texts.
+    grade (B, 4): logits, None without that head.
     """
 
     present: Tensor
@@ -76,15 +80,21 @@ class HeadOutput:
     amount: Tensor
     size_mm: Tensor
     study: Tensor
+    grade: Tensor | None = None
+
+    def cpu(self) -> HeadOutput:
+        """The same on the CPU."""
+        return replace(self, **{k: t.cpu() for k, t in vars(self).items() if t is not None})
 
 
 class Heads(nn.Module):
     """Linear readings of the bridge's hidden states (B, L, width).
 
-    With region pooling row s is slot s; with a grid every slot attends over the cells.
+    With region pooling row s is slot s; with a grid every slot attends over the cells. grades:
+    whether there is a head for the study's grade.
     """
 
-    def __init__(self, width: int, one_row_a_slot: bool) -> None:
+    def __init__(self, width: int, one_row_a_slot: bool, grades: bool = False) -> None:
         super().__init__()
         self.one_row_a_slot = one_row_a_slot
         if not one_row_a_slot:
@@ -93,6 +103,7 @@ class Heads(nn.Module):
         self.study = nn.Linear(2 * width, CONTRASTIVE_WIDTH)
         self.scale = nn.Parameter(torch.tensor(2.3))  # of the contrastive logits, as an exponent
         self.bias = nn.Parameter(torch.tensor(-5.0))
+        self.grade = nn.Linear(2 * width, len(GRADES)) if grades else None
 
     def forward(self, hidden_BLD: Tensor) -> HeadOutput:
         """Read every slot and the whole study."""
@@ -103,13 +114,14 @@ class Heads(nn.Module):
         present, density, amount, size = self.outputs(slots_BSD).split(
             [1, len(DENSITIES), len(AMOUNTS), 1], -1
         )
-        study = self.study(torch.cat([hidden_BLD.mean(1), hidden_BLD.amax(1)], -1))
+        whole = torch.cat([hidden_BLD.mean(1), hidden_BLD.amax(1)], -1)
         return HeadOutput(
             present[..., 0],
             density,
             amount,
             (size[..., 0] + 1.5) * SIZE_UNIT_MM,
-            nn.functional.normalize(study, dim=-1),
+            nn.functional.normalize(self.study(whole), dim=-1),
+            None if self.grade is None else self.grade(whole),
         )
 
 
@@ -128,6 +140,24 @@ def label_losses(output: HeadOutput, labels: SlotLabels) -> dict[str, Tensor]:
 def _stated(logits: Tensor, labels: Tensor) -> Tensor:
     total = cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-1, reduction="sum")
     return total / (labels >= 0).sum().clamp_min(1)
+
+
+def grade_labels(grades: Sequence[Grade | None]) -> Tensor:
+    """Class index of each study's grade (n,), -1 where it is not known."""
+    return torch.tensor([-1 if g is None else GRADES.index(g) for g in grades], dtype=torch.long)
+
+
+def grade_weights(labels: Tensor) -> Tensor:
+    """Weight of each grade in the loss: inverse to how often it stands, within GRADE_WEIGHTS."""
+    counts = torch.bincount(labels[labels >= 0], minlength=len(GRADES)).float()
+    return (counts.sum() / (len(GRADES) * counts)).nan_to_num(1.0).clamp(*GRADE_WEIGHTS)
+
+
+def grade_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean cross-entropy (B, 4) over the studies with a grade; 0 without any."""
+    known = labels >= 0
+    total = cross_entropy(logits, labels, weights, ignore_index=-1, reduction="sum")
+    return total / weights[labels[known]].sum().clamp_min(1e-6)
 
 
 def findings_of(output: HeadOutput, threshold: float = 0.5) -> list[tuple[Finding, ...]]:

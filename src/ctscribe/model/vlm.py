@@ -22,6 +22,7 @@ from ctscribe.model.nnunet_encoder import NnunetEncoder
 from ctscribe.model.pooling import Pooled, PoolingConfig
 from ctscribe.model.streams import check_choice, pool
 from ctscribe.reports.schema import Language
+from ctscribe.tables.grade import GRADES
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ def new_vision(
     width: int = 192,
     layers: int = 2,
     max_visual_tokens: int = 96,
+    grades: bool = False,
 ) -> Vision:
-    """An untrained bridge and heads on a pretrained encoder.
+    """An untrained bridge and heads on a pretrained encoder; grades: with a head for the grade.
 
     Raises ConfigError for more visual tokens than may be, and for a choice that the encoder lacks.
     """
@@ -91,7 +93,8 @@ def new_vision(
     )
     bridge = Bridge(config)
     bridge.fit_scale(embedding_rms)
-    return Vision(encoder, bridge, Heads(width, pooling.slot_rows), pooling)
+    heads = Heads(width, pooling.slot_rows, grades)
+    return Vision(encoder, bridge, heads, pooling)
 
 
 class VLM(nn.Module):
@@ -149,12 +152,14 @@ def save_vision(
     parts = {"encoder": vision.encoder, "bridge": vision.bridge, "heads": vision.heads}
     tensors = {f"{p}.{k}": v for p, module in parts.items() for k, v in module.state_dict().items()}
     tensors |= {f"llm.{k}": v for k, v in (adapters or {}).items()}
-    settings = {
+    settings: dict[str, Any] = {
         "encoder": describe_encoder(vision.encoder),
         "bridge": asdict(vision.bridge.config),
         "pooling": asdict(vision.pooling),
         "provenance": asdict(provenance),
     }
+    if vision.heads.grade is not None:
+        settings["grades"] = list(GRADES)
     return save_tensors(file, tensors, settings)
 
 
@@ -170,7 +175,12 @@ def load_vision(file: Path) -> tuple[Vision, Provenance, dict[str, Tensor]]:
     encoder = encoder_from(settings["encoder"], file)
     bridge = Bridge(BridgeConfig(**settings["bridge"]))
     pooling = PoolingConfig(**tuples(settings["pooling"]))
-    heads = Heads(bridge.config.width, pooling.slot_rows)
+    grades = settings.get("grades")
+    if grades not in (None, list(GRADES)):
+        raise CheckpointError(
+            f"its grades are {grades}, not {list(GRADES)}", file=file, fix="train stage 1 again"
+        )
+    heads = Heads(bridge.config.width, pooling.slot_rows, grades is not None)
     for name, module in (("encoder", encoder), ("bridge", bridge), ("heads", heads)):
         own = {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{name}.")}
         load_strictly(module, own, file)

@@ -5,7 +5,8 @@ images/<case>.nii.gz     CT in HU, int16, stored in one of several orientations
 masks/<case>.nii.gz      uint8, bit i is LESIONS[i] of findings.py, on the image's grid
 regions/<case>.nii.gz    uint8, 0 outside, 1–5 lobes, 6 and 7 right and left pleural space
 truth/<case>.json        what is really there, see `study_truth`
-captions.csv             Chinese reports, one row a study, and the rubbish that real sheets hold
+captions.csv             Chinese reports, one row a study, and the rubbish that real sheets hold;
+                         the column `grade` as `grade_of` has it
 captions_en.csv          the same studies in English
 rubbish.json             what is rubbish in either table: for tests and the demo's page
 ```
@@ -35,6 +36,7 @@ from ctscribe.phantom.text import write_report
 from ctscribe.reports.language import QUESTIONS
 from ctscribe.reports.schema import LOBES, Finding, Language
 from ctscribe.reports.sections import format_report
+from ctscribe.tables.grade import GRADE_COLUMN, Grade
 
 # Who may use which seeds. A data set's study i has the seed (seed, STUDY, i + 1): the first number
 # keeps it apart from pretraining's and from every other data set's, whatever their sizes.
@@ -183,7 +185,7 @@ def _run(jobs: list[_Job], workers: int | None) -> Iterator[dict[str, Any]]:
 
 
 def _make_study(job: _Job) -> dict[str, Any]:
-    """Draw one study, write its image, masks and truth, and return the truth."""
+    """Draw one study, write its image, masks and truth; return the truth, and the study's grade."""
     study = sample_study(
         (job.seed, STUDY, job.index + 1), (job.seed, PATIENT, job.patient + 1), job.profile
     )
@@ -210,7 +212,26 @@ def _make_study(job: _Job) -> dict[str, Any]:
         _write_nifti(file, array, study.spacing_zyx_mm, origin, orientation)
     text = json.dumps(truth, ensure_ascii=False, indent=1)
     (job.folder / "truth" / f"{job.case}.json").write_text(text, encoding="utf-8")
-    return truth
+    return truth | {GRADE_COLUMN: grade_of(study)}
+
+
+def grade_of(study: PhantomStudy) -> Grade | None:
+    """The grade that a phantom is given, by its largest nodule; None without one, or if calcified.
+
+    Ground glass under 12 mm is AAH, other ground glass AIS; part-solid with a solid part of up to
+    8 mm is MIA; other part-solid and all solid nodules are IAC. Made up: a patient's grade is what
+    the pathologist finds, and the usual limit of about 5 mm would leave AAH and MIA to few of the
+    demo's nodules, which begin at 8 mm.
+    """
+    nodules = [lesion for lesion in study.lesions if lesion.finding.name == "nodule"]
+    if not nodules:
+        return None
+    largest = max(nodules, key=lambda lesion: lesion.size_mm)
+    if largest.density == "ground-glass":
+        return "AAH" if largest.size_mm < 12 else "AIS"
+    if largest.density == "part-solid":
+        return "MIA" if largest.share * largest.size_mm <= 8 else "IAC"
+    return "IAC" if largest.density == "solid" else None
 
 
 def study_truth(study: PhantomStudy, rendered: Rendered) -> dict[str, Any]:
@@ -308,6 +329,7 @@ def _table(
                 "image_path": truth["image"],
                 "question": questions[int(rng.integers(len(questions)))],
                 "answer": format_report(report),
+                GRADE_COLUMN: truth[GRADE_COLUMN] or "",
             }
         )
     return add_rubbish(rows, _rng(jobs[0].seed, TABLE, 2 + which), language)

@@ -22,6 +22,7 @@ import numpy as np
 from ctscribe.errors import DataError, ImageError
 from ctscribe.tables import csv_file
 from ctscribe.tables.csv_file import write_table as write_table
+from ctscribe.tables.grade import GRADE_COLUMN, Grade, read_grade
 from ctscribe.tables.text import near_identical
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class Row:
     extra: Mapping[str, str] = field(default_factory=dict, hash=False)
     mask_path: Path | None = None
     roi_mm: tuple[tuple[float, float, float], ...] = ()
+
+    @property
+    def grade(self) -> Grade | None:
+        """What the column `grade` says, None where it is empty or not there."""
+        return read_grade(self.extra.get(GRADE_COLUMN, ""), case=self.case_id)
 
 
 @dataclass(frozen=True)
@@ -134,8 +140,9 @@ def load_rows(path: str | Path, *, check_images: bool = True) -> list[Row]:
     """The rows of a caption table, complete and consistent.
 
     Raises DataError naming case, file, reason and fix: cells that must be filled and are not,
-    Windows paths on another system, one case with two images or patients, an empty table. Raises
-    ImageError for image files that are missing or empty, naming `LISTED` of them and the number.
+    Windows paths on another system, a grade that is none of the four, one case with two images or
+    patients, an empty table. Raises ImageError for image files that are missing or empty, naming
+    `LISTED` of them and the number.
     """
     path = Path(path)
     frame = read_table(path)
@@ -156,6 +163,7 @@ def load_rows(path: str | Path, *, check_images: bool = True) -> list[Row]:
         image = image_path(cells["image_path"], path.parent, case=case, file=path)
         extra = {k: v for k, v in cells.items() if k not in COLUMNS}
         mask = cells.get("mask_path", "")
+        read_grade(extra.get(GRADE_COLUMN, ""), case=case, file=path)
         rows.append(
             Row(
                 case,

@@ -3,7 +3,8 @@
 Four terms, none of which a constant bridge can win: the labels that the rule labeller finds in the
 report (heads on the bridge's hidden states); the visual token of each slot against the language
 model's embedding of that slot's phrase; image against report as a sigmoid contrast over the batch;
-a floor under the variance of the image embeddings. Then the gate measures it on held-out studies.
+a floor under the variance of the image embeddings. A fifth where the table has grades: the grade of
+each study that has one. Then the gate measures it on held-out studies.
 """
 
 from __future__ import annotations
@@ -19,14 +20,21 @@ import torch
 from torch import Tensor
 
 from ctscribe.config import ALIGN_CHECKPOINT, AlignConfig
-from ctscribe.model.heads import SlotLabels, label_losses, slot_labels
+from ctscribe.model.heads import (
+    SlotLabels,
+    grade_labels,
+    grade_loss,
+    grade_weights,
+    label_losses,
+    slot_labels,
+)
 from ctscribe.model.llm import LLM
 from ctscribe.model.pooling import Pooled
 from ctscribe.model.vlm import Provenance, Vision, save_vision
 from ctscribe.reports.labeller import label_report
 from ctscribe.reports.language import SLOTS, detect_language, slot_phrase, slots_of
 from ctscribe.reports.schema import Finding, Language
-from ctscribe.tables.manifest import manifest_sha256
+from ctscribe.tables.manifest import Row, manifest_sha256
 from ctscribe.training import gates, setup
 from ctscribe.training.data import encode_rows
 from ctscribe.training.losses import sigmoid_contrastive, token_alignment, variance_floor
@@ -40,6 +48,7 @@ WEIGHTS = {
     "token": 2.0,
     "contrast": 0.3,
     "variance": 1.0,
+    "grade": 0.5,
 }
 
 
@@ -86,7 +95,7 @@ class AlignStudies:
 
     pooled: (n, L, D). labels: of the slots, read from the reports. phrases: what the visual tokens
     should come to. text: (n, W) the LLM's embedding of the whole report. same: (n, n) bool,
-    reports that state the same findings in the same places.
+    reports that state the same findings in the same places. grades: (n,) see `grade_labels`.
     """
 
     pooled: Pooled
@@ -94,12 +103,14 @@ class AlignStudies:
     phrases: SlotTargets
     text: Tensor
     same: Tensor
+    grades: Tensor
 
 
 def align_studies(
-    pooled: Pooled, answers: Sequence[str], llm: LLM, language: Language
+    pooled: Pooled, rows: Sequence[Row], llm: LLM, language: Language
 ) -> AlignStudies:
-    """Read labels and embeddings from the reports `answers` of the pooled images."""
+    """Read labels and embeddings from the reports of the pooled images, and the rows' grades."""
+    answers = [row.answer for row in rows]
     stated = [label_report(answer).findings for answer in answers]
     slots = [slots_of(findings) for findings in stated]
     keys = [_key(findings) for findings in stated]
@@ -109,8 +120,9 @@ def align_studies(
         pooled=pooled,
         labels=slot_labels(slots),
         phrases=_slot_targets(slots, llm, language),
-        text=llm.text_embedding(list(answers)).float().cpu(),
+        text=llm.text_embedding(answers).float().cpu(),
         same=group[:, None] == group[None],
+        grades=grade_labels([row.grade for row in rows]),
     )
 
 
@@ -150,6 +162,7 @@ def align(
     vision.to(device)
     vision.bridge.fit_input(train.pooled.to(device))
     text = TextProjection(train.text.shape[1], vision.heads.study.out_features).to(device)
+    weights = grade_weights(train.grades).to(device)
     modules = [vision.bridge, vision.heads, text]
     parameters = [p for m in modules for p in m.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
@@ -165,7 +178,7 @@ def align(
             module.train()
         sums: dict[str, float] = {}
         for index in torch.randperm(n)[: batches * batch_size].chunk(batches):
-            terms = _terms(vision, text, train, index, device)
+            terms = _terms(vision, text, train, index, weights, device)
             loss = torch.stack([WEIGHTS[k] * v for k, v in terms.items()]).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -177,7 +190,7 @@ def align(
         for module in modules:
             module.eval()
         with torch.no_grad():
-            held_out = _terms(vision, text, val, torch.arange(len(val.text)), device)
+            held_out = _terms(vision, text, val, torch.arange(len(val.text)), weights, device)
         total = sum(WEIGHTS[k] * float(v) for k, v in held_out.items())
         history.append({"epoch": epoch + 1, **sums, "val_loss": total})
         # Few studies: keep the epoch that does best on studies that were not trained on.
@@ -198,7 +211,12 @@ def _copy(module: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def _terms(
-    vision: Vision, text: TextProjection, studies: AlignStudies, index: Tensor, device: str
+    vision: Vision,
+    text: TextProjection,
+    studies: AlignStudies,
+    index: Tensor,
+    weights: Tensor,
+    device: str,
 ) -> dict[str, Tensor]:
     pooled = studies.pooled.rows(index).to(device)
     labels = studies.labels.rows(index)
@@ -216,6 +234,8 @@ def _terms(
     scale, bias = vision.heads.scale, vision.heads.bias
     terms["contrast"] = sigmoid_contrastive(output.study, report, same, scale, bias)
     terms["variance"] = variance_floor(output.study, VARIANCE_FLOOR)
+    if output.grade is not None:
+        terms["grade"] = grade_loss(output.grade, studies.grades[index].to(device), weights)
     return terms
 
 
@@ -274,7 +294,8 @@ def run_align(config: AlignConfig) -> Path:
     llm = setup.open_llm(config.model, device)
     encoder, encoder_sha256 = setup.open_encoder(config.model)
     torch.manual_seed(config.seed)
-    vision = setup.start_vision(config.model, encoder, llm).to(device)
+    graded = any(row.grade for row in train_rows)
+    vision = setup.start_vision(config.model, encoder, llm, grades=graded).to(device)
     rows = [*train_rows, *val_rows]
     setup.show(setup.choice_lines(vision, len(rows)))
     with setup.bar("images to features", len(rows)) as progress:
@@ -290,7 +311,7 @@ def run_align(config: AlignConfig) -> Path:
     language = detect_language(train_rows[0].answer)
     n = len(train_rows)
     train, val = (
-        align_studies(encoded.rows(index).pooled, [rows[i].answer for i in index], llm, language)
+        align_studies(encoded.rows(index).pooled, [rows[i] for i in index], llm, language)
         for index in (range(n), range(n, len(rows)))
     )
     with setup.bar("stage 1: align", config.epochs) as progress:

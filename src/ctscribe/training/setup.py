@@ -153,7 +153,9 @@ def encoder_sha256(encoder: Encoder | NnunetEncoder) -> str:
     return tensors_sha256({k: v.cpu() for k, v in encoder.state_dict().items()})
 
 
-def start_vision(config: ModelConfig, encoder: Encoder | NnunetEncoder, llm: LLM) -> Vision:
+def start_vision(
+    config: ModelConfig, encoder: Encoder | NnunetEncoder, llm: LLM, *, grades: bool = False
+) -> Vision:
     """A new bridge and heads of the settings on a pretrained encoder."""
     return new_vision(
         encoder,
@@ -164,6 +166,7 @@ def start_vision(config: ModelConfig, encoder: Encoder | NnunetEncoder, llm: LLM
         width=config.bridge_width,
         layers=config.bridge_layers,
         max_visual_tokens=config.max_visual_tokens,
+        grades=grades,
     )
 
 
