@@ -264,7 +264,6 @@ def test_windows_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: st
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("use_cmi", True),
         ("use_pooling", False),
         ("ablation_mode", "local_only"),
         ("encoder_output_stage", 2),
@@ -322,7 +321,7 @@ def test_every_setting_is_read_by_something(cls: type[Config]) -> None:
     rooms = [f for f in package.rglob("*.py") if f.parent != package]
     files = [*rooms, package / "config.py", package / "cli.py"]
     text = "\n".join(f.read_text(encoding="utf-8") for f in files)
-    idle = {"roi_side", "local_crop_size", "local_crop_size_3d", "cmi_compress_to", "cmi_d_state"}
+    idle = {"roi_side", "local_crop_size", "local_crop_size_3d"}
     for name in options(cls):
         read = re.search(rf'\.{name}\b|(require|getattr)\(config, "{name}"', text)
         assert read or name in idle, f"{cls.__name__}.{name} is read nowhere"

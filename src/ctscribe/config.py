@@ -143,19 +143,16 @@ class ModelConfig(Config):
         high=1024,
         file_only=True,
     )
-    use_cmi: bool = setting(
-        False, "Let the question select visual tokens (not in this version).", file_only=True
-    )
+    use_cmi: bool = setting(False, "Let the question steer a scan over the visual tokens (CMI).")
     cmi_compress_to: int | None = setting(
-        None, "Visual tokens that the CMI leaves.", low=1, high=4096, file_only=True
+        None, "Visual tokens that the CMI leaves, by averaging; empty leaves all.", low=1, high=4096
     )
-    cmi_d_state: int = setting(16, "State size of the CMI's scan.", low=1, high=256, file_only=True)
+    cmi_d_state: int = setting(16, "State size of the CMI's scan.", low=1, high=256)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         # Accepting what has no effect would be a lie about the model that was trained.
         absent = {
-            "use_cmi": self.use_cmi and "the CMI",
             "ablation_mode": self.ablation_mode == "local_only" and "the local stream",
             "use_pooling": not self.use_pooling and "a bridge without pooling",
             "encoder_output_stage": self.encoder_output_stage is not None and "taps by stage",
