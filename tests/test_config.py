@@ -279,6 +279,8 @@ def test_shapes_and_windows_must_fit() -> None:
     assert ModelConfig(spatial_dims=2, pool_size=(4, 4)).grid_size == (4, 4)
     assert ModelConfig(spatial_dims=2).grid_size == (8, 8)
     assert ModelConfig().grid_size == (4, 4, 4)
+    fails(lambda: ModelConfig(scan_order="snake"), "--scan-order", "--pooling grid")
+    assert ModelConfig(scan_order="snake", pooling="grid").scan_order == "snake"
     fails(lambda: ModelConfig(window_hu=(400.0, -1000.0)), "--window-hu")
 
 

@@ -107,6 +107,9 @@ class ModelConfig(Config):
     global_pool_size_3d: tuple[int, ...] = setting(
         (4, 4, 4), "Cells (z,y,x) of the grid in 3D.", low=1, high=64, file_only=True
     )
+    scan_order: Literal["row", "snake", "hilbert"] = setting(
+        "row", "Order of the grid's cells as a sequence; all but row keep neighbours together."
+    )
     encoder_output_stage: int | None = setting(
         None,
         "Encoder stage whose features are read; empty is the encoder's own.",
@@ -165,6 +168,11 @@ class ModelConfig(Config):
                     f"{name} is {getattr(self, name)}: this version does not have {what} yet",
                     fix=f"leave {name} at its default",
                 )
+        if self.scan_order != "row" and self.pooling != "grid":
+            raise ConfigError(
+                f"--scan-order is {self.scan_order}, but {self.pooling} pooling has no grid",
+                fix="give --pooling grid, or leave --scan-order out",
+            )
         for name, length in (("pool_size", self.spatial_dims), ("spacing_zyx_mm", 3)):
             value = getattr(self, name)
             if value is not None and len(value) != length:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool1d, silu, softplus
 
 from ctscribe.model.bridge import Bridge, BridgeConfig, Direction
+from ctscribe.model.checkpoint import load_tensors, save_tensors
 from ctscribe.model.cmi import CMI, EPS, CmiConfig, pool_windows, window_weights
 from ctscribe.model.encoder import Encoder, EncoderConfig
 from ctscribe.model.head_loss import IGNORED
@@ -330,6 +331,21 @@ def test_generation_starts_from_what_training_had(folder: Path) -> None:
     for row, asked in enumerate((3, 5)):
         prefix = vlm.prefix(pooled.rows([row]), ids[row : row + 1, :asked])
         torch.testing.assert_close(prefix[0], trained[row, : 4 + asked])
+
+
+def test_a_checkpoint_of_before_still_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = EncoderConfig(channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1))
+    provenance = Provenance("align", {}, 96, 0, "zh", "", "", "", {}, {})
+    options: dict[str, Any] = {"llm_width": 24, "embedding_rms": 0.1, "pooling": "grid"}
+    made = new_vision(Encoder(config), **options, order="hilbert")
+    save_vision(tmp_path / "x.pt", made, provenance)
+    assert load_vision(tmp_path / "x.pt")[0].order == "hilbert"
+    tensors, settings = load_tensors(tmp_path / "x.pt")
+    del settings["pooling"]["order"]
+    save_tensors(tmp_path / "old.pt", tensors, settings)
+    assert load_vision(tmp_path / "old.pt")[0].order == "row"
 
 
 def test_a_checkpoint_keeps_it_and_one_without_still_loads(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ctscribe.errors import ConfigError
 from ctscribe.model.encoder import EncoderConfig, EncoderOutput
+from ctscribe.model.scan_order import ScanOrder, scan_order
 from ctscribe.reports.language import SLOTS
 from ctscribe.reports.schema import DENSITIES, LOBES, side_of
 
@@ -138,8 +139,10 @@ def _window(grid_3V: Tensor, at_BS: Tensor) -> Tensor:
     return torch.exp(-square / (2 * NODULE_WINDOW_MM**2))
 
 
-def pool_grid(output: EncoderOutput, config: EncoderConfig, size: tuple[int, ...]) -> Pooled:
-    """Average the deepest feature map into `size` cells, row-major: (B, prod(size), C)."""
+def pool_grid(
+    output: EncoderOutput, config: EncoderConfig, size: tuple[int, ...], *, order: ScanOrder = "row"
+) -> Pooled:
+    """Average the deepest feature map into `size` cells, in `order`: (B, prod(size), C)."""
     dims = config.spatial_dims
     pool: Any = (
         torch.nn.functional.adaptive_avg_pool3d
@@ -153,7 +156,8 @@ def pool_grid(output: EncoderOutput, config: EncoderConfig, size: tuple[int, ...
     if dims == 2:
         grid_mm = torch.nn.functional.pad(grid_mm, (1, 0))
     features = cells.flatten(2).transpose(1, 2)
-    return Pooled(features, grid_mm.expand(len(features), -1, -1))
+    at = scan_order(tuple(size), order).to(features.device)
+    return Pooled(features[:, at], grid_mm[at].expand(len(features), -1, -1))
 
 
 def _step_mm(config: EncoderConfig, stage: int) -> tuple[float, ...]:

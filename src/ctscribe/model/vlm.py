@@ -19,6 +19,7 @@ from ctscribe.model.head_loss import IGNORED
 from ctscribe.model.heads import Heads
 from ctscribe.model.llm import LLM
 from ctscribe.model.pooling import Pooled, pool_grid, pool_regions, pooled_width
+from ctscribe.model.scan_order import ScanOrder
 from ctscribe.reports.schema import Language
 
 
@@ -32,6 +33,7 @@ class Vision:
     pooling: str  # region or grid
     pool_size: tuple[int, ...]
     cmi: CMI | None = None
+    order: ScanOrder = "row"  # of the grid's cells
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -51,7 +53,7 @@ class Vision:
         output = self.encoder(image)
         if self.pooling == "region":
             return pool_regions(output, self.encoder.config)
-        return pool_grid(output, self.encoder.config, self.pool_size)
+        return pool_grid(output, self.encoder.config, self.pool_size, order=self.order)
 
     def to(self, device: str | torch.device) -> Vision:
         """Move every part."""
@@ -78,6 +80,7 @@ def new_vision(
     pool_size: tuple[int, ...] = (4, 4, 4),
     max_visual_tokens: int = 96,
     cmi: CmiConfig | None = None,
+    order: ScanOrder = "row",
 ) -> Vision:
     """An untrained bridge, CMI and heads on a pretrained encoder."""
     from ctscribe.reports.language import SLOTS
@@ -105,7 +108,7 @@ def new_vision(
     bridge.fit_scale(embedding_rms)
     heads = Heads(width, pooling == "region")
     new = None if cmi is None else new_cmi(cmi, embedding_rms)
-    return Vision(encoder, bridge, heads, pooling, pool_size, cmi=new)
+    return Vision(encoder, bridge, heads, pooling, pool_size, new, order)
 
 
 def new_cmi(config: CmiConfig, embedding_rms: float) -> CMI:
@@ -184,7 +187,11 @@ def save_vision(
     settings: dict[str, Any] = {
         "encoder": asdict(vision.encoder.config),
         "bridge": asdict(vision.bridge.config),
-        "pooling": {"kind": vision.pooling, "size": vision.pool_size},
+        "pooling": {
+            "kind": vision.pooling,
+            "size": vision.pool_size,
+            "order": vision.order,
+        },
         "provenance": asdict(provenance),
     }
     if vision.cmi is not None:
@@ -206,7 +213,8 @@ def load_vision(file: Path) -> tuple[Vision, Provenance, dict[str, Tensor]]:
     kind, size = settings["pooling"]["kind"], tuple(settings["pooling"]["size"])
     heads = Heads(bridge.config.width, kind == "region")
     cmi = CMI(CmiConfig(**settings["cmi"])) if "cmi" in settings else None
-    vision = Vision(encoder, bridge, heads, kind, size, cmi=cmi)
+    order = settings["pooling"].get("order", "row")  # before there was a choice
+    vision = Vision(encoder, bridge, heads, kind, size, cmi, order)
     for name, module in vision.parts.items():
         own = {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{name}.")}
         load_strictly(module, own, file)

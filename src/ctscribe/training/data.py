@@ -116,7 +116,7 @@ def encode_rows(
     Raises DataError naming every image that cannot be used (up to five), after all were tried.
     """
     config = vision.encoder.config
-    settings = f"{encoder_sha256} {config} {vision.pooling} {vision.pool_size} 1"
+    settings = f"{encoder_sha256} {config} {vision.pooling} {vision.pool_size} {vision.order} 1"
     parts: list[Encoded] = []
     errors: list[CtscribeError] = []
 

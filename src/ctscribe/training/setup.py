@@ -91,6 +91,7 @@ def start_vision(config: ModelConfig, encoder: Encoder, llm: LLM) -> Vision:
         pool_size=config.grid_size,
         max_visual_tokens=config.max_visual_tokens,
         cmi=cmi_config(config, llm.width),
+        order=config.scan_order,
     )
 
 
