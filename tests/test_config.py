@@ -261,10 +261,6 @@ def test_windows_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: st
     }
 
 
-def test_what_this_version_lacks_is_refused_not_ignored() -> None:
-    fails(lambda: ModelConfig(use_cmi=True), "use_cmi", "does not have")
-
-
 def test_settings_that_exclude_each_other_are_refused() -> None:
     fails(lambda: ModelConfig(use_pooling=False), "use_pooling", "region")
     assert not ModelConfig(use_pooling=False, pooling="grid").use_pooling
@@ -283,6 +279,8 @@ def test_shapes_and_windows_must_fit() -> None:
     assert ModelConfig(spatial_dims=2, pool_size=(4, 4)).grid_size == (4, 4)
     assert ModelConfig(spatial_dims=2).grid_size == (8, 8)
     assert ModelConfig().grid_size == (4, 4, 4)
+    fails(lambda: ModelConfig(scan_order="snake"), "--scan-order", "--pooling grid")
+    assert ModelConfig(scan_order="snake", pooling="grid").scan_order == "snake"
     fails(lambda: ModelConfig(window_hu=(400.0, -1000.0)), "--window-hu")
 
 
@@ -325,7 +323,7 @@ def test_every_setting_is_read_by_something(cls: type[Config]) -> None:
     rooms = [f for f in package.rglob("*.py") if f.parent != package]
     files = [*rooms, package / "config.py", package / "cli.py"]
     text = "\n".join(f.read_text(encoding="utf-8") for f in files)
-    idle = {"roi_side", "local_crop_size", "local_crop_size_3d", "cmi_compress_to", "cmi_d_state"}
+    idle = {"roi_side", "local_crop_size", "local_crop_size_3d"}
     for name in options(cls):
         read = re.search(rf'\.{name}\b|(require|getattr)\(config, "{name}"', text)
         assert read or name in idle, f"{cls.__name__}.{name} is read nowhere"

@@ -226,6 +226,31 @@ def test_lora_trains_is_kept_and_is_asked_for_again(work: Path, tmp_path: Path) 
     assert page.generated
 
 
+def test_the_cmi_is_trained_in_stage_two_kept_and_asked_for_again(
+    work: Path, tmp_path: Path
+) -> None:
+    model = ModelConfig(use_cmi=True, cmi_compress_to=9, max_visual_tokens=9)
+    start = work / "vision_bridge_final.pt"
+    config = caption_config(work, model=model, output_dir=tmp_path, vision_checkpoint=start)
+    run_caption(config)
+    vision, provenance, _ = load_vision(config.final_checkpoint)
+    assert vision.cmi is not None
+    assert vision.cmi.film.weight.any()
+    assert vision.cmi.score.weight.any()
+    assert (vision.visual_tokens, provenance.max_visual_tokens) == (9, 9)
+    image = load_rows(part(work, "test"))[0].image_path
+    page = tmp_path / "r.html"
+    assert run_report(
+        ReportConfig(image=image, checkpoint=config.final_checkpoint, output=page)
+    ).generated
+    with pytest.raises(CheckpointError, match=r"compress_to=9.*no CMI.*--from-scratch"):
+        run_caption(replace(config, model=ModelConfig()))
+    with pytest.raises(CheckpointError, match="cmi-d-state"):
+        run_caption(replace(config, model=replace(model, cmi_d_state=8)))
+    with pytest.raises(ConfigError, match="region pooling makes 20 visual tokens"):
+        run_align(align_config(work, model=replace(model, use_cmi=False), output_dir=tmp_path))
+
+
 def test_a_collapsed_stage_one_stops_stage_two(work: Path, tmp_path: Path) -> None:
     config = align_config(
         work, output_dir=tmp_path, cache_dir=work / "cache", epochs=1, lr=1e-8, ignore_gate=False

@@ -115,6 +115,9 @@ class ModelConfig(Config):
     global_pool_size_3d: tuple[int, ...] = setting(
         (4, 4, 4), "Cells (z,y,x) of the grid in 3D.", low=1, high=64, file_only=True
     )
+    scan_order: Literal["row", "snake", "hilbert"] = setting(
+        "row", "Order of the grid's cells as a sequence; all but row keep neighbours together."
+    )
     encoder_output_stage: tuple[int, ...] | None = setting(
         None,
         "Encoder stages whose maps the grid reads, 0 the finest; left out, the deepest.",
@@ -158,26 +161,24 @@ class ModelConfig(Config):
     local_output_stage: tuple[int, ...] | None = setting(
         None, "Encoder stages whose maps RoIs read; left out, a fine one.", low=0, high=12
     )
-    use_cmi: bool = setting(
-        False, "Let the question select visual tokens (not in this version).", file_only=True
-    )
+    use_cmi: bool = setting(False, "Let the question steer a scan over the visual tokens (CMI).")
     cmi_compress_to: int | None = setting(
-        None, "Visual tokens that the CMI leaves.", low=1, high=4096, file_only=True
+        None, "Visual tokens that the CMI leaves, by averaging; empty leaves all.", low=1, high=4096
     )
-    cmi_d_state: int = setting(16, "State size of the CMI's scan.", low=1, high=256, file_only=True)
+    cmi_d_state: int = setting(16, "State size of the CMI's scan.", low=1, high=256)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         # Accepting what has no effect would be a lie about the model that was trained.
-        if self.use_cmi:
-            raise ConfigError(
-                "use_cmi is True: this version does not have the CMI yet",
-                fix="leave use_cmi at its default",
-            )
         if self.pooling == "region" and not self.use_pooling:
             raise ConfigError(
                 "use_pooling is false, but pooling by region is pooling",
                 fix="set pooling: grid, or use_pooling: true",
+            )
+        if self.scan_order != "row" and self.pooling != "grid":
+            raise ConfigError(
+                f"--scan-order is {self.scan_order}, but {self.pooling} pooling has no grid",
+                fix="give --pooling grid, or leave --scan-order out",
             )
         dims = self.spatial_dims
         lengths = {

@@ -5,6 +5,7 @@ from torch import Tensor
 from ctscribe.errors import ConfigError
 from ctscribe.model.encoder import EncoderConfig, EncoderOutput
 from ctscribe.model.pooling import PoolingConfig, pool_grid, pool_regions
+from ctscribe.model.scan_order import ScanOrder, scan_order
 from ctscribe.reports.language import SLOTS
 
 CONFIG = EncoderConfig()
@@ -65,6 +66,17 @@ def test_grid_pooling_keeps_order_and_millimetres() -> None:
     assert pooled.features.shape == (1, 8, 128)
     assert pooled.position_mm[0, 0, 2] < pooled.position_mm[0, 1, 2]
     assert pooled.position_mm[0, 0, 0] < pooled.position_mm[0, 4, 0]
+
+
+@pytest.mark.parametrize("order", ["snake", "hilbert"])
+def test_another_order_moves_features_and_millimetres_together(order: ScanOrder) -> None:
+    size = (3, 4, 2)
+    rows = pool_grid(output("RUL", "solid", None), CONFIG, size)
+    turned = pool_grid(output("RUL", "solid", None), CONFIG, size, order=order)
+    at = scan_order(size, order)
+    assert not torch.equal(at, torch.arange(24))
+    assert torch.equal(turned.features, rows.features[:, at])
+    assert torch.equal(turned.position_mm, rows.position_mm[:, at])
 
 
 def test_an_encoder_without_lobes_cannot_pool_by_region() -> None:

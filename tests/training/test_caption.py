@@ -50,7 +50,7 @@ def new_vlm(llm: LLM, step: Any = None) -> VLM:
     torch.manual_seed(1)
     config = BridgeConfig(input_width=30, width=32, tokens=6, llm_width=WIDTH, dropout=0.0)
     bridge = Bridge(config).to(llm.device)
-    vision: Any = SimpleNamespace(bridge=bridge, pooling="grid")
+    vision: Any = SimpleNamespace(bridge=bridge, cmi=None, pooling="grid")
     return VLM(vision, llm, step)
 
 

@@ -183,7 +183,7 @@ def provenance_facts(checkpoint: Path, vlm: VLM, provenance: Provenance) -> tupl
         Fact(Text("语言模型", "language model"), str(provenance.llm["name"])),
         Fact(Text("运行路径", "its layers run on"), vlm.llm.path_name),
         Fact(Text("训练表", "training rows"), f"SHA-256 {provenance.manifest_sha256[:16]}"),
-        Fact(Text("视觉词元", "visual tokens"), str(vlm.bridge.config.tokens)),
+        Fact(Text("视觉词元", "visual tokens"), str(vlm.vision.visual_tokens)),
     )
 
 

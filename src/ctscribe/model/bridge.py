@@ -128,7 +128,7 @@ class VimBlock(nn.Module):
         inner = expand * width
         self.norm = nn.RMSNorm(width)
         self.in_proj = nn.Linear(width, 2 * inner, bias=False)
-        self.directions = nn.ModuleList(_Direction(inner, state, kernel) for _ in range(2))
+        self.directions = nn.ModuleList(Direction(inner, state, kernel) for _ in range(2))
         self.out_proj = nn.Linear(inner, width, bias=False)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class VimBlock(nn.Module):
         return self.out_proj(y_BLE) / 2  # type: ignore[no-any-return]
 
 
-class _Direction(nn.Module):
+class Direction(nn.Module):
     """Convolution and selective scan of one direction, gated by z: (B, L, E) to (B, L, E)."""
 
     def __init__(self, inner: int, state: int, kernel: int) -> None:
@@ -155,9 +155,18 @@ class _Direction(nn.Module):
         self.A_log = nn.Parameter(torch.arange(1, state + 1).float().log().repeat(inner, 1))
         self.D = nn.Parameter(torch.ones(inner))
 
-    def forward(self, x_BLE: Tensor, z_BLE: Tensor, *, reverse: bool = False) -> Tensor:
+    def forward(
+        self,
+        x_BLE: Tensor,
+        z_BLE: Tensor,
+        *,
+        reverse: bool = False,
+        film: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """film: scale and shift (B, E) of what dt, B and C are made from; the scan sees neither."""
         u_BLE = causal_conv1d(x_BLE, self.conv_weight, self.conv_bias, reverse=reverse)
-        dt, B_BLN, C_BLN = self.x_proj(u_BLE).split([self.rank, self.state, self.state], -1)
+        select = self.x_proj(u_BLE) if film is None else self._select(u_BLE, *film)
+        dt, B_BLN, C_BLN = select.split([self.rank, self.state, self.state], -1)
         A_EN = -self.A_log.float().exp()
         return selective_scan(
             u_BLE,
@@ -170,6 +179,11 @@ class _Direction(nn.Module):
             dt_bias=self.dt_bias,
             reverse=reverse,
         )
+
+    def _select(self, u_BLE: Tensor, scale_BE: Tensor, shift_BE: Tensor) -> Tensor:
+        """`x_proj(scale * u + shift)`, the scale in the weights: no second copy of u is kept."""
+        weight_BRE = self.x_proj.weight * scale_BE[:, None]
+        return torch.baddbmm(self.x_proj(shift_BE)[:, None], u_BLE, weight_BRE.transpose(1, 2))
 
 
 class TransformerBlock(nn.Module):

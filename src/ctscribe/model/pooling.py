@@ -19,6 +19,7 @@ from torch import Tensor
 from ctscribe.errors import ConfigError
 from ctscribe.model import roi
 from ctscribe.model.encoder import EncoderConfig, EncoderOutput
+from ctscribe.model.scan_order import ScanOrder, scan_order
 from ctscribe.reports.language import SLOTS
 from ctscribe.reports.schema import DENSITIES, LOBES, side_of
 
@@ -33,10 +34,11 @@ SCALARS = 20
 class PoolingConfig:
     """Which features of an image the bridge reads: a choice, with everything it depends on.
 
-    mode: both streams, or one of them. kind, size, stages, target: of the global stream: by region
-    or a grid of `size` cells, of the maps of these stages (empty: the deepest), resized to `target`
-    before; size () takes every voxel of the map for a cell. rois: boxes of the local stream, of
-    roi_side_mm a side, in roi_cells, of the maps of roi_stages; roi_source: where they come from.
+    mode: both streams, or one of them. kind, size, stages, target, order: of the global stream: by
+    region or a grid of `size` cells, in `order`, of the maps of these stages (empty: the deepest),
+    resized to `target` before; size () takes every voxel of the map for a cell. rois: boxes of the
+    local stream, of roi_side_mm a side, in roi_cells, of the maps of roi_stages; roi_source: where
+    they come from.
     """
 
     mode: str = "global_only"  # full, global_only or local_only
@@ -44,6 +46,7 @@ class PoolingConfig:
     size: tuple[int, ...] = (4, 4, 4)
     stages: tuple[int, ...] = ()
     target: tuple[int, ...] | None = None
+    order: ScanOrder = "row"
     rois: int = 5
     roi_source: str = "auto"  # auto, mask, points, encoder or centre
     roi_side_mm: tuple[float, ...] = (32.0, 32.0, 32.0)
@@ -230,8 +233,9 @@ def pool_grid(
     space_mm: Sequence[float],
     size: tuple[int, ...],
     target: tuple[int, ...] | None = None,
+    order: ScanOrder = "row",
 ) -> Pooled:
-    """Average maps (B, C, *space) of one image into `size` cells, row-major: (B, prod(size), C).
+    """Average maps (B, C, *space) of one image into `size` cells, in `order`: (B, prod(size), C).
 
     space_mm: the image's extent. target: the maps are resized to it first; with size () its own
     voxels are the cells. Several maps stand beside each other in C.
@@ -249,7 +253,8 @@ def pool_grid(
     grid_mm = _grid_mm(torch.Size(cells), step_mm, features.device).reshape(dims, -1).T
     if dims == 2:
         grid_mm = torch.nn.functional.pad(grid_mm, (1, 0))
-    return Pooled(features, grid_mm.expand(len(features), -1, -1))
+    at = scan_order(tuple(cells), order).to(features.device)
+    return Pooled(features[:, at], grid_mm[at].expand(len(features), -1, -1))
 
 
 def _averaged(maps: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -81,6 +81,7 @@ def pool(
                 whole_space,
                 choice.size,
                 choice.target,
+                choice.order,
             )
         )
     if not choice.has_local:

@@ -1,4 +1,4 @@
-"""The whole model: image, encoder, bridge, language model."""
+"""The whole model: image, encoder, bridge, CMI, language model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ctscribe.errors import CheckpointError, ConfigError
 from ctscribe.model.bridge import Bridge, BridgeConfig
 from ctscribe.model.checkpoint import load_tensors, save_tensors
+from ctscribe.model.cmi import CMI, CmiConfig
 from ctscribe.model.encoder import Encoder, load_strictly, tuples
 from ctscribe.model.encoders import describe_encoder, encoder_from
 from ctscribe.model.head_loss import IGNORED
@@ -27,12 +28,29 @@ from ctscribe.tables.grade import GRADES
 
 @dataclass(frozen=True)
 class Vision:
-    """Encoder, bridge and stage-1 heads: all of the model that is not the language model."""
+    """Encoder, bridge, CMI and stage-1 heads: all that is not the language model."""
 
     encoder: Encoder | NnunetEncoder
     bridge: Bridge
     heads: Heads
     pooling: PoolingConfig
+    cmi: CMI | None = None
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """Every part by its name in a checkpoint."""
+        parts: dict[str, nn.Module] = {
+            "encoder": self.encoder,
+            "bridge": self.bridge,
+            "heads": self.heads,
+        }
+        return parts if self.cmi is None else {**parts, "cmi": self.cmi}
+
+    @property
+    def visual_tokens(self) -> int:
+        """How many the language model reads."""
+        tokens = self.pooling.global_tokens + self.pooling.local_tokens
+        return tokens if self.cmi is None else self.cmi.config.tokens_left(tokens)
 
     @torch.no_grad()
     def pool(self, image: Tensor, rois_mm: Tensor | None = None) -> Pooled:
@@ -45,13 +63,13 @@ class Vision:
 
     def to(self, device: str | torch.device) -> Vision:
         """Move every part."""
-        for part in (self.encoder, self.bridge, self.heads):
+        for part in self.parts.values():
             part.to(device)
         return self
 
     def eval(self) -> Vision:
         """Switch dropout off."""
-        for part in (self.encoder, self.bridge, self.heads):
+        for part in self.parts.values():
             part.eval()
         return self
 
@@ -66,19 +84,22 @@ def new_vision(
     width: int = 192,
     layers: int = 2,
     max_visual_tokens: int = 96,
+    cmi: CmiConfig | None = None,
     grades: bool = False,
 ) -> Vision:
-    """An untrained bridge and heads on a pretrained encoder; grades: with a head for the grade.
+    """An untrained bridge, CMI and heads on a pretrained encoder; grades: a head for the grade too.
 
     Raises ConfigError for more visual tokens than may be, and for a choice that the encoder lacks.
     """
     check_choice(pooling, encoder.config)
     whole, local = pooling.global_tokens, pooling.local_tokens
-    if whole + local > max_visual_tokens:
+    read = whole + local if cmi is None else cmi.tokens_left(whole + local)
+    if read > max_visual_tokens:
         raise ConfigError(
-            f"{whole} tokens of the whole image and {local} of RoIs are {whole + local} visual "
-            f"tokens, but max_visual_tokens is {max_visual_tokens}",
-            fix=f"set max_visual_tokens to {whole + local} or more, or fewer cells or RoIs",
+            f"{whole} visual tokens of the whole image and {local} of RoIs make {read}, but "
+            f"max_visual_tokens is {max_visual_tokens}",
+            fix=f"set max_visual_tokens to {read} or more, or fewer cells or RoIs, or let the CMI "
+            f"compress (use_cmi, cmi_compress_to {max_visual_tokens})",
         )
     widths = pooling.global_width(encoder.config), pooling.local_width(encoder.config)
     config = BridgeConfig(
@@ -94,7 +115,15 @@ def new_vision(
     bridge = Bridge(config)
     bridge.fit_scale(embedding_rms)
     heads = Heads(width, pooling.slot_rows, grades)
-    return Vision(encoder, bridge, heads, pooling)
+    new = None if cmi is None else new_cmi(cmi, embedding_rms)
+    return Vision(encoder, bridge, heads, pooling, new)
+
+
+def new_cmi(config: CmiConfig, embedding_rms: float) -> CMI:
+    """An untrained CMI; stage 2 trains it."""
+    cmi = CMI(config)
+    cmi.fit_scale(embedding_rms)
+    return cmi
 
 
 class VLM(nn.Module):
@@ -111,18 +140,28 @@ class VLM(nn.Module):
     ) -> None:
         super().__init__()
         self.vision, self.llm = vision, llm
-        self.bridge = vision.bridge
+        self.bridge, self.cmi = vision.bridge, vision.cmi
         self._step = step or llm.forward_embeds
 
-    def prefix(self, pooled: Pooled, prompt_BL: Tensor) -> Tensor:
-        """What generation starts from: (B, visual + L, llm width)."""
+    def prefix(
+        self, pooled: Pooled, prompt_BL: Tensor, question_BL: Tensor | None = None
+    ) -> Tensor:
+        """What generation starts from: (B, visual + L, llm width).
+
+        question: True where the prompt is the question, which alone the CMI reads; left out,
+        all of it is.
+        """
         visual_BVD, _ = self.bridge(pooled)
         prompt_BLD = self.llm.embed(prompt_BL)
+        if self.cmi is not None:
+            asked_BL = torch.ones_like(prompt_BL) if question_BL is None else question_BL
+            visual_BVD = self.cmi(visual_BVD, prompt_BLD, asked_BL)
         return torch.cat([visual_BVD.to(prompt_BLD.dtype), prompt_BLD], 1)
 
     def forward(self, pooled: Pooled, ids_BL: Tensor, mask_BL: Tensor, labels_BL: Tensor) -> Tensor:
         """Mean cross-entropy of the answer. ids: question, answer, padding at the right."""
-        embeds_BLD = self.prefix(pooled, ids_BL)
+        question_BL = mask_BL.bool() & (labels_BL == IGNORED).to(mask_BL.device)
+        embeds_BLD = self.prefix(pooled, ids_BL, question_BL)
         visual = embeds_BLD.shape[1] - ids_BL.shape[1]
         mask = torch.nn.functional.pad(mask_BL, (visual, 0), value=1)
         labels = torch.nn.functional.pad(labels_BL, (visual, 0), value=IGNORED)
@@ -149,8 +188,9 @@ def save_vision(
     file: Path, vision: Vision, provenance: Provenance, adapters: dict[str, Tensor] | None = None
 ) -> str:
     """Write everything but the language model (its LoRA adapters, if any, are in); SHA-256."""
-    parts = {"encoder": vision.encoder, "bridge": vision.bridge, "heads": vision.heads}
-    tensors = {f"{p}.{k}": v for p, module in parts.items() for k, v in module.state_dict().items()}
+    tensors = {
+        f"{p}.{k}": v for p, module in vision.parts.items() for k, v in module.state_dict().items()
+    }
     tensors |= {f"llm.{k}": v for k, v in (adapters or {}).items()}
     settings: dict[str, Any] = {
         "encoder": describe_encoder(vision.encoder),
@@ -160,6 +200,8 @@ def save_vision(
     }
     if vision.heads.grade is not None:
         settings["grades"] = list(GRADES)
+    if vision.cmi is not None:
+        settings["cmi"] = asdict(vision.cmi.config)
     return save_tensors(file, tensors, settings)
 
 
@@ -181,10 +223,12 @@ def load_vision(file: Path) -> tuple[Vision, Provenance, dict[str, Tensor]]:
             f"its grades are {grades}, not {list(GRADES)}", file=file, fix="train stage 1 again"
         )
     heads = Heads(bridge.config.width, pooling.slot_rows, grades is not None)
-    for name, module in (("encoder", encoder), ("bridge", bridge), ("heads", heads)):
+    cmi = CMI(CmiConfig(**settings["cmi"])) if "cmi" in settings else None
+    vision = Vision(encoder, bridge, heads, pooling, cmi)
+    for name, module in vision.parts.items():
         own = {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{name}.")}
         load_strictly(module, own, file)
     adapters = {k[4:]: v for k, v in tensors.items() if k.startswith("llm.")}
     known = {f.name for f in fields(Provenance)}
     provenance = Provenance(**{k: v for k, v in settings["provenance"].items() if k in known})
-    return Vision(encoder, bridge, heads, pooling).eval(), provenance, adapters
+    return vision.eval(), provenance, adapters

@@ -1,6 +1,6 @@
 """Stage 2: cross-entropy of the answer, through the frozen language model, into the bridge.
 
-Only the bridge learns (and LoRA adapters, if asked for). The loss covers answer tokens alone.
+Only bridge and CMI learn (and LoRA adapters, if asked for). The loss covers answer tokens alone.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from torch import Tensor
 from ctscribe.config import STAGE2_CONFIG, STAGE2_LOG, CaptionConfig
 from ctscribe.errors import CheckpointError
 from ctscribe.files import write_atomically
+from ctscribe.model.cmi import CmiConfig
 from ctscribe.model.pooling import Pooled
-from ctscribe.model.vlm import VLM, Provenance, Vision, load_vision, save_vision
+from ctscribe.model.vlm import VLM, Provenance, Vision, load_vision, new_cmi, save_vision
 from ctscribe.reports.language import SLOTS, detect_language
 from ctscribe.tables.manifest import manifest_sha256
 from ctscribe.training import gates, setup
@@ -67,10 +68,11 @@ def caption(
     device: str,
     on_step: Callable[[CaptionStep], None] | None = None,
 ) -> None:
-    """Train the bridge (and LoRA adapters, where there are some) through the language model."""
+    """Train bridge, CMI and LoRA adapters, where there are some, through the language model."""
     torch.manual_seed(config.seed)
     adapters = [p for p in vlm.llm.model.parameters() if p.requires_grad]
-    parameters = [*vlm.bridge.parameters(), *adapters]
+    own = [*vlm.bridge.parameters(), *(vlm.cmi.parameters() if vlm.cmi is not None else ())]
+    parameters = [*own, *adapters]
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
     total = optimizer_steps(len(train.tokens.answers), config)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: _warm_cosine(s, total))
@@ -150,11 +152,15 @@ def run_caption(config: CaptionConfig) -> Path:
             fix="run ctscribe train align (python train.py) first, or give --vision-checkpoint",
         )
     vision, before, adapters = load_vision(start)
-    _check_start(config, vision, before, start, goes_on)
+    cmi = setup.cmi_config(config.model, vision.bridge.config.llm_width)
+    _check_start(config, cmi, vision, before, start, goes_on)
     llm = setup.open_llm(config.model, device, in_8bit=config.llm_8bit, in_4bit=config.llm_4bit)
     setup.check_llm(before.llm, llm, config.model.mamba_model, start)
     setup.add_lora(llm, config.lora_rank, adapters, start)
     llm.checkpoint_blocks(config.gradient_checkpointing)
+    if cmi is not None and vision.cmi is None:  # stage 1 does without
+        torch.manual_seed(config.seed)
+        vision = replace(vision, cmi=new_cmi(cmi, llm.embedding_rms))
     vision.to(device)
     train_rows, val_rows = setup.open_rows(
         config.csv, config.csv_val, val_ratio=config.val_ratio, seed=config.seed
@@ -246,10 +252,24 @@ def optimizer_steps(studies: int, config: CaptionConfig) -> int:
 
 
 def _check_start(
-    config: CaptionConfig, vision: Vision, before: Provenance, start: Path, goes_on: bool
+    config: CaptionConfig,
+    cmi: CmiConfig | None,
+    vision: Vision,
+    before: Provenance,
+    start: Path,
+    goes_on: bool,
 ) -> None:
     """Refuse a start that the settings disagree with, or that failed its gate."""
+    own = None if vision.cmi is None else vision.cmi.config
+    if own != cmi and (goes_on or own is not None):
+        raise CheckpointError(
+            f"it was made with {own or 'no CMI'}, but the settings say {cmi or 'no CMI'}",
+            file=start,
+            fix="give --use-cmi, --cmi-compress-to and --cmi-d-state as when it was made"
+            + (", or --from-scratch" if goes_on else ""),
+        )
     wanted, tokens = config.model.max_visual_tokens, vision.bridge.config.tokens
+    tokens = tokens if cmi is None else cmi.tokens_left(tokens)
     if tokens > wanted:
         raise CheckpointError(
             f"it makes {tokens} visual tokens, but max_visual_tokens is {wanted}",
