@@ -12,7 +12,7 @@ from ctscribe.tables.split import run_split
 
 
 def table(folder: Path, *, shared_image: bool = False) -> Path:
-    lines = ["case_id,patient_id,image_path,question,answer,grade"]
+    lines = ["case_id,patient_id,image_path,question,answer,stage"]
     (folder / "images").mkdir()
     for i in range(20):
         name = f"images/c{i}.nii.gz"
@@ -40,7 +40,7 @@ def test_parts_are_the_whole_and_share_no_patient(
     assert not (patients["train"] | patients["val"]) & patients["test"]
     split = sorted((r for rows in parts.values() for r in rows), key=lambda r: r.case_id)
     assert split == sorted(load_rows(source), key=lambda r: r.case_id)
-    assert split[0].extra == {"grade": "g0"}
+    assert split[0].extra == {"stage": "g0"}
     assert "train: 12 rows of 6 patients" in capsys.readouterr().out
 
 
