@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import re
 import time
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from machine import machine, short, short_name
 from mamba_model import QUICK, Shapes
 from mamba_peers import MAMBAPY, OFFICIAL, TORCH, TRANSFORMERS
 from mamba_sections import SECTIONS, Bench, Result
@@ -74,7 +71,7 @@ def main() -> None:
     names = [name for name in SECTIONS if name in wanted]
     transformers.utils.logging.set_verbosity_error()
     bench = Bench(QUICK if given.quick else Shapes(), device, "peers" in wanted)
-    path = given.out or (None if given.quick else RESULTS / f"mamba-{_short_name(device)}.json")
+    path = given.out or (None if given.quick else RESULTS / f"mamba-{short_name(device)}.json")
     figures: dict[str, Any] = {}
     for name in names:
         print(f"measuring: {name}", flush=True)
@@ -95,7 +92,7 @@ def _write(path: Path, device: torch.device, quick: bool, figures: dict[str, Any
     """The JSON; figures of sections that were not measured now stay, if this device made them."""
     document = {
         "date": time.strftime("%Y-%m-%d"),
-        **_machine(device),
+        **machine(device),
         "quick": quick,
         "recorded": "measured on one H200 on 2026-11-24, bf16",
         "figures": figures,
@@ -140,13 +137,13 @@ def _default_sections(device: torch.device, quick: bool) -> list[str]:
 def _row(figure: Figure, result: Result, quick: bool) -> dict[str, Any]:
     """What the JSON holds of one figure; ratios say how many times better we are."""
     value = result.value
-    row: dict[str, Any] = {"what": figure.what, "unit": figure.unit, "value": _short(value)}
+    row: dict[str, Any] = {"what": figure.what, "unit": figure.unit, "value": short(value)}
     if figure.must is not None:
         row |= {"must": figure.must, "aim": figure.aim, "met": None}
         if value is not None and not quick:
             good = value >= figure.must if figure.more_is_better else value <= figure.must
             row["met"] = good
-    row["peers"] = {name: _short(x) for name, x in result.peers.items()}
+    row["peers"] = {name: short(x) for name, x in result.peers.items()}
     row["ratios"] = {
         name: ratio
         for name, x in result.peers.items()
@@ -165,7 +162,7 @@ def _ratio(figure: Figure, result: Result, peer: float) -> float | None:
     if not ours or not peer:
         return None
     times = ours / peer if figure.more_is_better and figure.unit != "x" else peer / ours
-    return _short(times)
+    return short(times)
 
 
 def _table(figures: dict[str, Any]) -> str:
@@ -194,56 +191,10 @@ def _table(figures: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"{note} ({', '.join(keys)})" for note, keys in notes.items())])
 
 
-def _machine(device: torch.device) -> dict[str, Any]:
-    packages = (
-        "torch",
-        "transformers",
-        "mambapy",
-        "mamba-ssm",
-        "causal-conv1d",
-        "cuda-core",
-        "numba",
-    )
-    versions = {"python": platform.python_version()}
-    for name in packages:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    machine: dict[str, Any] = {"device": _device_name(device), "versions": versions}
-    if device.type == "cuda":
-        machine["cuda"] = torch.version.cuda
-    machine["threads"] = torch.get_num_threads()
-    machine["load"] = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-    return machine
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    if info.is_file() and (found := re.search(r"model name\s*:\s*(.+)", info.read_text())):
-        return f"{found[1].strip()}, {os.cpu_count()} cores"
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-
-
-def _short_name(device: torch.device) -> str:
-    """cpu, or the GPU's own name: NVIDIA H200 is h200."""
-    if device.type == "cpu":
-        return "cpu"
-    words = re.sub(r"(?i)nvidia|geforce|tesla|graphics", " ", _device_name(device)).split()
-    return "-".join(words).lower()
-
-
-def _short(value: float | None) -> float | None:
-    """Four digits are more than timings hold."""
-    return None if value is None else float(f"{value:.4g}")
-
-
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _rounded(v) for k, v in value.items()}
-    return _short(value) if isinstance(value, float) else value
+    return short(value) if isinstance(value, float) else value
 
 
 def _text(value: float | None) -> str:
