@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import torch
 import transformers
-from machine import device_name, machine, short
+from machine import machine, short, short_name
 from mamba_model import QUICK, Shapes
 from mamba_peers import MAMBAPY, OFFICIAL, TORCH, TRANSFORMERS
 from mamba_sections import SECTIONS, Bench, Result
@@ -25,15 +24,6 @@ from ctscribe.files import write_atomically
 
 RESULTS = Path(__file__).parent / "results"
 PEERS = (TORCH, OFFICIAL, TRANSFORMERS, MAMBAPY)
-PACKAGES = (
-    "torch",
-    "transformers",
-    "mambapy",
-    "mamba-ssm",
-    "causal-conv1d",
-    "cuda-core",
-    "numba",
-)
 
 
 @dataclass(frozen=True)
@@ -81,7 +71,7 @@ def main() -> None:
     names = [name for name in SECTIONS if name in wanted]
     transformers.utils.logging.set_verbosity_error()
     bench = Bench(QUICK if given.quick else Shapes(), device, "peers" in wanted)
-    path = given.out or (None if given.quick else RESULTS / f"mamba-{_short_name(device)}.json")
+    path = given.out or (None if given.quick else RESULTS / f"mamba-{short_name(device)}.json")
     figures: dict[str, Any] = {}
     for name in names:
         print(f"measuring: {name}", flush=True)
@@ -102,7 +92,7 @@ def _write(path: Path, device: torch.device, quick: bool, figures: dict[str, Any
     """The JSON; figures of sections that were not measured now stay, if this device made them."""
     document = {
         "date": time.strftime("%Y-%m-%d"),
-        **machine(device, PACKAGES),
+        **machine(device),
         "quick": quick,
         "recorded": "measured on one H200 on 2026-11-24, bf16",
         "figures": figures,
@@ -199,14 +189,6 @@ def _table(figures: dict[str, Any]) -> str:
         for name, note in row["notes"].items():
             notes.setdefault(f"{name}: {note}", []).append(key)
     return "\n".join([*lines, *(f"{note} ({', '.join(keys)})" for note, keys in notes.items())])
-
-
-def _short_name(device: torch.device) -> str:
-    """cpu, or the GPU's own name: NVIDIA H200 is h200."""
-    if device.type == "cpu":
-        return "cpu"
-    words = re.sub(r"(?i)nvidia|geforce|tesla|graphics", " ", device_name(device)).split()
-    return "-".join(words).lower()
 
 
 def _rounded(value: Any) -> Any:

@@ -20,7 +20,17 @@ def test_names_of_the_package() -> None:
 def test_commands() -> None:
     app = typer.main.get_command(cli.app)
     assert sorted(app.commands) == [  # type: ignore[attr-defined]
-        *("clean", "contours", "demo", "doctor", "evaluate", "excel", "fetch-sample", "info"),
+        *(
+            "clean",
+            "contours",
+            "demo",
+            "doctor",
+            "evaluate",
+            "excel",
+            "fetch-sample",
+            "import-encoder",
+            "info",
+        ),
         *("report", "segment", "split", "train"),
     ]
     train = app.commands["train"]  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from ctscribe.model.cmi import CMI, EPS, CmiConfig, pool_windows, window_weights
 from ctscribe.model.encoder import Encoder, EncoderConfig
 from ctscribe.model.head_loss import IGNORED
 from ctscribe.model.llm import LLM, load_llm
-from ctscribe.model.pooling import Pooled
+from ctscribe.model.pooling import Pooled, PoolingConfig
 from ctscribe.model.vlm import VLM, Provenance, load_vision, new_vision, save_vision
 from tests.model.tiny import save, stock_mamba
 
@@ -338,14 +338,14 @@ def test_a_checkpoint_of_before_still_loads(
 ) -> None:
     config = EncoderConfig(channels=(8, 8, 8, 8), blocks=(1, 1, 1, 1))
     provenance = Provenance("align", {}, 96, 0, "zh", "", "", "", {}, {})
-    options: dict[str, Any] = {"llm_width": 24, "embedding_rms": 0.1, "pooling": "grid"}
-    made = new_vision(Encoder(config), **options, order="hilbert")
+    choice = PoolingConfig(kind="grid", order="hilbert")
+    made = new_vision(Encoder(config), choice, llm_width=24, embedding_rms=0.1)
     save_vision(tmp_path / "x.pt", made, provenance)
-    assert load_vision(tmp_path / "x.pt")[0].order == "hilbert"
+    assert load_vision(tmp_path / "x.pt")[0].pooling.order == "hilbert"
     tensors, settings = load_tensors(tmp_path / "x.pt")
-    del settings["pooling"]["order"]
+    settings["pooling"] = {"kind": "grid", "size": [4, 4, 4]}
     save_tensors(tmp_path / "old.pt", tensors, settings)
-    assert load_vision(tmp_path / "old.pt")[0].order == "row"
+    assert load_vision(tmp_path / "old.pt")[0].pooling.order == "row"
 
 
 def test_a_checkpoint_keeps_it_and_one_without_still_loads(tmp_path: Path) -> None:
@@ -353,7 +353,8 @@ def test_a_checkpoint_keeps_it_and_one_without_still_loads(tmp_path: Path) -> No
     provenance = Provenance("align", {}, 96, 0, "zh", "", "", "", {}, {})
     for cmi in (None, CmiConfig(width=24, inner=8, state=5, compress_to=7)):
         torch.manual_seed(0)
-        made = new_vision(Encoder(config), llm_width=24, embedding_rms=0.1, cmi=cmi)
+        options: dict[str, Any] = {"llm_width": 24, "embedding_rms": 0.1, "cmi": cmi}
+        made = new_vision(Encoder(config), PoolingConfig(), **options)
         save_vision(tmp_path / "x.pt", made, provenance)
         read, _, _ = load_vision(tmp_path / "x.pt")
         assert (read.cmi is None) == (cmi is None)

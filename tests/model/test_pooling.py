@@ -71,8 +71,9 @@ def test_grid_pooling_keeps_order_and_millimetres() -> None:
 @pytest.mark.parametrize("order", ["snake", "hilbert"])
 def test_another_order_moves_features_and_millimetres_together(order: ScanOrder) -> None:
     size = (3, 4, 2)
-    rows = pool_grid(output("RUL", "solid", None), CONFIG, size)
-    turned = pool_grid(output("RUL", "solid", None), CONFIG, size, order=order)
+    maps, space = [torch.randn(1, 128, 6, 4, 4)], (96.0, 96.0, 96.0)
+    rows = pool_grid(maps, space, size)
+    turned = pool_grid(maps, space, size, order=order)
     at = scan_order(size, order)
     assert not torch.equal(at, torch.arange(24))
     assert torch.equal(turned.features, rows.features[:, at])
