@@ -239,13 +239,10 @@ class ImportEncoderConfig(Config):
 
 
 @dataclass(frozen=True)
-class AlignConfig(Config):
-    """`ctscribe train align` and `train.py`: stage 1, which teaches the bridge to see."""
-
-    section = "align"
+class TrainConfig(Config):
+    """What both stages of training ask."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    csv_train: Path | None = setting(None, "CSV of the training rows.", key="caption_csv_train")
     csv_val: Path | None = setting(
         None,
         "CSV of the validation rows; left out, patients of the training CSV are set aside.",
@@ -254,18 +251,27 @@ class AlignConfig(Config):
     val_ratio: float = setting(
         0.1, "Share of patients set aside where there is no validation CSV.", low=0.01, high=0.5
     )
-    output_dir: Path = setting(Path("outputs"), "Folder for the checkpoint, the log and the gate.")
     cache_dir: Path | None = setting(
         None, "Folder for prepared images; left out, output_dir/cache."
     )
+    num_workers: int = setting(0, "Threads that prepare images; 0 uses one.", low=0, high=64)
+    device: Device = setting("auto", "Where to train; auto takes the GPU if there is one.")
+    backend: Backend = setting("auto", _BACKEND, env=BACKEND_VARIABLE)
+
+
+@dataclass(frozen=True)
+class AlignConfig(TrainConfig):
+    """`ctscribe train align` and `train.py`: stage 1, which teaches the bridge to see."""
+
+    section = "align"
+
+    csv_train: Path | None = setting(None, "CSV of the training rows.", key="caption_csv_train")
+    output_dir: Path = setting(Path("outputs"), "Folder for the checkpoint, the log and the gate.")
     epochs: int = setting(60, "Passes over the training rows.", low=1, high=10_000)
     batch_size: int = setting(16, "Studies a step.", low=1, high=1024)
     lr: float = setting(1e-3, "Peak learning rate.", low=1e-8, high=1.0)
     weight_decay: float = setting(0.02, "Weight decay of AdamW.", low=0, high=1)
     seed: int = setting(0, "Seed of weights, order and dropout.", low=0, high=2**31 - 1)
-    device: Device = setting("auto", "Where to train; auto takes the GPU if there is one.")
-    backend: Backend = setting("auto", _BACKEND, env=BACKEND_VARIABLE)
-    num_workers: int = setting(0, "Threads that prepare images; 0 uses one.", low=0, high=64)
     gate_min_rank: float = setting(
         8.0, "Effective rank of the visual tokens that stage 2 needs.", low=0, high=4096
     )
@@ -284,30 +290,18 @@ class AlignConfig(Config):
 
 
 @dataclass(frozen=True)
-class CaptionConfig(Config):
+class CaptionConfig(TrainConfig):
     """`ctscribe train caption` and `train_vlm.py`: stage 2, which teaches it to write."""
 
     section = "caption"
 
-    model: ModelConfig = field(default_factory=ModelConfig)
     csv: Path | None = setting(None, "CSV of the training rows.", key="caption_csv_train")
-    csv_val: Path | None = setting(
-        None,
-        "CSV of the validation rows; left out, patients of the training CSV are set aside.",
-        key="caption_csv_val",
-    )
-    val_ratio: float = setting(
-        0.1, "Share of patients set aside where there is no validation CSV.", low=0.01, high=0.5
-    )
     prompt_json: Path | None = setting(
         None,
         "JSON list of questions to ask where a row has none; left out, the built-in ones.",
         key="caption_prompt_json",
     )
     output_dir: Path = setting(Path("outputs"), "Folder for checkpoint, settings and log.")
-    cache_dir: Path | None = setting(
-        None, "Folder for prepared images; left out, output_dir/cache."
-    )
     epochs: int = setting(
         30, "Passes over the training rows.", low=1, high=10_000, env="STAGE2_EPOCHS"
     )
@@ -345,15 +339,12 @@ class CaptionConfig(Config):
     align_vocab: bool = setting(
         True, "Draw visual tokens to the language model's own words for each place as well."
     )
-    num_workers: int = setting(0, "Threads that prepare images; 0 uses one.", low=0, high=64)
     save_every_steps: int = setting(
         500, "Steps between checkpoints; 0 saves at the end only.", low=0, high=10_000_000
     )
     log_every_steps: int = setting(10, "Steps between lines of the log.", low=1, high=10_000_000)
     ignore_gate: bool = setting(False, "Train although stage 1 failed its gate.")
     seed: int = setting(0, "Seed of order and dropout.", low=0, high=2**31 - 1)
-    device: Device = setting("auto", "Where to train; auto takes the GPU if there is one.")
-    backend: Backend = setting("auto", _BACKEND, env=BACKEND_VARIABLE)
 
     @property
     def final_checkpoint(self) -> Path:
