@@ -12,7 +12,7 @@ REPO = Path(__file__).parents[1]
 SRC = REPO / "src" / "ctscribe"
 SHIMS = [REPO / "train.py", REPO / "train_vlm.py", *sorted((REPO / "scripts").glob("*.py"))]
 
-BASE = {"errors", "files", "settings", "config", "resolve"}
+BASE = {"errors", "files", "settings", "model_config", "config", "resolve"}
 LEAVES = {"imaging", "tables", "reports", "ops"}
 PARTS = {"model", "phantom"}
 # What each may import beside itself. Inside BASE the order is errors, settings, config, resolve.
@@ -20,7 +20,8 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "settings": {"errors"},
-    "config": {"errors", "settings"},
+    "model_config": {"errors", "settings"},
+    "config": {"errors", "settings", "model_config"},
     "resolve": {"errors", "settings", "config"},
     **{leaf: BASE for leaf in LEAVES},
     **{part: BASE | LEAVES for part in PARTS},
