@@ -86,15 +86,15 @@ def make_parts(
     results: dict[str, Any] = {}
     if device == "cuda":
         context = multiprocessing.get_context("spawn")
-        beside = context.Process(target=_make_llm, args=(folder / "llm", llm))
+        beside = context.Process(target=make_llm, args=(folder / "llm", llm))
         beside.start()
-        results["encoder"] = _make_encoder(folder / "encoder", encoder, config)
+        results["encoder"] = make_encoder(folder / "encoder", encoder, config)
         beside.join()
         if beside.exitcode:
             raise RuntimeError(f"pretraining of the language model ended with {beside.exitcode}")
     else:
-        results["encoder"] = _make_encoder(folder / "encoder", encoder, config)
-        _make_llm(folder / "llm", llm)
+        results["encoder"] = make_encoder(folder / "encoder", encoder, config)
+        make_llm(folder / "llm", llm)
     record = json.loads((folder / "llm" / "pretraining.json").read_text(encoding="utf-8"))
     results["llm"] = record["figures"]
     results["seconds"] = round(time.monotonic() - start, 1)
@@ -111,7 +111,8 @@ def make_parts(
     return results
 
 
-def _make_encoder(folder: Path, settings: PretrainEncoder, config: EncoderConfig) -> dict[str, Any]:
+def make_encoder(folder: Path, settings: PretrainEncoder, config: EncoderConfig) -> dict[str, Any]:
+    """Pretrain an encoder into `folder`, with a bar and a log; returns its figures."""
     with _logged("encoder", folder) as log, bar("encoder %", 100) as progress:
         log(str(settings))
         figures = pretrain_encoder(folder, settings, config, log, progress)
@@ -119,7 +120,8 @@ def _make_encoder(folder: Path, settings: PretrainEncoder, config: EncoderConfig
     return figures
 
 
-def _make_llm(folder: Path, settings: PretrainLLM) -> None:
+def make_llm(folder: Path, settings: PretrainLLM) -> None:
+    """Pretrain a language model into `folder`, with a log; its figures are in pretraining.json."""
     # Beside the encoder, in a process of its own, it leaves the terminal to the other's bar.
     shown: AbstractContextManager[Progress | None] = (
         nullcontext() if settings.device != "cpu" else bar("language model %", 100)

@@ -225,7 +225,7 @@ def pretrain_encoder(
         _Studies(settings, config),
         batch_size=None,
         num_workers=settings.workers,
-        prefetch_factor=8 if settings.workers else None,
+        prefetch_factor=4 if settings.workers else None,
     )
     stream = iter(loader)
     began = time.monotonic()

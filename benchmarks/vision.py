@@ -1,0 +1,305 @@
+"""Small nodules on thin phantoms, end to end on a GPU: python benchmarks/vision.py.
+
+An encoder is pretrained by segmentation of fine-voxelled phantoms and a Mamba of 50 million
+parameters on report texts; then both are frozen, and stages 1 and 2 train bridge and heads on other
+phantoms (`train_seconds`, with encoding), once with RoIs and once without. Everything is scored on
+held-out studies beside the controls of `ctscribe evaluate`. Writes results/vision-<device>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import commit, machine, short_name
+
+from ctscribe.config import (
+    AlignConfig,
+    CaptionConfig,
+    EvaluateConfig,
+    ModelConfig,
+    SplitConfig,
+)
+from ctscribe.evaluation.clinical import bootstrap_weights
+from ctscribe.evaluation.from_nothing import make_encoder, make_llm
+from ctscribe.evaluation.run import Evaluation, results, run_evaluate
+from ctscribe.files import write_atomically
+from ctscribe.model.encoder import EncoderConfig
+from ctscribe.phantom.dataset import make_dataset
+from ctscribe.reports.labeller import label_report
+from ctscribe.reports.schema import Finding
+from ctscribe.tables.clean import CleanOptions, run_clean
+from ctscribe.tables.split import run_split
+from ctscribe.training import setup
+from ctscribe.training.align import run_align
+from ctscribe.training.caption import run_caption
+from ctscribe.training.pretrain_encoder import PretrainEncoder
+from ctscribe.training.pretrain_llm import PretrainLLM
+
+RESULTS = Path(__file__).parent / "results"
+SMALL_MM = (6.0, 12.0)  # nodules that are hard to see, both ends included
+ENCODER = EncoderConfig(
+    strides=((2, 2, 2),) * 4, blocks=(2, 2, 2, 2, 2), spacing_zyx_mm=(2.0, 1.5, 1.5)
+)
+MODELS = {
+    "full": ModelConfig(ablation_mode="full", roi_side=24.0, local_output_stage=(0, 1)),
+    "global_only": ModelConfig(ablation_mode="global_only"),
+}
+
+
+def main() -> None:
+    """Make what is missing, train, score, write."""
+    given = _arguments()
+    out: Path = given.output_dir
+    parts = out / "parts"
+    encoder: Path = given.encoder or parts / "encoder"
+    if not (encoder / "encoder.safetensors").is_file() or not (parts / "llm").is_dir():
+        _make_parts(given, encoder, parts / "llm")
+    if given.parts_only:
+        return
+    tables = _data(given, out / "data")
+    document: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d"),
+        **machine(torch.device(setup.pick_device("auto"))),
+        "commit": commit(),
+        "parts": _described(encoder, parts / "llm"),
+        "studies": {"train": given.train, "val": given.val, "test": given.test},
+    }
+    for name in given.models:
+        model = replace(MODELS[name], encoder=encoder, mamba_model=parts / "llm")
+        found, seconds = _train(given, model, tables, out, name)
+        document[name] = {"train_seconds": round(seconds, 1), **_figures(found)}
+        print(name, json.dumps({k: v for k, v in document[name].items() if k != "full"}))
+        first = document[given.models[0]]
+        document |= {k: v for k, v in first.items() if k != "full"}
+        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        device = short_name(torch.device(setup.pick_device("auto")))
+        path = given.out or RESULTS / f"vision-{device}.json"
+        write_atomically(path, text.encode())
+    print(f"wrote {path}")
+
+
+def _make_parts(given: argparse.Namespace, encoder: Path, llm: Path) -> None:
+    """Encoder and language model beside each other, on two GPUs where there are two."""
+    cuda = torch.cuda.is_available()
+    second = "cuda:1" if torch.cuda.device_count() > 1 else "cuda" if cuda else "cpu"
+    workers = max(1, (os.cpu_count() or 1) - 4)
+    eye = PretrainEncoder(
+        device="cuda" if cuda else "cpu",
+        profile="thin",
+        batch_size=4,
+        lr=1.5e-3,
+        seconds=given.encoder_seconds,
+        pool_size=2500,
+        workers=workers,
+        eval_studies=200,
+    )
+    pen = PretrainLLM(
+        device=second,
+        d_model=640,
+        n_layer=20,
+        batch_size=128,
+        lr=1.2e-3,
+        steps=6000,
+        seconds=given.llm_seconds,
+        languages=("zh",),
+        eval_reports=100,
+    )
+    config = ENCODER
+    if given.small:
+        eye = replace(eye, pool_size=16, workers=1, batch_size=1, eval_studies=8)
+        pen = replace(pen, d_model=64, n_layer=2, batch_size=8, reports=400, eval_reports=8)
+        config = replace(config, channels=(4, 4, 8, 8, 8), spacing_zyx_mm=(8.0, 6.0, 6.0))
+    beside = None
+    if not llm.is_dir():
+        beside = multiprocessing.get_context("spawn").Process(target=make_llm, args=(llm, pen))
+        beside.start()
+    if not (encoder / "encoder.safetensors").is_file():
+        make_encoder(encoder, eye, config)
+    if beside is not None:
+        beside.join()
+        if beside.exitcode:
+            raise SystemExit(f"pretraining of the language model ended with {beside.exitcode}")
+
+
+def _described(encoder: Path, llm: Path) -> dict[str, Any]:
+    """What the parts say of how they were made."""
+    lines = (encoder / "pretraining.log").read_text(encoding="utf-8").splitlines()
+    record = json.loads((llm / "pretraining.json").read_text(encoding="utf-8"))
+    return {
+        "encoder": json.loads(lines[-1]),
+        "llm": {"settings": record["settings"], **record["figures"]["training"]},
+    }
+
+
+def _data(given: argparse.Namespace, folder: Path) -> dict[str, Path]:
+    """Phantoms, cleaned and split by patient."""
+    total = given.train + given.val + given.test
+    with setup.bar("phantoms", total) as progress:
+        make_dataset(
+            folder,
+            n_studies=total,
+            seed=given.seed,
+            profile="demo" if given.small else "thin",
+            write_masks=False,
+            progress=progress,
+        )
+    cleaned = run_clean(
+        CleanOptions(input=folder / "captions.csv", drop_missing_paths=True, drop_generic_only=True)
+    )
+    split = run_split(
+        SplitConfig(
+            input=cleaned.output,
+            output_dir=folder,
+            val_ratio=given.val / total,
+            test_ratio=given.test / total,
+            seed=given.seed,
+        )
+    )
+    return split.files
+
+
+def _train(
+    given: argparse.Namespace, model: ModelConfig, tables: dict[str, Path], out: Path, name: str
+) -> tuple[Evaluation, float]:
+    """Stages 1 and 2 and the evaluation; and the seconds of the two stages."""
+    folder = out / name
+    workers = max(1, (os.cpu_count() or 1) - 2)
+    began = time.monotonic()
+    run_align(
+        AlignConfig(
+            model=model,
+            csv_train=tables["train"],
+            csv_val=tables["val"],
+            output_dir=folder,
+            cache_dir=out / "cache",
+            epochs=given.align_epochs,
+            batch_size=32,
+            lr=2e-3,
+            seed=given.seed,
+            num_workers=workers,
+            ignore_gate=given.small,
+        )
+    )
+    checkpoint = run_caption(
+        CaptionConfig(
+            model=model,
+            csv=tables["train"],
+            csv_val=tables["val"],
+            output_dir=folder,
+            cache_dir=out / "cache",
+            epochs=given.caption_epochs,
+            batch_size=32,
+            lr=3e-4,
+            from_scratch=True,
+            gradient_checkpointing=False,
+            num_workers=workers,
+            ignore_gate=given.small,
+            seed=given.seed,
+        )
+    )
+    seconds = time.monotonic() - began
+    evaluation = run_evaluate(
+        EvaluateConfig(
+            checkpoint=checkpoint,
+            csv=tables["test"],
+            csv_train=tables["train"],
+            truth=tables["test"].parent / "truth",
+            output_dir=folder / "evaluation",
+            cache_dir=out / "cache",
+            batch_size=64,
+            num_workers=workers,
+            seed=given.seed,
+        )
+    )
+    return evaluation, seconds
+
+
+def _figures(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures, flat first, in full below."""
+    model = evaluation.scores["model"].findings
+
+    def of(name: str) -> float | None:
+        value = model[name].value
+        return None if math.isnan(value) else round(value, 4)
+
+    reports = [label_report(g.text).findings for g in evaluation.written]
+    return {
+        "presence_f1": of("finding_f1"),
+        "strict_f1": of("strict_f1"),
+        **{
+            f"{name}_strict_f1": round(scores.findings["strict_f1"].value, 4)
+            for name, scores in evaluation.scores.items()
+            if name != "model"
+        },
+        **small_nodules(reports, evaluation.truth),
+        "side_accuracy": of("side_accuracy"),
+        "lobe_accuracy": of("lobe_accuracy"),
+        "size_error_mm": of("size_error_mm"),
+        "density_accuracy": of("density_accuracy"),
+        "hallucinated_share": of("hallucinated_share"),
+        "heads_strict_f1": round(evaluation.heads["strict_f1"].value, 4),
+        "full": results(evaluation),
+    }
+
+
+def small_nodules(
+    predicted: Sequence[Sequence[Finding]], truth: Sequence[Sequence[Finding]]
+) -> dict[str, Any]:
+    """Recall of nodules of SMALL_MM in the right lobe, false nodules a study; 95 % intervals.
+
+    A false one is a stated nodule in a lobe that has none of any size.
+    """
+    found, there, false = (np.zeros(len(truth)) for _ in range(3))
+    for i, (said, real) in enumerate(zip(predicted, truth, strict=True)):
+        stated = {f.lobe for f in said if f.name == "nodule"}
+        nodules = [f for f in real if f.name == "nodule"]
+        small = [f for f in nodules if f.size_mm and SMALL_MM[0] <= f.size_mm <= SMALL_MM[1]]
+        there[i] = len(small)
+        found[i] = sum(f.lobe in stated for f in small)
+        false[i] = len(stated - {f.lobe for f in nodules})
+    weights = bootstrap_weights(len(truth), 1000, 0)
+    recall = (weights @ found) / np.maximum(1, weights @ there)
+    rate = (weights @ false) / weights.sum(1)
+    low, high = np.quantile(recall, (0.025, 0.975)).round(4).tolist()
+    least, most = np.quantile(rate, (0.025, 0.975)).round(4).tolist()
+    return {
+        "small_nodules": int(there.sum()),
+        "small_nodule_recall": round(float(found.sum() / max(1, there.sum())), 4),
+        "small_nodule_recall_interval": [low, high],
+        "false_nodules_a_study": round(float(false.mean()), 4),
+        "false_nodules_interval": [least, most],
+    }
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output-dir", type=Path, default=Path("outputs/vision"))
+    parser.add_argument("--out", type=Path, help="the results' file")
+    parser.add_argument("--encoder", type=Path, help="a pretrained encoder, not made again")
+    parser.add_argument("--parts-only", action="store_true", help="stop when the parts are made")
+    parser.add_argument("--encoder-seconds", type=float, default=480.0)
+    parser.add_argument("--llm-seconds", type=float, default=300.0)
+    parser.add_argument("--train", type=int, default=1400)
+    parser.add_argument("--val", type=int, default=80)
+    parser.add_argument("--test", type=int, default=320)
+    parser.add_argument("--align-epochs", type=int, default=24)
+    parser.add_argument("--caption-epochs", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--small", action="store_true", help="a run that only shows that it runs")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
