@@ -40,7 +40,7 @@ LESIONS: tuple[str, ...] = (
     "effusion",
     "pneumothorax",
 )
-ProfileName = Literal["demo", "fine", "crowded"]
+ProfileName = Literal["demo", "fine", "thin", "crowded"]
 Array = NDArray[np.float64]
 
 # Greatest thickness in mm and reach as a share of the lung's height. The gaps between the amounts
