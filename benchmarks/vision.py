@@ -29,6 +29,7 @@ from ctscribe.config import (
     EvaluateConfig,
     ModelConfig,
     SplitConfig,
+    bundled,
 )
 from ctscribe.evaluation.clinical import bootstrap_weights
 from ctscribe.evaluation.from_nothing import make_encoder, make_llm
@@ -49,7 +50,9 @@ from ctscribe.training.pretrain_llm import PretrainLLM
 RESULTS = Path(__file__).parent / "results"
 SMALL_MM = (6.0, 12.0)  # nodules that are hard to see, both ends included
 ENCODER = EncoderConfig(
-    strides=((2, 2, 2),) * 4, blocks=(2, 2, 2, 2, 2), spacing_zyx_mm=(2.0, 1.5, 1.5)
+    # The bundled encoder's layers, at half its voxel size.
+    strides=((2, 2, 2),) * 4,
+    spacing_zyx_mm=(2.0, 1.5, 1.5),
 )
 MODELS = {
     "full": ModelConfig(ablation_mode="full", roi_side=24.0, local_output_stage=(0, 1)),
@@ -65,7 +68,7 @@ def main() -> None:
     encoder: Path = given.encoder or parts / "encoder"
     if not (encoder / "encoder.safetensors").is_file() or not (parts / "llm").is_dir():
         _make_parts(given, encoder, parts / "llm")
-    if given.parts_only:
+    if given.only:
         return
     tables = _data(given, out / "data")
     document: dict[str, Any] = {
@@ -93,16 +96,20 @@ def _make_parts(given: argparse.Namespace, encoder: Path, llm: Path) -> None:
     """Encoder and language model beside each other, on two GPUs where there are two."""
     cuda = torch.cuda.is_available()
     second = "cuda:1" if torch.cuda.device_count() > 1 else "cuda" if cuda else "cpu"
-    workers = max(1, (os.cpu_count() or 1) - 4)
     eye = PretrainEncoder(
         device="cuda" if cuda else "cpu",
-        profile="thin",
+        render_on=second,
+        start=bundled("encoder"),
+        profile="thin crowded",
         batch_size=4,
         lr=1.5e-3,
+        steps=20_000,
         seconds=given.encoder_seconds,
         pool_size=2500,
-        workers=workers,
+        draws=6,
+        workers=3,
         eval_studies=200,
+        eval_profile="thin",
     )
     pen = PretrainLLM(
         device=second,
@@ -117,11 +124,11 @@ def _make_parts(given: argparse.Namespace, encoder: Path, llm: Path) -> None:
     )
     config = ENCODER
     if given.small:
-        eye = replace(eye, pool_size=16, workers=1, batch_size=1, eval_studies=8)
+        eye = replace(eye, pool_size=16, workers=0, batch_size=1, eval_studies=8, start=None)
         pen = replace(pen, d_model=64, n_layer=2, batch_size=8, reports=400, eval_reports=8)
         config = replace(config, channels=(4, 4, 8, 8, 8), spacing_zyx_mm=(8.0, 6.0, 6.0))
     beside = None
-    if not llm.is_dir():
+    if not llm.is_dir() and given.only != "encoder":
         beside = multiprocessing.get_context("spawn").Process(target=make_llm, args=(llm, pen))
         beside.start()
     if not (encoder / "encoder.safetensors").is_file():
@@ -287,7 +294,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--output-dir", type=Path, default=Path("outputs/vision"))
     parser.add_argument("--out", type=Path, help="the results' file")
     parser.add_argument("--encoder", type=Path, help="a pretrained encoder, not made again")
-    parser.add_argument("--parts-only", action="store_true", help="stop when the parts are made")
+    parser.add_argument("--only", choices=("encoder", "parts"), help="stop when it is made")
     parser.add_argument("--encoder-seconds", type=float, default=480.0)
     parser.add_argument("--llm-seconds", type=float, default=300.0)
     parser.add_argument("--train", type=int, default=1400)

@@ -40,7 +40,7 @@ LESIONS: tuple[str, ...] = (
     "effusion",
     "pneumothorax",
 )
-ProfileName = Literal["demo", "fine", "thin", "crowded"]
+ProfileName = Literal["demo", "fine", "thin", "thin crowded", "crowded"]
 Array = NDArray[np.float64]
 
 # Greatest thickness in mm and reach as a share of the lung's height. The gaps between the amounts
@@ -93,6 +93,16 @@ PROFILES: dict[str, Profile] = {
     "fine": Profile("fine", (1.0, 2.5), (0.6, 0.9), (4.0, 30.0)),
     # Fine enough for small nodules, and a fifth of the voxels of `fine`.
     "thin": Profile("thin", (1.5, 2.5), (1.1, 1.5), (6.0, 30.0)),
+    "thin crowded": Profile(
+        "thin crowded",
+        (1.5, 2.5),
+        (1.1, 1.5),
+        (5.0, 24.0),
+        without=0.05,
+        nodule=0.95,
+        nodules=(0.1, 0.2, 0.3, 0.25, 0.15),
+        emphysema=0.4,
+    ),
     # For pretraining where time is short: several times the lesions in each image.
     "crowded": Profile(
         "crowded",

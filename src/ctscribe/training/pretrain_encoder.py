@@ -21,10 +21,9 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d, cross_entropy, logsigmoid, one_hot
 from torch.optim.swa_utils import AveragedModel
 
-from ctscribe.imaging.transforms import prepare
-from ctscribe.imaging.volume import Volume
+from ctscribe.imaging.transforms import prepare_tensor
 from ctscribe.model.encoder import Encoder, EncoderConfig, EncoderOutput
-from ctscribe.model.encoders import save_encoder
+from ctscribe.model.encoders import load_encoder, save_encoder
 from ctscribe.phantom.findings import LESIONS
 from ctscribe.phantom.render import render_study, sample_study
 from ctscribe.training.data import Progress
@@ -50,8 +49,11 @@ class PretrainEncoder:
     workers: int = 14
     seed: int = 7
     device: str = "cuda"
+    render_on: str = "cpu"  # or a GPU, a few workers of which render what 60 cores do
     profile: str = "demo"  # of the studies it learns from
-    eval_studies: int = 400  # held-out studies of the demo's profile that the figures are of
+    eval_studies: int = 400  # held-out studies that the figures are of
+    eval_profile: str = "demo"
+    start: Path | None = None  # an encoder of the same shapes to start from
 
 
 class Sample(NamedTuple):
@@ -66,15 +68,18 @@ class Sample(NamedTuple):
     lesion: Tensor
 
 
-def make_sample(seed: int, profile: str, config: EncoderConfig) -> Sample:
-    """Render one study of the pretraining seeds and prepare it as the encoder's input."""
+def make_sample(
+    seed: int, profile: str, config: EncoderConfig, device: torch.device | str = "cpu"
+) -> Sample:
+    """Render one study of the pretraining seeds and prepare it as the encoder's input; on the CPU.
+
+    device: where it is computed. Noise is another on a GPU, all else the same.
+    """
     study = sample_study(PRETRAINING_SEEDS + seed, PRETRAINING_SEEDS + seed, profile)
-    rendered = render_study(study, "cpu")
-    spacing = study.spacing_zyx_mm
-    affine = np.diag([spacing[2], spacing[1], spacing[0], 1.0])
-    volume = Volume(np.rint(rendered.hu_zyx.numpy()).astype(np.int16), spacing, affine)
-    prepared = prepare(
-        volume,
+    rendered = render_study(study, device)
+    prepared = prepare_tensor(
+        rendered.hu_zyx.round(),
+        study.spacing_zyx_mm,
         spacing_zyx_mm=config.spacing_zyx_mm,
         window_hu=config.window_hu,
         margin_mm=config.margin_mm,
@@ -90,7 +95,8 @@ def make_sample(seed: int, profile: str, config: EncoderConfig) -> Sample:
     region = _window(prepared.labels(rendered.region_zyx), corner, grid, 0)
     lesion = _window(prepared.labels(rendered.lesion_zyx), corner, grid, 0)
     majority, share = targets(region[None], lesion[None], config)
-    return Sample(image, majority[0].byte(), (255 * share[0]).round().byte())
+    sample = Sample(image, majority[0].byte(), (255 * share[0]).round().byte())
+    return Sample(*(tensor.cpu() for tensor in sample))
 
 
 def grid_of(config: EncoderConfig) -> tuple[int, int, int]:
@@ -104,7 +110,7 @@ def grid_of(config: EncoderConfig) -> tuple[int, int, int]:
 
 def _window(array: Tensor, corner: list[int], grid: tuple[int, int, int], fill: float) -> Tensor:
     """Crop or pad to `grid` from `corner`, which is negative where padding comes first."""
-    out = torch.full(grid, fill, dtype=array.dtype)
+    out = torch.full(grid, fill, dtype=array.dtype, device=array.device)
     source = tuple(
         slice(max(c, 0), min(c + m, n)) for c, m, n in zip(corner, grid, array.shape, strict=True)
     )
@@ -125,8 +131,13 @@ class _Studies(torch.utils.data.IterableDataset[Sample]):
         first, step = (info.id, info.num_workers) if info else (0, 1)
         seed = self.settings.seed * 10_000_000 + first
         while True:
-            yield make_sample(seed, self.settings.profile, self.config)
+            yield make_sample(seed, self.settings.profile, self.config, self.settings.render_on)
             seed += step
+
+
+def _context(settings: PretrainEncoder) -> str | None:
+    """How workers start: a forked process cannot use a GPU."""
+    return "spawn" if settings.workers and settings.render_on != "cpu" else None
 
 
 class _Pool:
@@ -217,7 +228,10 @@ def pretrain_encoder(
     assert config.lesions == LESIONS, "the phantoms' lesion bits are in this order"
     torch.manual_seed(settings.seed)
     device = settings.device
-    encoder = Encoder(config).to(device)
+    encoder = Encoder(config)
+    if settings.start is not None:
+        encoder.load_state_dict(load_encoder(settings.start).state_dict())
+    encoder.to(device)
     average = AveragedModel(encoder, avg_fn=_moving_average)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.lr, weight_decay=0.02)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -226,6 +240,7 @@ def pretrain_encoder(
         batch_size=None,
         num_workers=settings.workers,
         prefetch_factor=4 if settings.workers else None,
+        multiprocessing_context=_context(settings),
     )
     stream = iter(loader)
     began = time.monotonic()
@@ -288,9 +303,12 @@ def evaluate_encoder(
     """Dice of the regions and, per lesion class, the AUROC of its strongest voxel per study."""
     from sklearn.metrics import roc_auc_score
 
-    held_out = replace(settings, seed=settings.seed + 1, profile="demo")
+    held_out = replace(settings, seed=settings.seed + 1, profile=settings.eval_profile)
     loader = torch.utils.data.DataLoader(
-        _Studies(held_out, config), batch_size=8, num_workers=settings.workers
+        _Studies(held_out, config),
+        batch_size=8,
+        num_workers=settings.workers,
+        multiprocessing_context=_context(settings),
     )
     dice, score, truth = [], [], []
     for i, sample in enumerate(loader):
