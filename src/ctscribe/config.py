@@ -217,7 +217,12 @@ class ReportConfig(Config):
     language: Language | None = setting(
         None, "Language of the built-in question; left out, the checkpoint's."
     )
-    mask: Path | None = setting(None, "Mask on the image's grid that chooses the slice in 2D.")
+    mask: Path | None = setting(
+        None, "Mask on the image's grid: where RoIs are, and which slice is read in 2D."
+    )
+    roi_mm: str | None = setting(
+        None, "Where RoIs are instead: x,y,z in the image's RAS+ mm, several separated by ;"
+    )
     max_visual_tokens: int | None = setting(
         None,
         "Visual tokens; left out, the checkpoint's; an error if it disagrees.",

@@ -26,6 +26,7 @@ from ctscribe.model.heads import HeadOutput
 from ctscribe.model.vlm import VLM, Provenance
 from ctscribe.reports.language import QUESTIONS, SLOTS
 from ctscribe.tables.grade import GRADES, NAMES
+from ctscribe.tables.manifest import points
 from ctscribe.training import setup
 from ctscribe.training.data import encode, to_input
 
@@ -77,7 +78,15 @@ def report_page(
     case = _case_id(config.image)
     mask = None if config.mask is None else read_mask(config.mask, like=volume)
     vision = vlm.vision
-    study = to_input(volume, case, config.image, vision.encoder.config, vision.pooling, mask)
+    study = to_input(
+        volume,
+        case,
+        config.image,
+        vision.encoder.config,
+        vision.pooling,
+        mask,
+        points(config.roi_mm or "", case=case),
+    )
     check = study.check
     assert check is not None
     pooled = encode(vlm.vision, study.image[None].to(device), study.rois_mm[None]).pooled

@@ -101,14 +101,14 @@ def new_vision(
             fix=f"set max_visual_tokens to {read} or more, or fewer cells or RoIs, or let the CMI "
             f"compress (use_cmi, cmi_compress_to {max_visual_tokens})",
         )
-    widths = pooling.global_width(encoder.config), pooling.local_width(encoder.config)
+    local_width = pooling.local_width(encoder.config)
     config = BridgeConfig(
         kind=kind,
-        input_width=widths[0] if pooling.has_global else widths[1],
+        input_width=pooling.global_width(encoder.config) if pooling.has_global else local_width,
         width=width,
         layers=layers,
         tokens=whole or local,
-        local_width=widths[1] if pooling.mode == "full" else 0,
+        local_width=local_width if pooling.mode == "full" else 0,
         local_tokens=local if pooling.mode == "full" else 0,
         llm_width=llm_width,
     )

@@ -16,7 +16,13 @@ from ctscribe.errors import ConfigError, DataError
 from ctscribe.settings import Config, setting
 from ctscribe.tables import filters
 from ctscribe.tables.filters import Candidate, Filter
-from ctscribe.tables.manifest import image_path, read_table, rebase, refuse_images, write_table
+from ctscribe.tables.manifest import (
+    image_path,
+    read_table,
+    rebase_paths,
+    refuse_images,
+    write_table,
+)
 from ctscribe.tables.text import tidy
 
 if TYPE_CHECKING:
@@ -248,8 +254,7 @@ def run_clean(options: CleanOptions) -> CleanResult:
         )
     if not options.dry_run:
         for part, path in ((result.kept, output), (result.rejected, rejected_csv)):
-            paths = [rebase(str(cell), source.parent, path.parent) for cell in part["image_path"]]
-            write_table(part.assign(image_path=paths), path)
+            write_table(rebase_paths(part, source.parent, path.parent), path)
     written = None if options.dry_run else (output, rejected_csv)
     _print(result, source, str(frame.attrs["encoding"]), written)
     return replace(result, output=output)

@@ -136,6 +136,13 @@ def rebase(text: str, old_dir: Path, new_dir: Path) -> str:
         return str(old_dir.resolve() / plain)
 
 
+def rebase_paths(frame: pd.DataFrame, old_dir: Path, new_dir: Path) -> pd.DataFrame:
+    """A caption table of `old_dir` for a CSV in `new_dir`: the paths of images and masks."""
+    columns = [c for c in ("image_path", "mask_path") if c in frame.columns]
+    moved = {c: [rebase(str(cell), old_dir, new_dir) for cell in frame[c]] for c in columns}
+    return frame.assign(**moved)
+
+
 def load_rows(path: str | Path, *, check_images: bool = True) -> list[Row]:
     """The rows of a caption table, complete and consistent.
 

@@ -14,7 +14,7 @@ from ctscribe.tables.manifest import (
     check_leaks,
     load_rows,
     read_table,
-    rebase,
+    rebase_paths,
     refuse_leaks,
     split_by_patient,
     write_table,
@@ -45,8 +45,7 @@ def run_split(config: SplitConfig) -> SplitResult:
     leaks = check_leaks(parts)
     refuse_leaks(leaks)
     part_of = {row.patient_id: part for part, own in parts.items() for row in own}
-    frame = read_table(source)
-    frame["image_path"] = [rebase(str(p), source.parent, folder) for p in frame["image_path"]]
+    frame = rebase_paths(read_table(source), source.parent, folder)
     written: dict[Split, Path] = {}
     for part, own in parts.items():
         if own:
