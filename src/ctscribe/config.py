@@ -221,7 +221,8 @@ class ReportConfig(Config):
         None, "Mask on the image's grid: where RoIs are, and which slice is read in 2D."
     )
     roi_mm: str | None = setting(
-        None, "Where RoIs are instead: x,y,z in the image's RAS+ mm, several separated by ;"
+        None,
+        "Where RoIs are instead: x,y,z in the image's RAS+ mm, several separated by semicolons.",
     )
     max_visual_tokens: int | None = setting(
         None,
