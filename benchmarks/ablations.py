@@ -1,0 +1,336 @@
+"""What each part of the model is worth: python benchmarks/ablations.py, on a GPU.
+
+Every variation is trained and scored with three seeds (of split, weights and order) on the same
+small set of thin phantoms, `--jobs` of them side by side. Writes results/ablations-<device>.json
+after each and docs/ABLATIONS.md from it at the end. Needs the parts that benchmarks/vision.py makes
+(`--parts`) and, for the encoder's rows, one that `ctscribe import-encoder` wrote (`--nnunet`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import commit, machine, short_name
+from vision import small_nodules
+
+from ctscribe.config import AlignConfig, CaptionConfig, EvaluateConfig, ModelConfig, SplitConfig
+from ctscribe.evaluation.clinical import score
+from ctscribe.evaluation.run import run_evaluate
+from ctscribe.files import write_atomically
+from ctscribe.model.encoders import load_encoder, save_encoder
+from ctscribe.model.nnunet_encoder import NnunetEncoder
+from ctscribe.phantom.dataset import make_dataset
+from ctscribe.reports.labeller import label_report
+from ctscribe.reports.schema import Finding
+from ctscribe.tables.clean import CleanOptions, run_clean
+from ctscribe.tables.split import run_split
+from ctscribe.training import setup
+from ctscribe.training.align import run_align
+from ctscribe.training.caption import run_caption
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "ABLATIONS.md"
+BASE = ModelConfig(
+    ablation_mode="full", roi_side=24.0, local_output_stage=(0, 1), max_visual_tokens=1024
+)
+GRID = replace(BASE, ablation_mode="global_only", pooling="grid")
+COLUMNS = {
+    "strict_f1": "strict F1",
+    "finding_f1": "presence F1",
+    "small_nodule_recall": "nodules of 6–12 mm found",
+    "false_nodules_a_study": "false nodules a study",
+    "size_error_mm": "size error (mm)",
+    "hallucinated_share": "invented",
+}
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One row: its group and name, and the model. nnunet: imported or random, in place of ours."""
+
+    group: str
+    name: str
+    model: ModelConfig
+    nnunet: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Its folder."""
+        return f"{self.group}-{self.name}".replace(" ", "_").replace(",", "")
+
+
+def variations(tokens_per_grid: dict[int, tuple[int, ...]]) -> list[Variation]:
+    """Every row. The first is what the others are held against."""
+    grids = [
+        Variation("visual tokens (grid)", f"{n}", replace(GRID, pool_size=size))
+        for n, size in tokens_per_grid.items()
+    ]
+    return [
+        Variation("streams", "both, Vim, no CMI", BASE),
+        Variation("streams", "whole image", replace(BASE, ablation_mode="global_only")),
+        Variation("streams", "RoIs", replace(BASE, ablation_mode="local_only")),
+        Variation("bridge", "MLP", replace(BASE, bridge="mlp")),
+        Variation("bridge", "transformer", replace(BASE, bridge="transformer")),
+        Variation("CMI", "on", replace(BASE, use_cmi=True)),
+        Variation("CMI", "on, leaves 32", replace(BASE, use_cmi=True, cmi_compress_to=32)),
+        *grids,
+        Variation("encoder (nnU-Net, grid)", "imported", GRID, "imported"),
+        Variation("encoder (nnU-Net, grid)", "random", GRID, "random"),
+    ]
+
+
+TOKENS = {64: (4, 4, 4), 96: (4, 4, 6), 144: (4, 6, 6), 1024: (8, 8, 16)}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a variation with a seed, and where its tables and parts are."""
+
+    variation: Variation
+    seed: int
+    tables: dict[str, Path]
+    folder: Path
+    cache: Path
+    epochs: tuple[int, int]
+    workers: int
+
+
+def train(job: Job) -> list[dict[str, Any]]:
+    """Both stages and the reports: of each test study, what was said and what is there."""
+    torch.set_num_threads(2)
+    both: dict[str, Any] = {
+        "model": job.variation.model,
+        "csv_val": job.tables["val"],
+        "output_dir": job.folder,
+        "cache_dir": job.cache,
+        "batch_size": 32,
+        "seed": job.seed,
+        "num_workers": job.workers,
+        "ignore_gate": True,
+    }
+    align, caption = job.epochs
+    run_align(AlignConfig(**both, csv_train=job.tables["train"], epochs=align, lr=2e-3))
+    checkpoint = run_caption(
+        CaptionConfig(
+            **both,
+            csv=job.tables["train"],
+            epochs=caption,
+            lr=3e-4,
+            from_scratch=True,
+            gradient_checkpointing=False,
+        )
+    )
+    found = run_evaluate(
+        EvaluateConfig(
+            checkpoint=checkpoint,
+            csv=job.tables["test"],
+            truth=job.tables["test"].parents[1] / "truth",
+            output_dir=job.folder / "evaluation",
+            cache_dir=job.cache,
+            controls=False,
+            batch_size=64,
+            num_workers=job.workers,
+            seed=job.seed,
+        )
+    )
+    return [
+        {"report": written.text, "truth": [vars(f) for f in truth]}
+        for written, truth in zip(found.written, found.truth, strict=True)
+    ]
+
+
+def figures(studies: list[dict[str, Any]]) -> dict[str, Any]:
+    """Scores of the studies of all seeds together, with bootstrap intervals over studies."""
+    said = [label_report(s["report"]).findings for s in studies]
+    real = [tuple(Finding(**f) for f in s["truth"]) for s in studies]
+    scores = score(list(zip(said, real, strict=True)))
+    kept: dict[str, Any] = {
+        name: [None if math.isnan(v) else round(v, 4) for v in scores[name]]
+        for name in COLUMNS
+        if name in scores
+    }
+    small = small_nodules(said, real)
+    for name, interval in (
+        ("small_nodule_recall", "small_nodule_recall_interval"),
+        ("false_nodules_a_study", "false_nodules_interval"),
+    ):
+        kept[name] = [small[name], *small[interval]]
+    return {"studies": len(studies), **kept}
+
+
+def main() -> None:
+    """Make the data, train everything, write the JSON and the page."""
+    given = _arguments()
+    device = torch.device(setup.pick_device("auto"))
+    path = given.out or RESULTS / f"ablations-{short_name(device)}.json"
+    if given.page_only:
+        write_page(json.loads(path.read_text(encoding="utf-8")))
+        return
+    out: Path = given.output_dir
+    rows = [v for v in variations(TOKENS) if v.nnunet is None or given.nnunet is not None]
+    rows = [v for v in rows if not given.only or v.group in given.only]
+    splits = _data(given, out / "data")
+    document: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d"),
+        **machine(device),
+        "commit": commit(),
+        "train": given.train,
+        "test": given.test,
+        "seeds": given.seeds,
+        "rows": [],
+    }
+    told: dict[str, list[list[dict[str, Any]]]] = {v.key: [] for v in rows}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(given.jobs, context) as pool:
+        waiting = {pool.submit(train, job): job for job in _jobs(given, rows, splits, out)}
+        with setup.bar("trainings", len(waiting)) as progress:
+            for done in as_completed(waiting):
+                variation = waiting[done].variation
+                told[variation.key].append(done.result())
+                progress(1)
+                if len(told[variation.key]) == given.seeds:
+                    row = {"group": variation.group, "name": variation.name}
+                    studies = [s for seed in told[variation.key] for s in seed]
+                    own = [figures(seed)["strict_f1"][0] for seed in told[variation.key]]
+                    document["rows"].append({**row, "strict_f1_by_seed": own, **figures(studies)})
+                    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+                    write_atomically(path, text.encode())
+    order = [(v.group, v.name) for v in rows]
+    document["rows"].sort(key=lambda row: order.index((row["group"], row["name"])))
+    write_atomically(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    write_page(document)
+    print(f"wrote {path} and {PAGE}")
+
+
+def _jobs(
+    given: argparse.Namespace,
+    rows: list[Variation],
+    splits: list[dict[str, Path]],
+    out: Path,
+) -> Iterator[Job]:
+    encoders = {None: given.parts / "encoder", "imported": given.nnunet}
+    if given.nnunet is not None:
+        encoders["random"] = _random(given.nnunet, out / "random")
+    for seed, tables in enumerate(splits):
+        for variation in rows:
+            model = replace(
+                variation.model,
+                encoder=encoders[variation.nnunet],
+                mamba_model=None if given.bundled_llm else given.parts / "llm",
+            )
+            yield Job(
+                replace(variation, model=model),
+                seed,
+                tables,
+                out / f"{variation.key}-{seed}",
+                out / "cache",
+                (given.align_epochs, given.caption_epochs),
+                given.workers,
+            )
+
+
+def _random(imported: Path, folder: Path) -> Path:
+    """The same network as it was before nnU-Net trained it."""
+    encoder = load_encoder(imported)
+    assert isinstance(encoder, NnunetEncoder)
+    torch.manual_seed(0)
+    fresh = NnunetEncoder(encoder.config)
+    for module in fresh.modules():
+        # He's initialisation, as nnU-Net begins.
+        if isinstance(module, torch.nn.Conv3d | torch.nn.ConvTranspose3d | torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, a=0.01)
+    save_encoder(fresh, folder)
+    return folder
+
+
+def _data(given: argparse.Namespace, folder: Path) -> list[dict[str, Path]]:
+    """One set of phantoms, split by patient anew for each seed."""
+    total = given.train + given.val + given.test
+    with setup.bar("phantoms", total) as progress:
+        make_dataset(
+            folder,
+            n_studies=total,
+            seed=1,
+            profile=given.profile,
+            write_masks=False,
+            progress=progress,
+        )
+    cleaned = run_clean(
+        CleanOptions(input=folder / "captions.csv", drop_missing_paths=True, drop_generic_only=True)
+    )
+    shares = {"val_ratio": given.val / total, "test_ratio": given.test / total}
+    found = []
+    for seed in range(given.seeds):
+        (folder / str(seed)).mkdir(exist_ok=True)
+        where = SplitConfig(
+            input=cleaned.output, output_dir=folder / str(seed), seed=seed, **shares
+        )
+        found.append(dict(run_split(where).files))
+    return found
+
+
+def write_page(document: dict[str, Any]) -> None:
+    """docs/ABLATIONS.md: the table, and the command that makes it."""
+    lines = [
+        "# Ablations",
+        "",
+        f"Made by `python benchmarks/ablations.py` on {document['device']} on {document['date']}: "
+        f"each row trained with {document['seeds']} seeds on {document['train']} thin phantoms "
+        f"and scored on {document['test']} held-out ones a seed. Values over all seeds, in "
+        "brackets the 95 % bootstrap interval over studies; beside strict F1 that of each seed.",
+        "",
+        "| | | seeds | " + " | ".join(COLUMNS.values()) + " |",
+        "| --- | --- | ---: " + "| ---: " * len(COLUMNS) + "|",
+    ]
+    group = ""
+    for row in document["rows"]:
+        cells = [_cell(name, row.get(name)) for name in COLUMNS]
+        seeds = ", ".join(f"{v:.2f}" for v in row["strict_f1_by_seed"] if v is not None)
+        first = row["group"] if row["group"] != group else ""
+        lines.append(f"| {first} | {row['name']} | {seeds} | " + " | ".join(cells) + " |")
+        group = row["group"]
+    write_atomically(PAGE, ("\n".join(lines) + "\n").encode())
+
+
+def _cell(name: str, estimate: list[float | None] | None) -> str:
+    if estimate is None or any(v is None for v in estimate):
+        return "–"
+    value, low, high = (float(v) for v in estimate if v is not None)
+    if name == "hallucinated_share":
+        return f"{value:.1%} ({low:.1%}–{high:.1%})"
+    return f"{value:.2f} ({low:.2f}–{high:.2f})"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", type=Path, default=Path("outputs/vision/parts"))
+    parser.add_argument("--bundled-llm", action="store_true", help="the one that ships")
+    parser.add_argument("--nnunet", type=Path, help="folder of ctscribe import-encoder")
+    parser.add_argument("--output-dir", type=Path, default=Path("outputs/ablations"))
+    parser.add_argument("--out", type=Path, help="the results' file")
+    parser.add_argument("--only", nargs="*", help="groups of rows")
+    parser.add_argument("--profile", default="thin", help="of the phantoms")
+    parser.add_argument("--train", type=int, default=300)
+    parser.add_argument("--val", type=int, default=50)
+    parser.add_argument("--test", type=int, default=160)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--align-epochs", type=int, default=16)
+    parser.add_argument("--caption-epochs", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=6, help="trainings side by side")
+    parser.add_argument("--workers", type=int, default=2, help="threads of each that read images")
+    parser.add_argument("--page-only", action="store_true", help="write the page from the JSON")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
