@@ -8,13 +8,11 @@ for peak memory. One run writes results/imaging-cpu.json.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import re
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,10 +27,10 @@ import torch
 from machine import machine, short
 from torch import Tensor
 
-from ctscribe.files import default_cache_dir, write_atomically
+from ctscribe.files import write_atomically
 from ctscribe.imaging.cache import Cache
 from ctscribe.imaging.nifti import read_volume
-from ctscribe.imaging.sample import fetch_sample
+from ctscribe.imaging.sample import fetch_sample, fetch_tumours
 from ctscribe.imaging.volume import Volume
 from ctscribe.model.encoder import EncoderConfig
 from ctscribe.model.pooling import PoolingConfig
@@ -47,11 +45,6 @@ SHAPE_ZYX, SPACING_ZYX_MM = (300, 512, 512), (1.0, 0.7, 0.7)
 CACHED_ZYX = (100, 120, 160)  # of the input whose cached read must be fast
 MUST = {"ratio_to_monai": 0.7, "peak_over_volume": 2.5, "cached_read_ms": 30.0}
 PACKAGES = ("torch", "numpy", "SimpleITK", "isal", "monai", "itk", "nibabel")
-TUMOURS = ("pyradiomics-bhklab", "3.1.4")  # BSD-3; the images carry no separate statement
-TUMOUR_CTS = {
-    "data/lung1_image.nrrd": "379fa48bf34cfa961e6f5ec19c0c38757a30b9aa884212ef28dc29b5061c64ed",
-    "data/lung2_image.nrrd": "aa2b94eec79127ed786798ac8dc3c013010e1692d5787bebfae1a1e9685a4651",
-}
 HOW = {
     "seconds": f"median of {REPEATS} in turn, warm page cache, file to model input; ours with the "
     "chest check",
@@ -90,7 +83,7 @@ def measure(out: Path) -> None:
             "phantom_512x512x300_to_1.5_mm": (phantom, FINE),
             "TotalSegmentator_sample": (fetch_sample().ct, ENCODER),
         }
-        images |= {f"pyradiomics_{file.stem}": (file, ENCODER) for file in fetch_tumour_cts()}
+        images |= {f"pyradiomics_{case.ct.stem}": (case.ct, ENCODER) for case in fetch_tumours()}
         rows = {name: measure_image(*image) for name, image in images.items()}
         cached = measure_cache(phantom, Path(scratch))
     first = rows["phantom_512x512x300"]
@@ -239,31 +232,6 @@ def write_las(volume: Volume, path: Path) -> None:
     image.SetSpacing(volume.spacing_zyx_mm[::-1])
     image.SetDirection((1, 0, 0, 0, -1, 0, 0, 0, 1))
     sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=6)
-
-
-def fetch_tumour_cts() -> list[Path]:
-    """Two real CTs in 5 mm slices, kept where `fetch_sample` keeps its own and checked likewise."""
-    package, version = TUMOURS
-    folder = default_cache_dir() / f"sample-{package}-{version}"
-    files = [folder / Path(member).name for member in TUMOUR_CTS]
-    if not all(file.is_file() for file in files):
-        with tempfile.TemporaryDirectory(prefix="ctscribe-") as scratch:
-            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary"]
-            command += [package, "--dest", scratch, f"{package}=={version}"]
-            subprocess.run(command, check=True)
-            (archive,) = Path(scratch).glob("*.tar.gz")
-            folder.mkdir(parents=True, exist_ok=True)
-            with tarfile.open(archive) as tar:
-                root = tar.getnames()[0].split("/")[0]
-                for member, file in zip(TUMOUR_CTS, files, strict=True):
-                    found = tar.extractfile(f"{root}/{member}")
-                    assert found is not None, member
-                    write_atomically(file, found.read())
-    for file, sha256 in zip(files, TUMOUR_CTS.values(), strict=True):
-        found_sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        if found_sha256 != sha256:
-            raise SystemExit(f"{file} is not the expected file (SHA-256 {found_sha256})")
-    return files
 
 
 def _self(*arguments: object) -> str:

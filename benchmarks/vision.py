@@ -182,37 +182,26 @@ def _train(
     """Stages 1 and 2 and the evaluation; and the seconds of the two stages."""
     folder = out / name
     workers = max(1, (os.cpu_count() or 1) - 2)
+    both: dict[str, Any] = {
+        "model": model,
+        "csv_val": tables["val"],
+        "output_dir": folder,
+        "cache_dir": out / "cache",
+        "batch_size": 32,
+        "seed": given.seed,
+        "num_workers": workers,
+        "ignore_gate": given.small,
+    }
     began = time.monotonic()
-    run_align(
-        AlignConfig(
-            model=model,
-            csv_train=tables["train"],
-            csv_val=tables["val"],
-            output_dir=folder,
-            cache_dir=out / "cache",
-            epochs=given.align_epochs,
-            batch_size=32,
-            lr=2e-3,
-            seed=given.seed,
-            num_workers=workers,
-            ignore_gate=given.small,
-        )
-    )
+    run_align(AlignConfig(**both, csv_train=tables["train"], epochs=given.align_epochs, lr=2e-3))
     checkpoint = run_caption(
         CaptionConfig(
-            model=model,
+            **both,
             csv=tables["train"],
-            csv_val=tables["val"],
-            output_dir=folder,
-            cache_dir=out / "cache",
             epochs=given.caption_epochs,
-            batch_size=32,
             lr=3e-4,
             from_scratch=True,
             gradient_checkpointing=False,
-            num_workers=workers,
-            ignore_gate=given.small,
-            seed=given.seed,
         )
     )
     seconds = time.monotonic() - began

@@ -1,5 +1,6 @@
 """From an image to the streams that the bridge reads, with both kinds of encoder."""
 
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ctscribe.config import ModelConfig
-from ctscribe.errors import ConfigError, ImageError
+from ctscribe.config import CaptionConfig, ModelConfig
+from ctscribe.errors import CheckpointError, ConfigError, ImageError
 from ctscribe.imaging.volume import Volume
 from ctscribe.model.encoder import Encoder, EncoderConfig
 from ctscribe.model.nnunet import TrainedNnunet, configuration_of, network_from
@@ -21,6 +22,7 @@ from ctscribe.model.pooling import Pooled, PoolingConfig
 from ctscribe.model.streams import check_choice, cost, pool
 from ctscribe.model.vlm import Provenance, load_vision, new_vision, save_vision
 from ctscribe.reports.language import SLOTS
+from ctscribe.training.caption import _check_start
 from ctscribe.training.data import to_input
 from ctscribe.training.setup import pooling_of
 from tests.imaging.bodies import body
@@ -251,3 +253,13 @@ def test_settings_choose_rois_in_mm_or_in_voxels() -> None:
     assert mm.roi_side_mm == (25, 25, 25)
     assert (mm.rois, mm.roi_stages, mm.mode) == (2, (0,), "global_only")
     assert asdict(mm)["kind"] == "region"
+
+
+def test_stage_two_counts_the_tokens_of_both_streams() -> None:
+    choice = PoolingConfig(mode="full", rois=5, roi_cells=(2, 2, 2))
+    vision = new_vision(own(), choice, llm_width=24, embedding_rms=0.1)
+    before = Provenance("align", {}, 96, 0, "zh", "", "", "", {}, {})
+    for most, fits in ((59, False), (60, True)):
+        config = CaptionConfig(model=ModelConfig(max_visual_tokens=most))
+        with nullcontext() if fits else pytest.raises(CheckpointError, match="makes 60 visual"):
+            _check_start(config, None, vision, before, FILE, False)

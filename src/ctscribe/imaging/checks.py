@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ctscribe.errors import ImageError
-from ctscribe.imaging.lungs import BONE_HU, Lungs, find_lungs
+from ctscribe.imaging.lungs import BONE_HU, Lungs, lungs_of
 from ctscribe.imaging.volume import Volume
 
 Side = Literal["right", "left"]
@@ -72,8 +71,7 @@ def check_chest(volume: Volume) -> ChestCheck:
     blank = _blank_or_noise(array)
     if blank is not None:
         return ChestCheck((blank,))
-    source = torch.from_numpy(np.ascontiguousarray(array))
-    lungs = find_lungs(source, volume.spacing_zyx_mm)
+    lungs = lungs_of(volume)
     if not lungs.air_zyx.any():
         return ChestCheck((Reason("no-lung", "no air-filled lung was found", "未找到含气肺组织"),))
     right, left = lungs.litres

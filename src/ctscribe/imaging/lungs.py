@@ -18,6 +18,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from ctscribe.errors import ImageError
+from ctscribe.imaging.volume import Volume
 
 AIR_HU = -400.0  # below: air or lung; above: tissue
 GAS_HU = -920.0  # below, averaged over 3x3 voxels: air outside, gas; a healthy lung stays above
@@ -109,6 +110,12 @@ def find_lungs(hu_zyx: Tensor, spacing_zyx_mm: Spacing) -> Lungs:
             found |= label == k
     midline, spine_y = _spine(coarse, found, spacing)
     return Lungs(found, coarse, factor, spacing, _triple(hu_zyx.shape), midline, spine_y)
+
+
+def lungs_of(volume: Volume) -> Lungs:
+    """`find_lungs` of a volume, on the CPU."""
+    hu = torch.from_numpy(np.ascontiguousarray(volume.array_zyx))
+    return find_lungs(hu, volume.spacing_zyx_mm)
 
 
 def lung_air_mask(hu_zyx: NDArray[Any] | Tensor, spacing_zyx_mm: Spacing) -> Bools:

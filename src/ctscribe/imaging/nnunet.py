@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ctscribe.errors import ConfigError, ImageError
 from ctscribe.imaging.lungs import Box
-from ctscribe.imaging.transforms import Prepared
+from ctscribe.imaging.transforms import Prepared, sample_axis
 from ctscribe.imaging.volume import Volume
 
 ANISOTROPIC = 3.0  # nnU-Net's ANISO_THRESHOLD: thicker than this, an axis is resampled by itself
@@ -130,13 +130,17 @@ def prepare_nnunet(
     if plan.old != plan.new:
         bounds = _bounds(crop, plan.thick, needed, (low, high))
         bounds = [(b - shift) / scale for b in bounds]
-        planar = [a for a in range(3) if a != plan.thick]
-        for axis in planar:
-            image = _along(image, rows[axis][:, slice(*needed[axis])], axis)
+        weights = [
+            torch.from_numpy(np.ascontiguousarray(w[:, slice(*n)]))
+            for w, n in zip(rows, needed, strict=True)
+        ]
+        for axis in range(3):
+            if axis != plan.thick:
+                image = sample_axis(image, axis, weights[axis])
         # Splines overshoot at edges; nnU-Net clips to what the image (or the slice) held.
         image = torch.minimum(torch.maximum(image, bounds[0]), bounds[1])
         if plan.thick is not None:
-            image = _along(image, rows[plan.thick][:, slice(*needed[plan.thick])], plan.thick)
+            image = sample_axis(image, plan.thick, weights[plan.thick])
     beyond = [(a - first, stop - b) for (first, stop), (a, b) in zip(ranges, within, strict=True)]
     if any(map(any, beyond)):
         image = torch.nn.functional.pad(image, [n for pair in reversed(beyond) for n in pair])
@@ -271,10 +275,3 @@ def _bounds(
         slabs = crop[tuple(slice(*needed[a]) if a == thick else slice(None) for a in range(3))]
         found = [f(slabs, axis=others, keepdims=True) for f in (np.min, np.max)]
     return [torch.from_numpy(f.astype(np.float32)).clamp(*clip) for f in found]
-
-
-def _along(image: Tensor, weights: NDArray[np.float32], axis: int) -> Tensor:
-    """A matrix applied along one axis."""
-    matrix = torch.from_numpy(np.ascontiguousarray(weights))
-    moved: Tensor = torch.tensordot(matrix, image, dims=([1], [axis]))
-    return moved.movedim(0, axis)

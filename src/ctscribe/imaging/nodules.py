@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
 
 from ctscribe.errors import ImageError
-from ctscribe.imaging.lungs import find_lungs
+from ctscribe.imaging.lungs import lungs_of
 from ctscribe.imaging.volume import Volume
 
 Side = Literal["right", "left"]
@@ -126,8 +125,7 @@ def find_nodules(
 
 def midline_x(volume: Volume) -> float | None:
     """Voxel index x of the patient's middle; None where no lung shows it."""
-    hu = torch.from_numpy(np.ascontiguousarray(volume.array_zyx))
-    lungs = find_lungs(hu, volume.spacing_zyx_mm)
+    lungs = lungs_of(volume)
     if not lungs.air_zyx.any():
         return None
     return (lungs.midline_x + 0.5) * lungs.factor_zyx[2] - 0.5

@@ -16,7 +16,16 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ctscribe.errors import ImageError
-from ctscribe.imaging.lungs import Box, Lungs, Spacing, Triple, find_lungs, lung_air_mask, lung_box
+from ctscribe.imaging.lungs import (
+    Box,
+    Lungs,
+    Spacing,
+    Triple,
+    find_lungs,
+    lung_air_mask,
+    lung_box,
+    lungs_of,
+)
 from ctscribe.imaging.volume import Volume
 
 __all__ = [
@@ -229,8 +238,7 @@ def choose_slice(
         return int(area.argmax())
     if roi_mm is not None:
         return int(np.floor(voxel_at(volume, roi_mm)[0] + 0.5))
-    source = torch.from_numpy(np.ascontiguousarray(array))
-    lungs = find_lungs(source, volume.spacing_zyx_mm)
+    lungs = lungs_of(volume)
     area = lungs.air_zyx.sum((1, 2))
     if not area.any():
         raise ImageError("no air-filled lung was found", fix="give a chest CT in Hounsfield units")
@@ -301,12 +309,13 @@ def _apply(image: Tensor, weights: Sequence[Tensor], above: float = 0.0) -> Tens
     for slab in torch.split(image, depth, last):
         slab = slab.to(torch.float32, copy=True).sub_(above)
         for axis in first:
-            slab = _sample(slab, axis, weights[axis])
+            slab = sample_axis(slab, axis, weights[axis])
         slabs.append(slab)
-    return _sample(torch.cat(slabs, last), last, weights[last])
+    return sample_axis(torch.cat(slabs, last), last, weights[last])
 
 
-def _sample(image: Tensor, axis: int, weight: Tensor) -> Tensor:
+def sample_axis(image: Tensor, axis: int, weight: Tensor) -> Tensor:
+    """A matrix (new, old) applied along one axis of an image (Z, Y, X)."""
     z, y, x = image.shape
     if axis == 0:
         return (weight @ image.reshape(z, y * x)).view(-1, y, x)

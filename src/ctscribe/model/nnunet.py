@@ -362,14 +362,23 @@ def class_names(trained: TrainedNnunet) -> tuple[str, ...]:
 
     Labels make one channel each (the first is background), regions one each without background.
     """
-    labels = {
+    labels = _labels(trained)
+    if has_regions(trained):
+        return tuple(name for name, values in labels.items() if set(values) != {0})
+    return tuple(sorted(labels, key=lambda name: int(labels[name][0])))
+
+
+def has_regions(trained: TrainedNnunet) -> bool:
+    """Whether its classes overlap: some label stands for several values."""
+    return any(len(values) > 1 for values in _labels(trained).values())
+
+
+def _labels(trained: TrainedNnunet) -> dict[str, tuple[Any, ...]]:
+    return {
         name: tuple(value) if isinstance(value, list | tuple) else (value,)
         for name, value in trained.dataset.get("labels", {}).items()
         if name != "ignore"
     }
-    if any(len(values) > 1 for values in labels.values()):
-        return tuple(name for name, values in labels.items() if set(values) != {0})
-    return tuple(sorted(labels, key=lambda name: int(labels[name][0])))
 
 
 def build_network(trained: TrainedNnunet, *, fold: int = 0) -> UNet:

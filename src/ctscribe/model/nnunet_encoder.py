@@ -30,11 +30,13 @@ from ctscribe.model.nnunet import (
     build_network,
     class_names,
     configuration_of,
+    has_regions,
     network_from,
 )
 
 OVERLAP = 0.5  # of neighbouring patches, nnU-Net's own
 AIR_HU = -1000.0
+INTENSITY = ("mean", "std", "percentile_00_5", "percentile_99_5")  # of the plans, as in Recipe
 LESION_WORDS = ("nodul", "lesion", "tumo", "cancer", "mass", "metasta", "结节", "病灶", "肿瘤")
 
 
@@ -292,15 +294,12 @@ def _config_of(
             file=trained.file,
             fix=f"give one of {', '.join(names)}",
         )
-    regions = any(
-        isinstance(v, list) and len(v) > 1 for v in trained.dataset.get("labels", {}).values()
-    )
     return NnunetConfig(
         architecture=own["architecture"],
         recipe=_recipe(trained, own, orientation),
         patch=tuple(int(n) for n in own["patch_size"]),
         classes=names,
-        regions=regions,
+        regions=has_regions(trained),
         roi_class=roi_class or _lesion_class(names),
         dataset=str(trained.plans.get("dataset_name", "unknown data")),
         configuration=trained.configuration,
@@ -339,9 +338,6 @@ def _recipe(trained: TrainedNnunet, own: dict[str, Any], orientation: str) -> Re
         order_thick=int(kwargs.get("order_z", 0)),
         separate=kwargs.get("force_separate_z"),
     )
-
-
-INTENSITY = ("mean", "std", "percentile_00_5", "percentile_99_5")
 
 
 def _lesion_class(names: Sequence[str]) -> str | None:

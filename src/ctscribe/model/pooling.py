@@ -82,6 +82,11 @@ class PoolingConfig:
         """Rows of the local stream."""
         return self.rois * math.prod(self.roi_cells) if self.has_local else 0
 
+    @property
+    def tokens(self) -> int:
+        """Rows of both streams."""
+        return self.global_tokens + self.local_tokens
+
     def global_width(self, config: Any) -> int:
         """D of the global stream's rows, for an encoder of this config."""
         if self.kind == "grid":
@@ -248,7 +253,7 @@ def pool_grid(
             fix="set encoder_target_spatial, or use_pooling: true",
         )
     resized = [_resized(m.float(), target) for m in maps]
-    features = torch.cat([_averaged(m, cells) for m in resized], 1).flatten(2).transpose(1, 2)
+    features = torch.cat([averaged(m, cells) for m in resized], 1).flatten(2).transpose(1, 2)
     step_mm = tuple(mm / n for mm, n in zip(space_mm, cells, strict=True))
     grid_mm = _grid_mm(torch.Size(cells), step_mm, features.device).reshape(dims, -1).T
     if dims == 2:
@@ -257,14 +262,14 @@ def pool_grid(
     return Pooled(features[:, at], grid_mm[at].expand(len(features), -1, -1))
 
 
-def _averaged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+def averaged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Maps (B, C, *space) averaged into `size` cells."""
     pool: Any = (
         torch.nn.functional.adaptive_avg_pool3d
         if len(size) == 3
         else torch.nn.functional.adaptive_avg_pool2d
     )
-    averaged: Tensor = pool(maps, size)
-    return averaged
+    return pool(maps, size)  # type: ignore[no-any-return]
 
 
 def _resized(maps: Tensor, target: tuple[int, ...] | None) -> Tensor:
@@ -272,7 +277,7 @@ def _resized(maps: Tensor, target: tuple[int, ...] | None) -> Tensor:
     if target is None or tuple(maps.shape[2:]) == target:
         return maps
     if all(t <= n for t, n in zip(target, maps.shape[2:], strict=True)):
-        return _averaged(maps, target)
+        return averaged(maps, target)
     mode = "trilinear" if len(target) == 3 else "bilinear"
     return torch.nn.functional.interpolate(maps, size=target, mode=mode)
 

@@ -6,6 +6,7 @@ of interest (RoIs) at a finer stage. See `PoolingConfig` for what can be chosen.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,7 +151,6 @@ def _local_in_tiles(
     assert config.tile is not None
     spacing = config.spacing_zyx_mm[-config.spatial_dims :]
     tile = [min(t, n) for t, n in zip(config.tile, image.shape[2:], strict=True)]
-    extent = tuple(mm * n for mm, n in zip(spacing, tile, strict=True))
     studies = []
     for b in range(len(image)):
         rows = []
@@ -166,7 +166,7 @@ def _local_in_tiles(
                 choice,
                 (centre - shift)[None, None],
                 scores[b : b + 1, k : k + 1],
-                extent,
+                space_mm(config, part),
             )
             rows.append(Pooled(found.features, found.position_mm + shift))
         studies.append(
@@ -201,20 +201,13 @@ def cost(choice: PoolingConfig, config: Any, space: tuple[int, ...]) -> Cost:
     if choice.has_local:
         numbers += local * (choice.local_width(config) + 3)
     at_once = space if config.tile is None else tuple(map(min, space, config.tile))
-    voxels = _voxels(at_once)
+    voxels = math.prod(at_once)
     alive = float(voxels)
     for stage, channels in enumerate(config.channels):
         stride = config.stride_at(stage)
-        alive += 2 * channels * voxels / _voxels(stride)
+        alive += 2 * channels * voxels / math.prod(stride)
     if config.tile is not None and choice.has_global:
         # Maps of the whole image, put together from patches.
         for stage in choice.global_stages(config):
-            alive += config.channels[stage] * _voxels(space) / _voxels(config.stride_at(stage))
+            alive += config.channels[stage] * math.prod(space) / math.prod(config.stride_at(stage))
     return Cost(whole, local, numbers, alive * 4 / 2**20)
-
-
-def _voxels(space: tuple[int, ...]) -> int:
-    total = 1
-    for n in space:
-        total *= n
-    return total

@@ -49,7 +49,7 @@ class Vision:
     @property
     def visual_tokens(self) -> int:
         """How many the language model reads."""
-        tokens = self.pooling.global_tokens + self.pooling.local_tokens
+        tokens = self.pooling.tokens
         return tokens if self.cmi is None else self.cmi.config.tokens_left(tokens)
 
     @torch.no_grad()
@@ -93,7 +93,7 @@ def new_vision(
     """
     check_choice(pooling, encoder.config)
     whole, local = pooling.global_tokens, pooling.local_tokens
-    read = whole + local if cmi is None else cmi.tokens_left(whole + local)
+    read = pooling.tokens if cmi is None else cmi.tokens_left(pooling.tokens)
     if read > max_visual_tokens:
         raise ConfigError(
             f"{whole} visual tokens of the whole image and {local} of RoIs make {read}, but "

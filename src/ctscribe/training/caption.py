@@ -268,7 +268,7 @@ def _check_start(
             fix="give --use-cmi, --cmi-compress-to and --cmi-d-state as when it was made"
             + (", or --from-scratch" if goes_on else ""),
         )
-    wanted, tokens = config.model.max_visual_tokens, vision.bridge.config.tokens
+    wanted, tokens = config.model.max_visual_tokens, vision.pooling.tokens
     tokens = tokens if cmi is None else cmi.tokens_left(tokens)
     if tokens > wanted:
         raise CheckpointError(

@@ -23,8 +23,9 @@ from torch import Tensor
 from ctscribe.errors import CtscribeError, DataError, ImageError
 from ctscribe.imaging.cache import Cache, code_digest
 from ctscribe.imaging.checks import ChestCheck, require_chest
-from ctscribe.imaging.lungs import Box, find_lungs, lung_box
+from ctscribe.imaging.lungs import Box, lung_box, lungs_of
 from ctscribe.imaging.nifti import read_mask, read_volume
+from ctscribe.imaging.nodules import CONNECTED
 from ctscribe.imaging.transforms import Prepared, choose_slice, slice_of, voxel_at
 from ctscribe.imaging.volume import Volume
 from ctscribe.model import pooling
@@ -58,13 +59,8 @@ class Encoded:
 
 def encode(vision: Vision, image: Tensor, rois_mm: Tensor | None = None) -> Encoded:
     """Encode a batch (B, 1, *space); rois_mm (B, K, 3) as in `Vision.pool`."""
-    dims = vision.encoder.config.spatial_dims
-    shrink = (
-        torch.nn.functional.adaptive_avg_pool3d
-        if dims == 3
-        else torch.nn.functional.adaptive_avg_pool2d
-    )
-    small = shrink(image.float(), THUMBNAIL_CELLS).flatten(1)
+    cells = (THUMBNAIL_CELLS,) * vision.encoder.config.spatial_dims
+    small = pooling.averaged(image.float(), cells).flatten(1)
     return Encoded(vision.pool(image, rois_mm).to("cpu"), small.cpu())
 
 
@@ -147,9 +143,7 @@ def to_input(
 
 def _slice_box(volume: Volume, z: int, margin_mm: float) -> Box:
     """The lungs in one slice."""
-    one = slice_of(volume, z)
-    lungs = find_lungs(torch.from_numpy(np.ascontiguousarray(one.array_zyx)), one.spacing_zyx_mm)
-    box = lung_box(lungs, margin_mm)
+    box = lung_box(lungs_of(slice_of(volume, z)), margin_mm)
     return Box((z, *box.low_zyx[1:]), (z + 1, *box.high_zyx[1:]))
 
 
@@ -198,7 +192,7 @@ def _own_rois(
 
 def _middles(mask: NDArray[Any], volume: Volume) -> list[tuple[float, float, float]]:
     """Middles of the mask's connected parts in RAS+ mm (x, y, z), the largest first."""
-    label, count = ndimage.label(mask > 0, np.ones((3, 3, 3)))
+    label, count = ndimage.label(mask > 0, CONNECTED)
     numbers = np.arange(1, count + 1)
     sizes = ndimage.sum_labels(mask > 0, label, numbers)
     middles = np.array(ndimage.center_of_mass(mask > 0, label, numbers)).reshape(-1, 3)
