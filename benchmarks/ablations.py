@@ -13,18 +13,19 @@ import json
 import math
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from machine import commit, machine, short_name
 from vision import small_nodules
 
 from ctscribe.config import AlignConfig, CaptionConfig, EvaluateConfig, ModelConfig, SplitConfig
-from ctscribe.evaluation.clinical import score
+from ctscribe.evaluation.clinical import bootstrap_weights, divide, estimate, score
 from ctscribe.evaluation.run import run_evaluate
 from ctscribe.files import write_atomically
 from ctscribe.model.encoders import load_encoder, save_encoder
@@ -33,6 +34,7 @@ from ctscribe.phantom.dataset import make_dataset
 from ctscribe.reports.labeller import label_report
 from ctscribe.reports.schema import Finding
 from ctscribe.tables.clean import CleanOptions, run_clean
+from ctscribe.tables.csv_file import read_table, write_table
 from ctscribe.tables.split import run_split
 from ctscribe.training import setup
 from ctscribe.training.align import run_align
@@ -69,7 +71,7 @@ class Variation:
         return f"{self.group}-{self.name}".replace(" ", "_").replace(",", "")
 
 
-def variations(tokens_per_grid: dict[int, tuple[int, ...]]) -> list[Variation]:
+def variations(tokens_per_grid: Mapping[int, tuple[int, ...]]) -> list[Variation]:
     """Every row. The first is what the others are held against."""
     grids = [
         Variation("visual tokens (grid)", f"{n}", replace(GRID, pool_size=size))
@@ -98,7 +100,8 @@ class Job:
 
     variation: Variation
     seed: int
-    tables: dict[str, Path]
+    tables: dict[Any, Path]
+    truth: Path
     folder: Path
     cache: Path
     epochs: tuple[int, int]
@@ -134,7 +137,7 @@ def train(job: Job) -> list[dict[str, Any]]:
         EvaluateConfig(
             checkpoint=checkpoint,
             csv=job.tables["test"],
-            truth=job.tables["test"].parents[1] / "truth",
+            truth=job.truth,
             output_dir=job.folder / "evaluation",
             cache_dir=job.cache,
             controls=False,
@@ -144,8 +147,8 @@ def train(job: Job) -> list[dict[str, Any]]:
         )
     )
     return [
-        {"report": written.text, "truth": [vars(f) for f in truth]}
-        for written, truth in zip(found.written, found.truth, strict=True)
+        {"case": row.case_id, "report": written.text, "truth": [vars(f) for f in truth]}
+        for row, written, truth in zip(found.rows, found.written, found.truth, strict=True)
     ]
 
 
@@ -168,6 +171,25 @@ def figures(studies: list[dict[str, Any]]) -> dict[str, Any]:
     return {"studies": len(studies), **kept}
 
 
+def difference(studies: list[dict[str, Any]], base: list[dict[str, Any]]) -> list[float]:
+    """Strict F1 less the base's on the same studies of the same seeds, with its interval.
+
+    Cases are drawn, each with all of its seeds: a case that two seeds test counts as one.
+    """
+    assert [s["case"] for s in studies] == [s["case"] for s in base]
+    cases = {case: i for i, case in enumerate(sorted({s["case"] for s in studies}))}
+    sums = np.zeros((2, len(cases), 2))  # twice the hits; what was said and what is there
+    for own, each in zip(sums, (studies, base), strict=True):
+        for study in each:
+            said = {(f.name, f.place) for f in label_report(study["report"]).findings}
+            real = {(f.name, f.place) for f in (Finding(**f) for f in study["truth"])}
+            own[cases[study["case"]]] += 2 * len(said & real), len(said) + len(real)
+    weights = np.concatenate([np.ones((1, len(cases))), bootstrap_weights(len(cases), 1000, 0)])
+    f1 = [divide(part, whole) for part, whole in ((weights @ own).T for own in sums)]
+    drawn = f1[0] - f1[1]
+    return [round(float(v), 4) for v in estimate(float(drawn[0]), drawn[1:])]
+
+
 def main() -> None:
     """Make the data, train everything, write the JSON and the page."""
     given = _arguments()
@@ -179,7 +201,7 @@ def main() -> None:
     out: Path = given.output_dir
     rows = [v for v in variations(TOKENS) if v.nnunet is None or given.nnunet is not None]
     rows = [v for v in rows if not given.only or v.group in given.only]
-    splits = _data(given, out / "data")
+    splits = _splits(given, out)
     document: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         **machine(device),
@@ -189,40 +211,56 @@ def main() -> None:
         "seeds": given.seeds,
         "rows": [],
     }
-    told: dict[str, list[list[dict[str, Any]]]] = {v.key: [] for v in rows}
+    told: dict[str, dict[int, list[dict[str, Any]]]] = {v.key: {} for v in rows}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(given.jobs, context) as pool:
         waiting = {pool.submit(train, job): job for job in _jobs(given, rows, splits, out)}
         with setup.bar("trainings", len(waiting)) as progress:
             for done in as_completed(waiting):
-                variation = waiting[done].variation
-                told[variation.key].append(done.result())
+                job = waiting[done]
+                told[job.variation.key][job.seed] = done.result()
                 progress(1)
-                if len(told[variation.key]) == given.seeds:
-                    row = {"group": variation.group, "name": variation.name}
-                    studies = [s for seed in told[variation.key] for s in seed]
-                    own = [figures(seed)["strict_f1"][0] for seed in told[variation.key]]
-                    document["rows"].append({**row, "strict_f1_by_seed": own, **figures(studies)})
-                    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-                    write_atomically(path, text.encode())
-    order = [(v.group, v.name) for v in rows]
-    document["rows"].sort(key=lambda row: order.index((row["group"], row["name"])))
-    write_atomically(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+                whole = [v for v in rows if len(told[v.key]) == given.seeds]
+                document["rows"] = [_row(v, told[v.key], told[rows[0].key]) for v in whole]
+                text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+                write_atomically(path, text.encode())
     write_page(document)
     print(f"wrote {path} and {PAGE}")
+
+
+def _row(
+    variation: Variation,
+    told: dict[int, list[dict[str, Any]]],
+    base: dict[int, list[dict[str, Any]]],
+) -> dict[str, Any]:
+    """What the JSON has of a variation whose seeds are all trained."""
+    seeds = sorted(told)
+    studies = [study for seed in seeds for study in told[seed]]
+    row = {
+        "group": variation.group,
+        "name": variation.name,
+        "strict_f1_by_seed": [figures(told[seed])["strict_f1"][0] for seed in seeds],
+        **figures(studies),
+    }
+    if len(base) == len(seeds):
+        row["strict_f1_less_first"] = difference(studies, [s for seed in seeds for s in base[seed]])
+    return row
 
 
 def _jobs(
     given: argparse.Namespace,
     rows: list[Variation],
-    splits: list[dict[str, Path]],
+    splits: list[dict[Any, Path]],
     out: Path,
 ) -> Iterator[Job]:
     encoders = {None: given.parts / "encoder", "imported": given.nnunet}
     if given.nnunet is not None:
         encoders["random"] = _random(given.nnunet, out / "random")
+    # Rows that read the same features as the first come last: by then those are in the cache.
+    first, *others = rows
+    others.sort(key=lambda v: v.group in ("bridge", "CMI"))
     for seed, tables in enumerate(splits):
-        for variation in rows:
+        for variation in (first, *others):
             model = replace(
                 variation.model,
                 encoder=encoders[variation.nnunet],
@@ -232,6 +270,7 @@ def _jobs(
                 replace(variation, model=model),
                 seed,
                 tables,
+                given.data / "truth",
                 out / f"{variation.key}-{seed}",
                 out / "cache",
                 (given.align_epochs, given.caption_epochs),
@@ -253,53 +292,64 @@ def _random(imported: Path, folder: Path) -> Path:
     return folder
 
 
-def _data(given: argparse.Namespace, folder: Path) -> list[dict[str, Path]]:
-    """One set of phantoms, split by patient anew for each seed."""
+def _splits(given: argparse.Namespace, out: Path) -> list[dict[Any, Path]]:
+    """The first studies of the phantoms (made if they are not there), split anew for each seed."""
     total = given.train + given.val + given.test
-    with setup.bar("phantoms", total) as progress:
-        make_dataset(
-            folder,
-            n_studies=total,
-            seed=1,
-            profile=given.profile,
-            write_masks=False,
-            progress=progress,
-        )
+    if not (given.data / "captions.csv").is_file():
+        with setup.bar("phantoms", total) as progress:
+            make_dataset(
+                given.data,
+                n_studies=total,
+                seed=1,
+                profile=given.profile,
+                write_masks=False,
+                progress=progress,
+            )
     cleaned = run_clean(
-        CleanOptions(input=folder / "captions.csv", drop_missing_paths=True, drop_generic_only=True)
+        CleanOptions(
+            input=given.data / "captions.csv", drop_missing_paths=True, drop_generic_only=True
+        )
     )
+    assert cleaned.output is not None
+    table = given.data / "first.csv"
+    write_table(read_table(cleaned.output).head(total), table)
     shares = {"val_ratio": given.val / total, "test_ratio": given.test / total}
     found = []
     for seed in range(given.seeds):
-        (folder / str(seed)).mkdir(exist_ok=True)
-        where = SplitConfig(
-            input=cleaned.output, output_dir=folder / str(seed), seed=seed, **shares
-        )
+        folder = out / f"split-{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        where = SplitConfig(input=table, output_dir=folder, seed=seed, **shares)
         found.append(dict(run_split(where).files))
     return found
 
 
 def write_page(document: dict[str, Any]) -> None:
-    """docs/ABLATIONS.md: the table, and the command that makes it."""
+    """docs/ABLATIONS.md: the table, and the command that makes it; what stands below it is kept."""
     lines = [
         "# Ablations",
         "",
         f"Made by `python benchmarks/ablations.py` on {document['device']} on {document['date']}: "
-        f"each row trained with {document['seeds']} seeds on {document['train']} thin phantoms "
-        f"and scored on {document['test']} held-out ones a seed. Values over all seeds, in "
-        "brackets the 95 % bootstrap interval over studies; beside strict F1 that of each seed.",
+        f"each row trained with {document['seeds']} seeds (of split, weights and order) on "
+        f"{document['train']} thin phantoms and scored on {document['test']} held-out ones a seed. "
+        "Values over all seeds, in brackets the 95 % bootstrap interval over studies; then strict "
+        "F1 of each seed, and its difference from the first row on the same studies.",
         "",
-        "| | | seeds | " + " | ".join(COLUMNS.values()) + " |",
-        "| --- | --- | ---: " + "| ---: " * len(COLUMNS) + "|",
+        "| | | " + " | ".join([*COLUMNS.values(), "seeds", "difference"]) + " |",
+        "| --- | --- " + "| ---: " * (len(COLUMNS) + 2) + "|",
     ]
     group = ""
     for row in document["rows"]:
         cells = [_cell(name, row.get(name)) for name in COLUMNS]
-        seeds = ", ".join(f"{v:.2f}" for v in row["strict_f1_by_seed"] if v is not None)
+        cells.append(", ".join(f"{v:.2f}" for v in row["strict_f1_by_seed"] if v is not None))
+        cells.append(_cell("difference", row.get("strict_f1_less_first")))
         first = row["group"] if row["group"] != group else ""
-        lines.append(f"| {first} | {row['name']} | {seeds} | " + " | ".join(cells) + " |")
+        lines.append(f"| {first} | {row['name']} | " + " | ".join(cells) + " |")
         group = row["group"]
-    write_atomically(PAGE, ("\n".join(lines) + "\n").encode())
+    below = ""
+    if PAGE.is_file():
+        below = PAGE.read_text(encoding="utf-8").partition("\n## ")[2]
+    text = "\n".join(lines) + "\n" + (f"\n## {below}" if below else "")
+    write_atomically(PAGE, text.encode())
 
 
 def _cell(name: str, estimate: list[float | None] | None) -> str:
@@ -308,6 +358,8 @@ def _cell(name: str, estimate: list[float | None] | None) -> str:
     value, low, high = (float(v) for v in estimate if v is not None)
     if name == "hallucinated_share":
         return f"{value:.1%} ({low:.1%}–{high:.1%})"
+    if name == "difference":
+        return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
     return f"{value:.2f} ({low:.2f}–{high:.2f})"
 
 
@@ -316,6 +368,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--parts", type=Path, default=Path("outputs/vision/parts"))
     parser.add_argument("--bundled-llm", action="store_true", help="the one that ships")
     parser.add_argument("--nnunet", type=Path, help="folder of ctscribe import-encoder")
+    parser.add_argument(
+        "--data", type=Path, default=Path("outputs/vision/data"), help="phantoms, made if missing"
+    )
     parser.add_argument("--output-dir", type=Path, default=Path("outputs/ablations"))
     parser.add_argument("--out", type=Path, help="the results' file")
     parser.add_argument("--only", nargs="*", help="groups of rows")

@@ -18,6 +18,7 @@ from typing import Any
 DATASET, NUMBER = "Dataset502_LobesAndNodules", 502
 LABELS = ("background", "RUL", "RML", "RLL", "LUL", "LLL", "pleura", "nodule", "consolidation")
 WORKERS, COMPILE = "nnUNet_n_proc_DA", "nnUNet_compile"  # what nnU-Net reads of the environment
+PROCESSES = 4
 FEATURES = (12, 24, 48, 96, 128, 128)
 
 
@@ -85,13 +86,13 @@ def train(folder: Path, seconds: float) -> None:
     )
 
     pre = folder / "preprocessed" / DATASET
-    extract_fingerprints([NUMBER], num_processes=1)
+    extract_fingerprints([NUMBER], num_processes=PROCESSES)
     plan_experiments([NUMBER], gpu_memory_target_in_gb=2)
     plans = json.loads((pre / "nnUNetPlans.json").read_text(encoding="utf-8"))
     network = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
     network["features_per_stage"] = list(FEATURES[: network["n_stages"]])
     (pre / "nnUNetPlans.json").write_text(json.dumps(plans), encoding="utf-8")
-    preprocess([NUMBER], "nnUNetPlans", ("3d_fullres",), (1,), 1)
+    preprocess([NUMBER], "nnUNetPlans", ("3d_fullres",), (PROCESSES,), 1)
     os.environ[WORKERS] = "0"
     plans["continue_training"] = False
     dataset = json.loads((folder / "raw" / DATASET / "dataset.json").read_text(encoding="utf-8"))

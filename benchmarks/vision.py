@@ -64,41 +64,41 @@ def main() -> None:
     """Make what is missing, train, score, write."""
     given = _arguments()
     out: Path = given.output_dir
-    parts = out / "parts"
-    encoder: Path = given.encoder or parts / "encoder"
-    if not (encoder / "encoder.safetensors").is_file() or not (parts / "llm").is_dir():
-        _make_parts(given, encoder, parts / "llm")
-    if given.only:
+    encoder: Path = given.encoder or out / "parts" / "encoder"
+    llm = out / "parts" / "llm"
+    _make_missing(given, encoder, llm, out / "data")
+    if given.only_parts:
         return
-    tables = _data(given, out / "data")
+    tables = _split(given, out / "data")
     document: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         **machine(torch.device(setup.pick_device("auto"))),
         "commit": commit(),
-        "parts": _described(encoder, parts / "llm"),
+        "parts": _described(encoder, llm),
         "studies": {"train": given.train, "val": given.val, "test": given.test},
     }
+    device = short_name(torch.device(setup.pick_device("auto")))
+    path = given.out or RESULTS / f"vision-{device}.json"
     for name in given.models:
-        model = replace(MODELS[name], encoder=encoder, mamba_model=parts / "llm")
+        model = replace(MODELS[name], encoder=encoder, mamba_model=llm)
         found, seconds = _train(given, model, tables, out, name)
         document[name] = {"train_seconds": round(seconds, 1), **_figures(found)}
         print(name, json.dumps({k: v for k, v in document[name].items() if k != "full"}))
         first = document[given.models[0]]
         document |= {k: v for k, v in first.items() if k != "full"}
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-        device = short_name(torch.device(setup.pick_device("auto")))
-        path = given.out or RESULTS / f"vision-{device}.json"
         write_atomically(path, text.encode())
     print(f"wrote {path}")
 
 
-def _make_parts(given: argparse.Namespace, encoder: Path, llm: Path) -> None:
-    """Encoder and language model beside each other, on two GPUs where there are two."""
+def _make_missing(given: argparse.Namespace, encoder: Path, llm: Path, data: Path) -> None:
+    """Encoder, language model and phantoms, each in a process of its own beside the others."""
     cuda = torch.cuda.is_available()
-    second = "cuda:1" if torch.cuda.device_count() > 1 else "cuda" if cuda else "cpu"
+    device = "cuda" if cuda else "cpu"
+    # The encoder's phantoms come from the cores, the data set's from a GPU: each has enough to do.
+    cores = os.cpu_count() or 1
     eye = PretrainEncoder(
-        device="cuda" if cuda else "cpu",
-        render_on=second,
+        device=device,
         start=bundled("encoder"),
         profile="thin crowded",
         batch_size=4,
@@ -106,37 +106,58 @@ def _make_parts(given: argparse.Namespace, encoder: Path, llm: Path) -> None:
         steps=20_000,
         seconds=given.encoder_seconds,
         pool_size=2500,
-        draws=6,
-        workers=3,
-        eval_studies=200,
+        draws=16,
+        workers=max(1, cores - 6) if cuda else 0,
+        eval_studies=64,
         eval_profile="thin",
     )
     pen = PretrainLLM(
-        device=second,
+        device="cuda:1" if torch.cuda.device_count() > 1 else device,
         d_model=640,
         n_layer=20,
         batch_size=128,
         lr=1.2e-3,
         steps=6000,
         seconds=given.llm_seconds,
+        reports=60_000,
+        workers=max(1, cores // 4),
         languages=("zh",),
         eval_reports=100,
     )
     config = ENCODER
     if given.small:
-        eye = replace(eye, pool_size=16, workers=0, batch_size=1, eval_studies=8, start=None)
+        eye = replace(eye, pool_size=16, batch_size=1, eval_studies=8, start=None)
         pen = replace(pen, d_model=64, n_layer=2, batch_size=8, reports=400, eval_reports=8)
         config = replace(config, channels=(4, 4, 8, 8, 8), spacing_zyx_mm=(8.0, 6.0, 6.0))
-    beside = None
-    if not llm.is_dir() and given.only != "encoder":
-        beside = multiprocessing.get_context("spawn").Process(target=make_llm, args=(llm, pen))
-        beside.start()
+    beside = []
+    context = multiprocessing.get_context("spawn")
+    if not (llm / "pretraining.json").is_file():
+        beside.append(context.Process(target=make_llm, args=(llm, pen)))
+    if not (data / "captions.csv").is_file() and not given.only_parts:
+        beside.append(context.Process(target=_make_data, args=(given, data, device)))
+    for process in beside:
+        process.start()
     if not (encoder / "encoder.safetensors").is_file():
         make_encoder(encoder, eye, config)
-    if beside is not None:
-        beside.join()
-        if beside.exitcode:
-            raise SystemExit(f"pretraining of the language model ended with {beside.exitcode}")
+    for process in beside:
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"a process beside the encoder's ended with {process.exitcode}")
+
+
+def _make_data(given: argparse.Namespace, folder: Path, device: str) -> None:
+    total = given.train + given.val + given.test
+    with setup.bar("phantoms", total) as progress:
+        make_dataset(
+            folder,
+            n_studies=total,
+            seed=given.seed,
+            profile="demo" if given.small else "thin",
+            workers=3 if device == "cuda" else None,
+            write_masks=False,
+            render_on=device,
+            progress=progress,
+        )
 
 
 def _described(encoder: Path, llm: Path) -> dict[str, Any]:
@@ -149,18 +170,9 @@ def _described(encoder: Path, llm: Path) -> dict[str, Any]:
     }
 
 
-def _data(given: argparse.Namespace, folder: Path) -> dict[str, Path]:
-    """Phantoms, cleaned and split by patient."""
+def _split(given: argparse.Namespace, folder: Path) -> dict[Any, Path]:
+    """The phantoms' table cleaned, and split by patient."""
     total = given.train + given.val + given.test
-    with setup.bar("phantoms", total) as progress:
-        make_dataset(
-            folder,
-            n_studies=total,
-            seed=given.seed,
-            profile="demo" if given.small else "thin",
-            write_masks=False,
-            progress=progress,
-        )
     cleaned = run_clean(
         CleanOptions(input=folder / "captions.csv", drop_missing_paths=True, drop_generic_only=True)
     )
@@ -173,11 +185,11 @@ def _data(given: argparse.Namespace, folder: Path) -> dict[str, Path]:
             seed=given.seed,
         )
     )
-    return split.files
+    return dict(split.files)
 
 
 def _train(
-    given: argparse.Namespace, model: ModelConfig, tables: dict[str, Path], out: Path, name: str
+    given: argparse.Namespace, model: ModelConfig, tables: dict[Any, Path], out: Path, name: str
 ) -> tuple[Evaluation, float]:
     """Stages 1 and 2 and the evaluation; and the seconds of the two stages."""
     folder = out / name
@@ -283,9 +295,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--output-dir", type=Path, default=Path("outputs/vision"))
     parser.add_argument("--out", type=Path, help="the results' file")
     parser.add_argument("--encoder", type=Path, help="a pretrained encoder, not made again")
-    parser.add_argument("--only", choices=("encoder", "parts"), help="stop when it is made")
-    parser.add_argument("--encoder-seconds", type=float, default=480.0)
-    parser.add_argument("--llm-seconds", type=float, default=300.0)
+    parser.add_argument("--only-parts", action="store_true", help="make encoder and LLM alone")
+    parser.add_argument("--encoder-seconds", type=float, default=430.0)
+    parser.add_argument("--llm-seconds", type=float, default=360.0)
     parser.add_argument("--train", type=int, default=1400)
     parser.add_argument("--val", type=int, default=80)
     parser.add_argument("--test", type=int, default=320)
