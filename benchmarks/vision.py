@@ -116,7 +116,7 @@ def _make_missing(given: argparse.Namespace, encoder: Path, llm: Path, data: Pat
         d_model=640,
         n_layer=20,
         batch_size=128,
-        lr=1.2e-3,
+        lr=1e-3,
         steps=6000,
         seconds=given.llm_seconds,
         reports=60_000,

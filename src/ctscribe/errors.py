@@ -56,6 +56,10 @@ class GateError(CtscribeError):
     """Stage 1 stayed below the thresholds that make stage 2 worth its time."""
 
 
+class TrainingError(CtscribeError):
+    """Training went astray: what it would save is worth nothing."""
+
+
 class KernelError(CtscribeError):
     """A GPU kernel cannot be compiled, loaded or launched."""
 

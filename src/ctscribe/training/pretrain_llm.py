@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ctscribe.errors import TrainingError
 from ctscribe.model.head_loss import IGNORED
 from ctscribe.model.llm import LLM, quiet_transformers
 from ctscribe.model.mamba import use_our_mixers
@@ -43,6 +44,7 @@ from ctscribe.training.setup import in_percent
 Writer = Callable[[LLM, Tensor, Tensor, int], list[str]]
 PREFIX_ROWS = len(SLOTS) + 1  # the bridge adds one row for the study as a whole
 DEEP = 8  # layers
+LEFT_OUT_MOST = 50  # steps without an update
 _TOKENIZER_TEXTS = 12_000
 _LONGEST_ANSWER = 400
 
@@ -277,6 +279,7 @@ def _train(
     every = max(1, min(100, settings.steps // 10))
     total = torch.zeros((), device=settings.device)
     losses: list[dict[str, float]] = []
+    left_out: list[int] = []  # steps
     started, step, done = time.perf_counter(), 0, 0.0
     tell = in_percent(progress)
     llm.train()
@@ -289,16 +292,27 @@ def _train(
             loss = _loss(llm, prefixes, corpus, index)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(llm.model.parameters(), 1.0)
-        optimizer.step()
-        total += loss.detach()
         step += 1
+        if torch.isfinite(nn.utils.clip_grad_norm_(llm.model.parameters(), 1.0)):
+            optimizer.step()
+            total += loss.detach()
+        else:
+            # One such step would leave nothing but NaN in all weights.
+            left_out.append(step)
+            log(f"step {step} left out: loss {float(loss.detach()):.4f}, {_not_finite(llm.model)}")
+            if len(left_out) > LEFT_OUT_MOST:
+                raise TrainingError(
+                    f"the gradient was not finite at steps {left_out[:5]} and "
+                    f"{len(left_out) - 5} more",
+                    fix="lower the learning rate",
+                )
         elapsed = time.perf_counter() - started
         done = max(step / settings.steps, elapsed / settings.seconds if settings.seconds else 0.0)
         tell(done)
         if step % every == 0 or done >= 1:
             since = step - (int(losses[-1]["step"]) if losses else 0)
-            losses.append({"step": step, "loss": round(float(total) / since, 4)})
+            kept = since - sum(s > step - since for s in left_out)
+            losses.append({"step": step, "loss": round(float(total) / max(1, kept), 4)})
             total.zero_()
             elapsed = time.perf_counter() - started
             log(
@@ -306,6 +320,16 @@ def _train(
                 f"{1000 * elapsed / step:.0f} ms a step, {elapsed:.0f} s"
             )
     return losses, time.perf_counter() - started
+
+
+def _not_finite(model: nn.Module) -> str:
+    """Where gradients are not finite: the last such parameters are nearest to the cause."""
+    names = [
+        name
+        for name, p in model.named_parameters()
+        if p.grad is not None and not torch.isfinite(p.grad).all()
+    ]
+    return f"gradients of {len(names)} parameters not finite, to {', '.join(names[-3:])}"
 
 
 def _loss(llm: LLM, prefixes: Prefixes, corpus: Corpus, index: Tensor) -> Tensor:
