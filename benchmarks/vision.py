@@ -153,7 +153,7 @@ def _make_data(given: argparse.Namespace, folder: Path, device: str) -> None:
             n_studies=total,
             seed=given.seed,
             profile="demo" if given.small else "thin",
-            workers=3 if device == "cuda" else None,
+            workers=4 if device == "cuda" else None,
             write_masks=False,
             render_on=device,
             progress=progress,

@@ -182,7 +182,7 @@ def align(
             loss = torch.stack([WEIGHTS[k] * v for k, v in terms.items()]).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            setup.clip_gradient(parameters, 1.0)
             optimizer.step()
             schedule.step()
             for k, v in {**terms, "loss": loss}.items():

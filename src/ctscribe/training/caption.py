@@ -94,7 +94,7 @@ def caption(
                         tokens[:, : len(SLOTS)], aim.vectors.to(device), aim.present.to(device)
                     )
                 (loss / len(group)).backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            setup.clip_gradient(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()

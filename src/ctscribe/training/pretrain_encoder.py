@@ -27,7 +27,7 @@ from ctscribe.model.encoders import load_encoder, save_encoder
 from ctscribe.phantom.findings import LESIONS
 from ctscribe.phantom.render import render_study, sample_study
 from ctscribe.training.data import Progress
-from ctscribe.training.setup import in_percent
+from ctscribe.training.setup import clip_gradient, in_percent
 
 EXTENT_ZYX_MM = (288.0, 240.0, 336.0)  # every pretraining sample is cropped or padded to this
 FIRST_BATCHES = 24  # of studies before training starts
@@ -268,7 +268,7 @@ def pretrain_encoder(
         loss = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 5.0)
+        clip_gradient(encoder.parameters(), 5.0)
         optimizer.step()
         average.update_parameters(encoder)
         step += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ctscribe.config import ImportEncoderConfig, ModelConfig, bundled
-from ctscribe.errors import CheckpointError, ConfigError, DataError
+from ctscribe.errors import CheckpointError, ConfigError, DataError, TrainingError
 from ctscribe.imaging.orientation import agreed_orientation
 from ctscribe.model.checkpoint import tensors_sha256
 from ctscribe.model.cmi import CmiConfig
@@ -331,6 +331,18 @@ def bar(title: str, total: int) -> Iterator[Progress]:
     with Progress(*columns, console=console, transient=False) as progress:
         task = progress.add_task(title, total=total)
         yield lambda n: progress.advance(task, n)
+
+
+def clip_gradient(parameters: Iterable[Tensor], most: float) -> None:
+    """Scale gradients down to a norm of `most`.
+
+    Raises TrainingError if they are not finite: one step of them leaves NaN in all weights.
+    """
+    norm = torch.nn.utils.clip_grad_norm_(parameters, most)
+    if not torch.isfinite(norm):
+        raise TrainingError(
+            f"the gradient became {float(norm)}; nothing was saved", fix="lower the learning rate"
+        )
 
 
 def in_percent(progress: Progress | None) -> Callable[[float], None]:
