@@ -113,10 +113,10 @@ def _make_missing(given: argparse.Namespace, encoder: Path, llm: Path, data: Pat
     )
     pen = PretrainLLM(
         device="cuda:1" if torch.cuda.device_count() > 1 else device,
-        d_model=640,
-        n_layer=20,
-        batch_size=128,
-        lr=1e-3,
+        d_model=1024,
+        n_layer=8,
+        batch_size=256,
+        lr=1.5e-3,
         steps=6000,
         seconds=given.llm_seconds,
         reports=60_000,

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from ctscribe.errors import TrainingError
 from ctscribe.generation.decode import generate
 from ctscribe.model.head_loss import IGNORED
 from ctscribe.model.llm import LLM, load_llm
@@ -86,11 +88,49 @@ def test_blur_never_hides_what_is_there(llm: LLM) -> None:
     samples = write_samples(200, seed=1, workers=1)
     phrases = torch.tensor([s.phrases for s in samples])
     language = torch.tensor([LANGUAGES.index(s.language) for s in samples])
-    blurred = Prefixes(llm, book, Blur(noise=0)).blurred(phrases, language)[:, :-1]
+    blurred = Prefixes(llm, book, Blur(noise=0, faint=0)).blurred(phrases, language)[:, :-1]
     denied = phrases == torch.from_numpy(book.start)[language]
     zero = (blurred == 0).all(-1)
     assert not (zero & ~denied).any()
     assert 0.01 < zero[denied].float().mean() < 0.2
+
+
+def test_what_is_missing_does_not_blow_up_the_gradient_of_a_deep_model() -> None:
+    """A row of zeros stays zero through all layers: each norm multiplies its gradient by 300."""
+    torch.manual_seed(0)
+    samples = write_samples(16, seed=3, workers=1)
+    tokenizer = train_tokenizer([s.answer for s in samples], 700)
+    deep = replace(TINY, d_model=64, n_layer=20)
+    llm = LLM(new_mamba(deep, tokenizer), tokenizer)
+    corpus = Corpus.of(samples, llm, "cpu")
+    for faint, blows_up in ((0.0, True), (Blur.faint, False)):
+        prefixes = Prefixes(llm, PhraseBook(), Blur(dropped=1.0, faint=faint))
+        rows = prefixes.blurred(corpus.phrases, corpus.language).detach().requires_grad_()
+        ids = corpus.ids[:, :40].long()
+        embeds = torch.cat([rows, llm.embed(ids)], 1)
+        labels = torch.nn.functional.pad(ids, (PREFIX_ROWS, 0), value=IGNORED)
+        mask = torch.ones(embeds.shape[:2], dtype=torch.long)
+        llm.forward_embeds(embeds, mask, labels).backward()
+        assert rows.grad is not None
+        size = rows.grad.norm(dim=-1).flatten()
+        assert (float(size.max() / size.median()) > 1000) == blows_up
+
+
+def test_a_gradient_that_is_not_finite_ends_training_and_nothing_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = module._loss
+    seen = []
+
+    def spoilt(*arguments: Any) -> torch.Tensor:
+        seen.append(1)
+        return whole(*arguments) * (torch.inf if len(seen) == 3 else 1.0)
+
+    monkeypatch.setattr(module, "_loss", spoilt)
+    with pytest.raises(TrainingError, match=r"the gradient became (nan|inf).*learning rate"):
+        pretrain_llm(tmp_path / "out", TINY, write=write, log=lambda line: None)
+    assert len(seen) == 3
+    assert not (tmp_path / "out").exists()
 
 
 def test_loss_is_of_question_and_answer_as_the_vlm_lays_them_out(

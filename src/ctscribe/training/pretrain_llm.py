@@ -42,7 +42,7 @@ from ctscribe.training.setup import clip_gradient, in_percent
 # since training does not import generation.
 Writer = Callable[[LLM, Tensor, Tensor, int], list[str]]
 PREFIX_ROWS = len(SLOTS) + 1  # the bridge adds one row for the study as a whole
-DEEP = 8  # layers
+WIDE = 256  # values of a token
 _TOKENIZER_TEXTS = 12_000
 _LONGEST_ANSWER = 400
 
@@ -143,14 +143,14 @@ def new_mamba(settings: PretrainLLM, tokenizer: Any) -> nn.Module:
     import transformers
 
     start: dict[str, Any] = {}
-    if settings.n_layer > DEEP:
+    if settings.d_model > WIDE:
+        # transformers' own start (0.1) is for narrow models: sums grow with the width.
         start = {"initializer_range": 0.02, "rescale_prenorm_residual": True}
     config: Any = transformers.MambaConfig(
         vocab_size=-(-len(tokenizer) // 64) * 64,
         hidden_size=settings.d_model,
         num_hidden_layers=settings.n_layer,
         state_size=settings.d_state,
-        # transformers' own start (0.1) overflows in the gradients of a deep model; this is Mamba's.
         **start,
         bos_token_id=tokenizer.eos_token_id,
         eos_token_id=tokenizer.eos_token_id,
