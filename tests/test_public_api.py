@@ -60,6 +60,7 @@ def test_error_tree() -> None:
         "ImageError": "DataError",
         "CheckpointError": "CtscribeError",
         "GateError": "CtscribeError",
+        "TrainingError": "CtscribeError",
         "KernelError": "CtscribeError",
         "GenerationError": "CtscribeError",
     }
