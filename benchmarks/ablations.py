@@ -17,25 +17,23 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from machine import commit, machine, short_name
-from vision import small_nodules
+from vision import clean, make_phantoms, small_nodules, split, studies
 
-from ctscribe.config import AlignConfig, CaptionConfig, EvaluateConfig, ModelConfig, SplitConfig
+from ctscribe.config import AlignConfig, CaptionConfig, EvaluateConfig, ModelConfig
 from ctscribe.evaluation.clinical import bootstrap_weights, divide, estimate, score
 from ctscribe.evaluation.run import run_evaluate
 from ctscribe.files import write_atomically
 from ctscribe.model.encoders import load_encoder, save_encoder
 from ctscribe.model.nnunet_encoder import NnunetEncoder
-from ctscribe.phantom.dataset import make_dataset
 from ctscribe.reports.labeller import label_report
 from ctscribe.reports.schema import Finding
-from ctscribe.tables.clean import CleanOptions, run_clean
 from ctscribe.tables.csv_file import read_table, write_table
-from ctscribe.tables.split import run_split
+from ctscribe.tables.manifest import Split
 from ctscribe.training import setup
 from ctscribe.training.align import run_align
 from ctscribe.training.caption import run_caption
@@ -100,7 +98,7 @@ class Job:
 
     variation: Variation
     seed: int
-    tables: dict[Any, Path]
+    tables: dict[Split, Path]
     truth: Path
     folder: Path
     cache: Path
@@ -108,7 +106,15 @@ class Job:
     workers: int
 
 
-def train(job: Job) -> list[dict[str, Any]]:
+class Told(NamedTuple):
+    """A test study: what its report says, and what is there."""
+
+    case: str
+    said: tuple[Finding, ...]
+    real: tuple[Finding, ...]
+
+
+def train(job: Job) -> list[Told]:
     """Both stages and the reports: of each test study, what was said and what is there."""
     torch.set_num_threads(2)
     both: dict[str, Any] = {
@@ -147,15 +153,14 @@ def train(job: Job) -> list[dict[str, Any]]:
         )
     )
     return [
-        {"case": row.case_id, "report": written.text, "truth": [vars(f) for f in truth]}
+        Told(row.case_id, tuple(label_report(written.text).findings), truth)
         for row, written, truth in zip(found.rows, found.written, found.truth, strict=True)
     ]
 
 
-def figures(studies: list[dict[str, Any]]) -> dict[str, Any]:
+def figures(told: list[Told]) -> dict[str, Any]:
     """Scores of the studies of all seeds together, with bootstrap intervals over studies."""
-    said = [label_report(s["report"]).findings for s in studies]
-    real = [tuple(Finding(**f) for f in s["truth"]) for s in studies]
+    said, real = [study.said for study in told], [study.real for study in told]
     scores = score(list(zip(said, real, strict=True)))
     kept: dict[str, Any] = {
         name: [None if math.isnan(v) else round(v, 4) for v in scores[name]]
@@ -168,22 +173,21 @@ def figures(studies: list[dict[str, Any]]) -> dict[str, Any]:
         ("false_nodules_a_study", "false_nodules_interval"),
     ):
         kept[name] = [small[name], *small[interval]]
-    return {"studies": len(studies), **kept}
+    return {"studies": len(told), **kept}
 
 
-def difference(studies: list[dict[str, Any]], base: list[dict[str, Any]]) -> list[float]:
+def difference(told: list[Told], base: list[Told]) -> list[float]:
     """Strict F1 less the base's on the same studies of the same seeds, with its interval.
 
     Cases are drawn, each with all of its seeds: a case that two seeds test counts as one.
     """
-    assert [s["case"] for s in studies] == [s["case"] for s in base]
-    cases = {case: i for i, case in enumerate(sorted({s["case"] for s in studies}))}
+    assert [study.case for study in told] == [study.case for study in base]
+    cases = {case: i for i, case in enumerate(sorted({study.case for study in told}))}
     sums = np.zeros((2, len(cases), 2))  # twice the hits; what was said and what is there
-    for own, each in zip(sums, (studies, base), strict=True):
+    for own, each in zip(sums, (told, base), strict=True):
         for study in each:
-            said = {(f.name, f.place) for f in label_report(study["report"]).findings}
-            real = {(f.name, f.place) for f in (Finding(**f) for f in study["truth"])}
-            own[cases[study["case"]]] += 2 * len(said & real), len(said) + len(real)
+            said, real = ({(f.name, f.place) for f in found} for found in study[1:])
+            own[cases[study.case]] += 2 * len(said & real), len(said) + len(real)
     weights = np.concatenate([np.ones((1, len(cases))), bootstrap_weights(len(cases), 1000, 0)])
     f1 = [divide(part, whole) for part, whole in ((weights @ own).T for own in sums)]
     drawn = f1[0] - f1[1]
@@ -211,7 +215,7 @@ def main() -> None:
         "seeds": given.seeds,
         "rows": [],
     }
-    told: dict[str, dict[int, list[dict[str, Any]]]] = {v.key: {} for v in rows}
+    told: dict[str, dict[int, list[Told]]] = {v.key: {} for v in rows}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(given.jobs, context) as pool:
         waiting = {pool.submit(train, job): job for job in _jobs(given, rows, splits, out)}
@@ -220,6 +224,8 @@ def main() -> None:
                 job = waiting[done]
                 told[job.variation.key][job.seed] = done.result()
                 progress(1)
+                if len(told[job.variation.key]) < given.seeds:
+                    continue
                 whole = [v for v in rows if len(told[v.key]) == given.seeds]
                 document["rows"] = [_row(v, told[v.key], told[rows[0].key]) for v in whole]
                 text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
@@ -230,27 +236,27 @@ def main() -> None:
 
 def _row(
     variation: Variation,
-    told: dict[int, list[dict[str, Any]]],
-    base: dict[int, list[dict[str, Any]]],
+    told: dict[int, list[Told]],
+    base: dict[int, list[Told]],
 ) -> dict[str, Any]:
     """What the JSON has of a variation whose seeds are all trained."""
     seeds = sorted(told)
-    studies = [study for seed in seeds for study in told[seed]]
+    whole = [study for seed in seeds for study in told[seed]]
     row = {
         "group": variation.group,
         "name": variation.name,
         "strict_f1_by_seed": [figures(told[seed])["strict_f1"][0] for seed in seeds],
-        **figures(studies),
+        **figures(whole),
     }
     if len(base) == len(seeds):
-        row["strict_f1_less_first"] = difference(studies, [s for seed in seeds for s in base[seed]])
+        row["strict_f1_less_first"] = difference(whole, [s for seed in seeds for s in base[seed]])
     return row
 
 
 def _jobs(
     given: argparse.Namespace,
     rows: list[Variation],
-    splits: list[dict[Any, Path]],
+    splits: list[dict[Split, Path]],
     out: Path,
 ) -> Iterator[Job]:
     encoders = {None: given.parts / "encoder", "imported": given.nnunet}
@@ -292,34 +298,18 @@ def _random(imported: Path, folder: Path) -> Path:
     return folder
 
 
-def _splits(given: argparse.Namespace, out: Path) -> list[dict[Any, Path]]:
+def _splits(given: argparse.Namespace, out: Path) -> list[dict[Split, Path]]:
     """The first studies of the phantoms (made if they are not there), split anew for each seed."""
-    total = given.train + given.val + given.test
+    total = studies(given)
     if not (given.data / "captions.csv").is_file():
-        with setup.bar("phantoms", total) as progress:
-            make_dataset(
-                given.data,
-                n_studies=total,
-                seed=1,
-                profile=given.profile,
-                write_masks=False,
-                progress=progress,
-            )
-    cleaned = run_clean(
-        CleanOptions(
-            input=given.data / "captions.csv", drop_missing_paths=True, drop_generic_only=True
-        )
-    )
-    assert cleaned.output is not None
+        make_phantoms(given.data, total, 1, given.profile)
     table = given.data / "first.csv"
-    write_table(read_table(cleaned.output).head(total), table)
-    shares = {"val_ratio": given.val / total, "test_ratio": given.test / total}
+    write_table(read_table(clean(given.data)).head(total), table)
     found = []
     for seed in range(given.seeds):
         folder = out / f"split-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
-        where = SplitConfig(input=table, output_dir=folder, seed=seed, **shares)
-        found.append(dict(run_split(where).files))
+        found.append(split(given, table, folder, seed))
     return found
 
 

@@ -40,6 +40,7 @@ from ctscribe.phantom.dataset import make_dataset
 from ctscribe.reports.labeller import label_report
 from ctscribe.reports.schema import Finding
 from ctscribe.tables.clean import CleanOptions, run_clean
+from ctscribe.tables.manifest import Split
 from ctscribe.tables.split import run_split
 from ctscribe.training import setup
 from ctscribe.training.align import run_align
@@ -69,16 +70,16 @@ def main() -> None:
     _make_missing(given, encoder, llm, out / "data")
     if given.only_parts:
         return
-    tables = _split(given, out / "data")
+    tables = split(given, clean(out / "data"), out / "data", given.seed)
+    device = torch.device(setup.pick_device("auto"))
     document: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
-        **machine(torch.device(setup.pick_device("auto"))),
+        **machine(device),
         "commit": commit(),
         "parts": _described(encoder, llm),
         "studies": {"train": given.train, "val": given.val, "test": given.test},
     }
-    device = short_name(torch.device(setup.pick_device("auto")))
-    path = given.out or RESULTS / f"vision-{device}.json"
+    path = given.out or RESULTS / f"vision-{short_name(device)}.json"
     for name in given.models:
         model = replace(MODELS[name], encoder=encoder, mamba_model=llm)
         found, seconds = _train(given, model, tables, out, name)
@@ -93,8 +94,7 @@ def main() -> None:
 
 def _make_missing(given: argparse.Namespace, encoder: Path, llm: Path, data: Path) -> None:
     """Encoder, language model and phantoms, each in a process of its own beside the others."""
-    cuda = torch.cuda.is_available()
-    device = "cuda" if cuda else "cpu"
+    device = setup.pick_device("auto")
     # The encoder's phantoms come from the cores, the data set's from a GPU: each has enough to do.
     cores = os.cpu_count() or 1
     eye = PretrainEncoder(
@@ -107,7 +107,7 @@ def _make_missing(given: argparse.Namespace, encoder: Path, llm: Path, data: Pat
         seconds=given.encoder_seconds,
         pool_size=2500,
         draws=16,
-        workers=max(1, cores - 6) if cuda else 0,
+        workers=max(1, cores - 6) if device == "cuda" else 0,
         eval_studies=64,
         eval_profile="thin",
     )
@@ -134,7 +134,9 @@ def _make_missing(given: argparse.Namespace, encoder: Path, llm: Path, data: Pat
     if not (llm / "pretraining.json").is_file():
         beside.append(context.Process(target=make_llm, args=(llm, pen)))
     if not (data / "captions.csv").is_file() and not given.only_parts:
-        beside.append(context.Process(target=_make_data, args=(given, data, device)))
+        profile = "demo" if given.small else "thin"
+        made = (data, studies(given), given.seed, profile)
+        beside.append(context.Process(target=make_phantoms, args=made))
     for process in beside:
         process.start()
     if not (encoder / "encoder.safetensors").is_file():
@@ -145,19 +147,47 @@ def _make_missing(given: argparse.Namespace, encoder: Path, llm: Path, data: Pat
             raise SystemExit(f"a process beside the encoder's ended with {process.exitcode}")
 
 
-def _make_data(given: argparse.Namespace, folder: Path, device: str) -> None:
-    total = given.train + given.val + given.test
-    with setup.bar("phantoms", total) as progress:
+def studies(given: argparse.Namespace) -> int:
+    """How many are trained on and held out."""
+    return int(given.train + given.val + given.test)
+
+
+def make_phantoms(folder: Path, count: int, seed: int, profile: str) -> None:
+    """Phantoms without masks, rendered on a GPU if there is one."""
+    device = setup.pick_device("auto")
+    with setup.bar("phantoms", count) as progress:
         make_dataset(
             folder,
-            n_studies=total,
-            seed=given.seed,
-            profile="demo" if given.small else "thin",
+            n_studies=count,
+            seed=seed,
+            profile=profile,
             workers=4 if device == "cuda" else None,
             write_masks=False,
             render_on=device,
             progress=progress,
         )
+
+
+def clean(folder: Path) -> Path:
+    """The phantoms' table without its rubbish."""
+    cleaned = run_clean(
+        CleanOptions(input=folder / "captions.csv", drop_missing_paths=True, drop_generic_only=True)
+    )
+    assert cleaned.output is not None
+    return cleaned.output
+
+
+def split(given: argparse.Namespace, table: Path, folder: Path, seed: int) -> dict[Split, Path]:
+    """A table divided by patient, in the shares of what is trained on and held out."""
+    total = studies(given)
+    where = SplitConfig(
+        input=table,
+        output_dir=folder,
+        val_ratio=given.val / total,
+        test_ratio=given.test / total,
+        seed=seed,
+    )
+    return run_split(where).files
 
 
 def _described(encoder: Path, llm: Path) -> dict[str, Any]:
@@ -170,26 +200,8 @@ def _described(encoder: Path, llm: Path) -> dict[str, Any]:
     }
 
 
-def _split(given: argparse.Namespace, folder: Path) -> dict[Any, Path]:
-    """The phantoms' table cleaned, and split by patient."""
-    total = given.train + given.val + given.test
-    cleaned = run_clean(
-        CleanOptions(input=folder / "captions.csv", drop_missing_paths=True, drop_generic_only=True)
-    )
-    split = run_split(
-        SplitConfig(
-            input=cleaned.output,
-            output_dir=folder,
-            val_ratio=given.val / total,
-            test_ratio=given.test / total,
-            seed=given.seed,
-        )
-    )
-    return dict(split.files)
-
-
 def _train(
-    given: argparse.Namespace, model: ModelConfig, tables: dict[Any, Path], out: Path, name: str
+    given: argparse.Namespace, model: ModelConfig, tables: dict[Split, Path], out: Path, name: str
 ) -> tuple[Evaluation, float]:
     """Stages 1 and 2 and the evaluation; and the seconds of the two stages."""
     folder = out / name

@@ -193,7 +193,7 @@ def _make_study(job: _Job) -> dict[str, Any]:
     study = sample_study(
         (job.seed, STUDY, job.index + 1), (job.seed, PATIENT, job.patient + 1), job.profile
     )
-    rendered = render_study(study, job.render_on)
+    rendered = render_study(study, job.render_on).cpu()
     rng = job.rng(FILE)
     orientation = ORIENTATIONS[int(rng.choice(len(ORIENTATIONS), p=(0.5, 0.2, 0.1, 0.1, 0.1)))]
     origin = rng.uniform(-200, 200, 3).round(2)
@@ -206,11 +206,11 @@ def _make_study(job: _Job) -> dict[str, Any]:
         "mask": f"masks/{job.case}.nii.gz" if job.write_masks else None,
         "stored_orientation": orientation,
     }
-    hu = np.rint(rendered.hu_zyx.cpu().numpy()).astype(np.int16)
+    hu = np.rint(rendered.hu_zyx.numpy()).astype(np.int16)
     volumes: dict[str, NDArray[Any]] = {"images": hu}
     if job.write_masks:
-        volumes["masks"] = rendered.lesion_zyx.cpu().numpy()
-        volumes["regions"] = rendered.region_zyx.cpu().numpy()
+        volumes["masks"] = rendered.lesion_zyx.numpy()
+        volumes["regions"] = rendered.region_zyx.numpy()
     for part, array in volumes.items():
         file = job.folder / part / f"{job.case}.nii.gz"
         _write_nifti(file, array, study.spacing_zyx_mm, origin, orientation)
@@ -245,7 +245,7 @@ def study_truth(study: PhantomStudy, rendered: Rendered) -> dict[str, Any]:
     centre_zyx (voxel index in the house's orientation: a nodule's centre, else the middle of the
     mask), slice_z (where it is largest), volume_ml of its mask, size_mm (unrounded), hu, and bit.
     """
-    mask, region = rendered.lesion_zyx.cpu().numpy(), rendered.region_zyx.cpu().numpy()
+    mask, region = rendered.lesion_zyx.numpy(), rendered.region_zyx.numpy()
     return {
         "seed": list(study.seed) if isinstance(study.seed, tuple) else study.seed,
         "spacing_zyx_mm": list(study.spacing_zyx_mm),

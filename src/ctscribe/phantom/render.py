@@ -106,6 +106,10 @@ class Rendered:
     region_zyx: Tensor
     lesion_zyx: Tensor
 
+    def cpu(self) -> Rendered:
+        """The same on the CPU."""
+        return Rendered(self.hu_zyx.cpu(), self.region_zyx.cpu(), self.lesion_zyx.cpu())
+
 
 def _generators(seed: Seed) -> tuple[np.random.Generator, np.random.Generator, int]:
     """For the scan, for the findings, and a seed for what is random in the image."""
