@@ -3,7 +3,8 @@
 Worker processes render studies and prepare them exactly as `ctscribe report` would; a pool in the
 trainer's memory keeps the newest, so that no study is seen more than a few times. Loss: regions by
 cross-entropy and Dice; lesions by CenterNet's focal loss (Zhou et al. 2019, eq. 1), normalised per
-class by its own positives, so that an 8 mm nodule weighs as much as a litre of effusion.
+class by its own positives, so that an 8 mm nodule weighs as much as a litre of effusion. Nodules of
+any size weigh about the same: one of 24 mm has 64 times the voxels of one of 6 mm.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import avg_pool3d, cross_entropy, logsigmoid, one_hot
+from scipy.ndimage import label, sum_labels
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool3d, cross_entropy, leaky_relu, logsigmoid, one_hot
 from torch.optim.swa_utils import AveragedModel
 
 from ctscribe.imaging.transforms import prepare_tensor
@@ -26,11 +28,14 @@ from ctscribe.model.encoder import Encoder, EncoderConfig, EncoderOutput
 from ctscribe.model.encoders import load_encoder, save_encoder
 from ctscribe.phantom.findings import LESIONS
 from ctscribe.phantom.render import render_study, sample_study
+from ctscribe.reports.schema import DENSITIES
 from ctscribe.training.data import Progress
 from ctscribe.training.setup import clip_gradient, in_percent
 
 EXTENT_ZYX_MM = (288.0, 240.0, 336.0)  # every pretraining sample is cropped or padded to this
 FIRST_BATCHES = 24  # of studies before training starts
+EVEN_MM3 = 900.0  # a nodule of this volume (12 mm) has weight 1 in the loss, others its share of it
+NODULE_WEIGHTS = (0.1, 16.0)  # least and most
 PRETRAINING_SEEDS = (
     1_000_000_000  # disjoint from the demo's and the tests' studies, which are below
 )
@@ -53,19 +58,20 @@ class PretrainEncoder:
     profile: str = "demo"  # of the studies it learns from
     eval_studies: int = 400  # held-out studies that the figures are of
     eval_profile: str = "demo"
-    start: Path | None = None  # an encoder of the same shapes to start from
+    start: Path | None = None  # an encoder to start from, of the same shapes or with fewer blocks
 
 
 class Sample(NamedTuple):
     """One prepared study.
 
     image: float16 on the grid of `grid_of`, [-1, 1]. region, lesion: uint8, the `targets` on the
-    fine grid of the encoder; lesion (K, ...) in 1/255.
+    fine grid of the encoder; lesion (K, ...) in 1/255. weight: float16, of `nodule_weights`.
     """
 
     image: Tensor
     region: Tensor
     lesion: Tensor
+    weight: Tensor
 
 
 def make_sample(
@@ -95,8 +101,30 @@ def make_sample(
     region = _window(prepared.labels(rendered.region_zyx), corner, grid, 0)
     lesion = _window(prepared.labels(rendered.lesion_zyx), corner, grid, 0)
     majority, share = targets(region[None], lesion[None], config)
-    sample = Sample(image, majority[0].byte(), (255 * share[0]).round().byte())
+    share = share[0].cpu()
+    weight = nodule_weights(share, config)
+    sample = Sample(image, majority[0].byte(), (255 * share).round().byte(), weight.half())
     return Sample(*(tensor.cpu() for tensor in sample))
+
+
+def nodule_weights(lesion: Tensor, config: EncoderConfig) -> Tensor:
+    """Weight (Z, Y, X) in the loss of what nodules lie in, by their volume; 1 elsewhere.
+
+    lesion: (K, Z, Y, X) target in 0 .. 1 of one study, on the CPU.
+    """
+    stride = config.stride_at(config.output_stage)
+    voxel_mm3 = math.prod(config.spacing_zyx_mm) * math.prod(stride)
+    weight = torch.ones(lesion.shape[1:])
+    for kind in DENSITIES:
+        target = lesion[config.lesions.index(kind)].numpy()
+        # Nodules that touch are one: a corner is a neighbour too.
+        part, n = label(target > 0, np.ones((3, 3, 3)))
+        if n:
+            volume = voxel_mm3 * sum_labels(target, part, np.arange(n + 1))
+            of_part = np.clip(EVEN_MM3 / np.maximum(volume, 1.0), *NODULE_WEIGHTS)
+            inside = torch.from_numpy(part > 0)
+            weight[inside] = torch.from_numpy(of_part[part[part > 0]]).float()
+    return weight
 
 
 def grid_of(config: EncoderConfig) -> tuple[int, int, int]:
@@ -173,21 +201,24 @@ def targets(region: Tensor, lesion: Tensor, config: EncoderConfig) -> tuple[Tens
     return majority, (2 * avg_pool3d(lesions, stride, stride)).clamp_max(1)
 
 
-def truth_of(batch: Sample) -> tuple[Tensor, Tensor]:
-    """Targets of a batch of samples as `segmentation_loss` takes them."""
-    return batch.region.long(), batch.lesion.float() / 255
+def truth_of(batch: Sample) -> tuple[Tensor, Tensor, Tensor]:
+    """Targets and weights of a batch of samples as `segmentation_loss` takes them."""
+    return batch.region.long(), batch.lesion.float() / 255, batch.weight.float()
 
 
-def segmentation_loss(output: EncoderOutput, region: Tensor, lesion: Tensor) -> dict[str, Tensor]:
+def segmentation_loss(
+    output: EncoderOutput, region: Tensor, lesion: Tensor, weight: Tensor
+) -> dict[str, Tensor]:
     """The four terms of the loss; see the module's docstring."""
     region_logits, logits = (x.float() for x in output.segmentation())
     probability = region_logits.softmax(1)
     truth = one_hot(region, probability.shape[1]).movedim(-1, 1).float()
     p = logits.sigmoid()
     dims = (0, 2, 3, 4)
-    positive = -(lesion * (1 - p) ** 2 * logsigmoid(logits)).sum(dims)
+    weighed = lesion * weight[:, None]
+    positive = -(weighed * (1 - p) ** 2 * logsigmoid(logits)).sum(dims)
     negative = -((1 - lesion) ** 4 * p**2 * logsigmoid(-logits)).sum(dims)
-    focal = (positive + negative) / lesion.sum(dims).clamp_min(10.0)
+    focal = (positive + negative) / weighed.sum(dims).clamp_min(10.0)
     present = lesion.sum((2, 3, 4)) > 0
     lesion_dice = (_dice_loss(p, lesion) * present).sum() / present.sum().clamp_min(1)
     return {
@@ -230,7 +261,7 @@ def pretrain_encoder(
     device = settings.device
     encoder = Encoder(config)
     if settings.start is not None:
-        encoder.load_state_dict(load_encoder(settings.start).state_dict())
+        start_from(encoder, cast(Encoder, load_encoder(settings.start)))
     encoder.to(device)
     average = AveragedModel(encoder, avg_fn=_moving_average)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.lr, weight_decay=0.02)
@@ -290,6 +321,31 @@ def pretrain_encoder(
     }
 
 
+@torch.no_grad()
+def start_from(encoder: Encoder, trained: Encoder) -> None:
+    """Take over trained weights; convolutions that `trained` lacks begin by passing on their input.
+
+    Raises RuntimeError where the two differ in anything else.
+    """
+    weights = encoder.state_dict() | trained.state_dict()
+    for i, stage in enumerate(encoder.stages):
+        for j in range(1, len(cast(nn.Sequential, stage))):
+            if f"stages.{i}.{j}.0.weight" in trained.state_dict():
+                continue
+            # The norm takes the input to mean 0 and deviation 1; its scale and shift undo that, if
+            # what the norm before gives is distributed about normally.
+            before, new = f"stages.{i}.{j - 1}.1", f"stages.{i}.{j}"
+            spread = torch.special.ndtri((torch.arange(1000) + 0.5) / 1000)
+            a = leaky_relu(
+                weights[f"{before}.weight"][:, None] * spread + weights[f"{before}.bias"][:, None],
+                0.01,
+            )
+            nn.init.dirac_(weights[f"{new}.0.weight"])
+            weights[f"{new}.1.weight"] = a.std(1)
+            weights[f"{new}.1.bias"] = a.mean(1)
+    encoder.load_state_dict(weights)
+
+
 def _moving_average(average: Tensor, current: Tensor, number: Tensor | int) -> Tensor:
     """Exponential, over 500 steps, but never over more than a tenth of those that were taken."""
     decay = min(0.998, (1 + float(number)) / (10 + float(number)))
@@ -316,7 +372,7 @@ def evaluate_encoder(
             break
         device = settings.device
         sample = Sample(*(x.to(device) for x in sample))
-        region, lesion = truth_of(sample)
+        region, lesion, _ = truth_of(sample)
         output = encoder(sample.image[:, None].float())
         region_logits, lesion_logits = output.segmentation()
         guess = one_hot(region_logits.argmax(1), len(config.regions)).movedim(-1, 1)
