@@ -118,10 +118,10 @@ def eye(given: argparse.Namespace, device: str) -> tuple[PretrainEncoder, Encode
     """How the encoder is pretrained."""
     settings = PretrainEncoder(
         device=device,
-        start=bundled("encoder"),
+        start=given.start or bundled("encoder"),
         profile="thin crowded",
         batch_size=4,
-        lr=1.5e-3,
+        lr=given.encoder_lr,
         steps=20_000,
         seconds=given.encoder_seconds,
         pool_size=2500,
@@ -151,7 +151,7 @@ def pen(given: argparse.Namespace, device: str) -> PretrainLLM:
         steps=6000,
         seconds=given.llm_seconds,
         reports=60_000,
-        workers=max(1, (os.cpu_count() or 1) // 4),
+        workers=max(1, (os.cpu_count() or 1) // 3),
         languages=("zh",),
         eval_reports=100,
     )
@@ -174,7 +174,7 @@ def make_phantoms(folder: Path, count: int, seed: int, profile: str) -> None:
             n_studies=count,
             seed=seed,
             profile=profile,
-            workers=4 if device == "cuda" else None,
+            workers=6 if device == "cuda" else None,
             write_masks=False,
             render_on=device,
             progress=progress,
@@ -320,8 +320,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--output-dir", type=Path, default=Path("outputs/vision"))
     parser.add_argument("--out", type=Path, help="the results' file")
     parser.add_argument("--encoder", type=Path, help="a pretrained encoder, not made again")
+    parser.add_argument("--start", type=Path, help="what a new encoder's weights start from")
     parser.add_argument("--only-parts", action="store_true", help="make encoder and LLM alone")
     parser.add_argument("--encoder-seconds", type=float, default=300.0)
+    parser.add_argument("--encoder-lr", type=float, default=1.5e-3)
     parser.add_argument("--llm-seconds", type=float, default=250.0)
     parser.add_argument("--train", type=int, default=1000)
     parser.add_argument("--val", type=int, default=70)

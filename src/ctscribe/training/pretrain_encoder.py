@@ -4,7 +4,9 @@ Worker processes render studies and prepare them exactly as `ctscribe report` wo
 trainer's memory keeps the newest, so that no study is seen more than a few times. Loss: regions by
 cross-entropy and Dice; lesions by CenterNet's focal loss (Zhou et al. 2019, eq. 1), normalised per
 class by its own positives, so that an 8 mm nodule weighs as much as a litre of effusion. Nodules of
-any size weigh about the same: one of 24 mm has 64 times the voxels of one of 6 mm.
+any size weigh about the same: one of 24 mm has 64 times the voxels of one of 6 mm. Cross-entropy
+of the regions counts the voxels of nodules once more: they are one in a thousand, and an encoder
+that may take a nodule's inside for another lobe reports the nodule in two.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ EXTENT_ZYX_MM = (288.0, 240.0, 336.0)  # every pretraining sample is cropped or 
 FIRST_BATCHES = 24  # of studies before training starts
 EVEN_MM3 = 900.0  # a nodule of this volume (12 mm) has weight 1 in the loss, others its share of it
 NODULE_WEIGHTS = (0.1, 16.0)  # least and most
+REGION_IN_NODULES = 0.5  # weight of the term for the lobe that nodules' own voxels lie in
 PRETRAINING_SEEDS = (
     1_000_000_000  # disjoint from the demo's and the tests' studies, which are below
 )
@@ -209,7 +212,7 @@ def truth_of(batch: Sample) -> tuple[Tensor, Tensor, Tensor]:
 def segmentation_loss(
     output: EncoderOutput, region: Tensor, lesion: Tensor, weight: Tensor
 ) -> dict[str, Tensor]:
-    """The four terms of the loss; see the module's docstring."""
+    """The terms of the loss; see the module's docstring."""
     region_logits, logits = (x.float() for x in output.segmentation())
     probability = region_logits.softmax(1)
     truth = one_hot(region, probability.shape[1]).movedim(-1, 1).float()
@@ -221,8 +224,13 @@ def segmentation_loss(
     focal = (positive + negative) / weighed.sum(dims).clamp_min(10.0)
     present = lesion.sum((2, 3, 4)) > 0
     lesion_dice = (_dice_loss(p, lesion) * present).sum() / present.sum().clamp_min(1)
+    crossed = cross_entropy(region_logits, region, reduction="none")
+    nodule = lesion[:, : len(DENSITIES)].amax(1)
     return {
-        "region": cross_entropy(region_logits, region),
+        "region": crossed.mean(),
+        "region_in_nodules": REGION_IN_NODULES
+        * (crossed * nodule).sum()
+        / nodule.sum().clamp_min(10.0),
         "region_dice": _dice_loss(probability, truth)[:, 1:6].mean(),
         "lesion": focal.mean(),
         "lesion_dice": lesion_dice,
