@@ -20,15 +20,22 @@ def tokenizer() -> Any:
     return train_tokenizer([s.answer for s in samples], 700)
 
 
-def stock_mamba(layers: int = 2, *, use_bias: bool = False, name: str = "Mamba") -> Any:
+def stock_mamba(
+    layers: int = 2,
+    *,
+    use_bias: bool = False,
+    name: str = "Mamba",
+    width: int = 24,
+    states: int = 8,
+) -> Any:
     """transformers' own, fp32, eval; `name` may be FalconMamba as well."""
     torch.manual_seed(0)
     kind: Any = getattr(transformers, f"{name}Config")
     config = kind(
         vocab_size=len(tokenizer()) + 9,
-        hidden_size=24,
+        hidden_size=width,
         num_hidden_layers=layers,
-        state_size=8,
+        state_size=states,
         use_bias=use_bias,
         eos_token_id=tokenizer().eos_token_id,
         pad_token_id=tokenizer().pad_token_id,
@@ -36,7 +43,7 @@ def stock_mamba(layers: int = 2, *, use_bias: bool = False, name: str = "Mamba")
     auto: Any = transformers.AutoModelForCausalLM
     model = auto.from_config(config)
     for parameter in model.parameters():  # away from the special values of the initialisation
-        parameter.data += 0.2 * torch.randn_like(parameter)
+        parameter.data += 0.2 * (24 / width) ** 0.5 * torch.randn_like(parameter)
     return model.eval()
 
 

@@ -12,6 +12,7 @@ from ctscribe.errors import TrainingError
 from ctscribe.generation.decode import generate
 from ctscribe.model.head_loss import IGNORED
 from ctscribe.model.llm import LLM, load_llm
+from ctscribe.reports.language import SLOTS
 from ctscribe.reports.schema import Finding
 from ctscribe.training import pretrain_llm as module
 from ctscribe.training.pretrain_llm import (
@@ -81,6 +82,17 @@ def test_clean_prefix_is_what_phrase_embeddings_says_and_no_blur_is_clean(llm: L
     torch.testing.assert_close(still[:, :-1], clean[:, :-1])
 
 
+def test_rows_beyond_the_slots_hold_anything(llm: LLM) -> None:
+    torch.manual_seed(0)
+    phrases = torch.tensor([s.phrases for s in write_samples(6, seed=1, workers=1)])
+    prefixes = Prefixes(llm, PhraseBook(), Blur(0, 0, 0, 0, 0))
+    rows = prefixes.blurred(phrases, torch.zeros(6, dtype=torch.long), extra=9)
+    assert rows.shape == (6, PREFIX_ROWS + 8, llm.width)
+    torch.testing.assert_close(rows[:, : len(SLOTS)], prefixes.clean(phrases)[:, :-1])
+    beyond = rows[:, len(SLOTS) :].flatten(0, 1)
+    assert not (torch.cdist(beyond, beyond) + torch.eye(len(beyond)) < 1e-3).any()
+
+
 def test_blur_never_hides_what_is_there(llm: LLM) -> None:
     """Only slots that state nothing may be missing."""
     torch.manual_seed(0)
@@ -139,7 +151,7 @@ def test_loss_is_of_question_and_answer_as_the_vlm_lays_them_out(
     samples = write_samples(4, seed=2, workers=1)
     corpus = Corpus.of(samples, llm, "cpu")
     prefixes = Prefixes(llm, PhraseBook(), Blur(0, 0, 0, 0, 0))
-    monkeypatch.setattr(prefixes, "blurred", lambda phrases, language: prefixes.clean(phrases))
+    monkeypatch.setattr(prefixes, "blurred", lambda phrases, *_: prefixes.clean(phrases))
     loss = module._loss(llm, prefixes, corpus, torch.arange(4))
     total, count = torch.zeros(()), 0
     for sample in samples:

@@ -12,6 +12,8 @@ that may take a nodule's inside for another lobe reports the nodule in two.
 from __future__ import annotations
 
 import math
+import multiprocessing.util
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -166,9 +168,21 @@ class _Studies(torch.utils.data.IterableDataset[Sample]):
             seed += step
 
 
-def _context(settings: PretrainEncoder) -> str | None:
-    """How workers start: a forked process cannot use a GPU."""
-    return "spawn" if settings.workers and settings.render_on != "cpu" else None
+def _loader(settings: PretrainEncoder, config: EncoderConfig, **options: Any) -> Any:
+    on_gpu = settings.workers > 0 and settings.render_on != "cpu"
+    return torch.utils.data.DataLoader(
+        _Studies(settings, config),
+        num_workers=settings.workers,
+        # A forked process cannot use a GPU.
+        multiprocessing_context="spawn" if on_gpu else None,
+        worker_init_fn=_end_at_once if on_gpu else None,
+        **options,
+    )
+
+
+def _end_at_once(_: int) -> None:
+    """Let this worker end without destroying what C++ holds: with CUDA there, that aborts it."""
+    multiprocessing.util.Finalize(None, os._exit, (0,), exitpriority=-100)
 
 
 class _Pool:
@@ -274,14 +288,8 @@ def pretrain_encoder(
     average = AveragedModel(encoder, avg_fn=_moving_average)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.lr, weight_decay=0.02)
     generator = torch.Generator().manual_seed(settings.seed)
-    loader = torch.utils.data.DataLoader(
-        _Studies(settings, config),
-        batch_size=None,
-        num_workers=settings.workers,
-        prefetch_factor=4 if settings.workers else None,
-        multiprocessing_context=_context(settings),
-    )
-    stream = iter(loader)
+    ahead = 4 if settings.workers else None
+    stream = iter(_loader(settings, config, batch_size=None, prefetch_factor=ahead))
     began = time.monotonic()
     pool = _Pool(settings.pool_size, next(stream), device)
     while pool.seen < min(settings.pool_size, FIRST_BATCHES * settings.batch_size):
@@ -316,12 +324,14 @@ def pretrain_encoder(
         if step % 100 == 0:
             running = {k: round(float(v.detach()), 4) for k, v in terms.items()}
             log(f"step {step} {time.monotonic() - start:.0f} s, {pool.seen} studies: {running}")
+    seen = pool.seen
+    del pool, stream  # a GPU's memory, and the workers'
     trained = cast(Encoder, average.module).eval()
     save_encoder(trained, folder, half=True)
     figures = evaluate_encoder(trained, settings, config, n=settings.eval_studies)
     return {
         "steps": step,
-        "studies": pool.seen,
+        "studies": seen,
         "seconds": round(time.monotonic() - began, 1),
         "parameters": sum(p.numel() for p in trained.parameters()),
         "last_loss": running,
@@ -368,14 +378,8 @@ def evaluate_encoder(
     from sklearn.metrics import roc_auc_score
 
     held_out = replace(settings, seed=settings.seed + 1, profile=settings.eval_profile)
-    loader = torch.utils.data.DataLoader(
-        _Studies(held_out, config),
-        batch_size=8,
-        num_workers=settings.workers,
-        multiprocessing_context=_context(settings),
-    )
     dice, score, truth = [], [], []
-    for i, sample in enumerate(loader):
+    for i, sample in enumerate(_loader(held_out, config, batch_size=8)):
         if i * 8 >= n:
             break
         device = settings.device

@@ -66,6 +66,7 @@ class PretrainLLM:
     eval_reports: int = 200  # of each language, held out
     workers: int | None = None  # processes that write reports; None for one a core
     languages: tuple[Language, ...] = LANGUAGES  # of the reports; half the text is half the work
+    extra_rows: int = 1  # after those of the slots at most, which may hold anything
 
 
 @dataclass(frozen=True)
@@ -229,8 +230,8 @@ class Prefixes:
         table = self._llm.phrase_vectors(*self._tokens)
         return nn.functional.pad(table[phrases_BS], (0, 0, 0, 1))
 
-    def blurred(self, phrases_BS: Tensor, language_B: Tensor) -> Tensor:
-        """The phrases as an image would state them: more or less surely."""
+    def blurred(self, phrases_BS: Tensor, language_B: Tensor, extra: int = 1) -> Tensor:
+        """The phrases as an image would state them, more or less surely, and `extra` more rows."""
         blur, table = self._blur, self._llm.phrase_vectors(*self._tokens)
         batch, slots, device = *phrases_BS.shape, phrases_BS.device
         start, count = self._start[language_B], self._count[language_B]
@@ -257,9 +258,14 @@ class Prefixes:
         # Not zeros: Mamba gates such a row to zero in every layer, and the norm of each multiplies
         # its gradient by up to 300.
         rows = torch.where(dropped[..., None], rms * blur.faint * torch.randn_like(rows), rows)
-        # The bridge's row for the whole study may hold anything: the model learns to pass over it.
-        extra = rms * 1.5 * uniform(batch, 1, 1) * torch.randn_like(rows[:, :1])
-        return torch.cat([rows, extra], 1)
+        # The bridge's row for the whole study, and the local stream's, may hold anything, other
+        # findings' phrases too: the model learns to pass over them.
+        beyond = torch.randn(batch, extra, rows.shape[-1], device=device)
+        beyond = rms * 1.5 * uniform(batch, 1, 1) * beyond
+        if extra > 1:
+            phrase = (uniform(batch, extra) * len(table)).long()
+            beyond = beyond + uniform(batch, 1, 1) * table[phrase]
+        return torch.cat([rows, beyond], 1)
 
 
 def _train(
@@ -287,9 +293,12 @@ def _train(
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * _schedule(done, step)
         index = next(batches)
+        extra = 1
+        if settings.extra_rows > 1 and step % 2:
+            extra = int(torch.randint(1, settings.extra_rows + 1, (), generator=generator))
         autocast = torch.autocast("cuda", torch.bfloat16) if cuda else nullcontext()
         with autocast:
-            loss = _loss(llm, prefixes, corpus, index)
+            loss = _loss(llm, prefixes, corpus, index, extra)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         clip_gradient(llm.model.parameters(), 1.0)
@@ -311,8 +320,8 @@ def _train(
     return losses, time.perf_counter() - started
 
 
-def _loss(llm: LLM, prefixes: Prefixes, corpus: Corpus, index: Tensor) -> Tensor:
-    """Mean cross-entropy of the answers of one batch."""
+def _loss(llm: LLM, prefixes: Prefixes, corpus: Corpus, index: Tensor, extra: int = 1) -> Tensor:
+    """Mean cross-entropy of the answers of one batch; extra: rows, see `Prefixes.blurred`."""
     longest = int(corpus.length[index].max())
     length = corpus.length[index].to(llm.device)[:, None]
     index = index.to(llm.device)
@@ -320,7 +329,7 @@ def _loss(llm: LLM, prefixes: Prefixes, corpus: Corpus, index: Tensor) -> Tensor
     position = torch.arange(longest, device=llm.device)
     answer = (position >= corpus.question[index][:, None]) & (position < length)
     labels = ids.masked_fill(~answer, IGNORED)
-    prefix = prefixes.blurred(corpus.phrases[index], corpus.language[index])
+    prefix = prefixes.blurred(corpus.phrases[index], corpus.language[index], extra)
     rows = prefix.shape[1]
     embeds = torch.cat([prefix, llm.embed(ids)], 1)
     mask = nn.functional.pad((position < length).long(), (rows, 0), value=1)
