@@ -370,7 +370,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=160)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--align-epochs", type=int, default=16)
-    parser.add_argument("--caption-epochs", type=int, default=3)
+    parser.add_argument("--caption-epochs", type=int, default=6)
     parser.add_argument("--jobs", type=int, default=6, help="trainings side by side")
     parser.add_argument("--workers", type=int, default=2, help="threads of each that read images")
     parser.add_argument("--page-only", action="store_true", help="write the page from the JSON")
