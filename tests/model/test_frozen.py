@@ -20,7 +20,7 @@ from ctscribe.model.decoder import MambaDecoder
 from ctscribe.model.frozen import FrozenMamba
 from ctscribe.model.llm import LLM
 from ctscribe.model.mamba import use_our_mixers
-from ctscribe.ops import causal_conv, cuda, scan_cuda
+from ctscribe.ops import causal_conv, cuda
 from tests.model.tiny import stock_mamba, tokenizer
 from tests.ops.emulator import emulated, needs_emulator
 
@@ -127,30 +127,6 @@ def test_hidden_states_and_gradient_equal_transformers_own(
         assert away(got[0].cpu() * seen, wanted[0] * seen) < near
         assert away(got[1], wanted[1]) < 2 * near
         assert got[1].isfinite().all()
-
-
-def test_long_sequences_of_many_channels(
-    place: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As stage 2 runs them: larger pieces of work, and more of them than the small cases have."""
-    if not request.node.callspec.id.startswith("cuda"):
-        if request.node.callspec.id.startswith("cpu"):
-            pytest.skip("pieces of work are the kernels'")
-        monkeypatch.setattr(scan_cuda, "_MANY", 1)
-        batch, width, length = 1, WIDTH, 75
-    else:
-        batch, width, length = 32, 256, 230
-    stock, ours = frozen_pair(width=width, states=16)
-    g = torch.Generator().manual_seed(0)
-    embeds, weigh = (torch.randn(batch, length, width, generator=g) for _ in range(2))
-    mask = mask_of("right", batch, length)
-    assert mask is not None
-    weigh *= mask[..., None]
-    wanted = theirs(stock, embeds, mask, weigh)
-    model = FrozenMamba(ours.to(place))
-    got = run(lambda x: model(x, mask.to(place)), embeds.to(place), weigh.to(place))
-    assert away(got[0].cpu() * mask[..., None], wanted[0] * mask[..., None]) < 5e-5
-    assert away(got[1], wanted[1]) < 1e-4
 
 
 @given(batch=st.integers(1, 4), length=st.integers(1, 90), seed=st.integers(0, 99))
