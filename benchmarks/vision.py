@@ -60,7 +60,8 @@ MODELS = {
     "global_only": ModelConfig(ablation_mode="global_only"),
     "full": ModelConfig(ablation_mode="full", roi_side=24.0, local_output_stage=(0, 1)),
 }
-LOCAL_ROWS = 5 * 8  # of `full`: what the language model must learn to pass over or to use
+# Of `full`: what the language model must learn to pass over or to use.
+LOCAL_ROWS = MODELS["full"].local_rois * math.prod(MODELS["full"].local_pool_size_3d)
 
 
 def main() -> None:

@@ -126,7 +126,7 @@ def test_the_inside_of_a_nodule_taken_for_another_lobe_costs() -> None:
     assert loss["region_in_nodules"] > 2
 
 
-def test_a_deeper_encoder_starts_as_the_trained_one(tmp_path: Path) -> None:
+def test_a_deeper_encoder_starts_as_the_trained_one() -> None:
     trained = load_encoder(bundled("encoder"))
     assert isinstance(trained, Encoder)
     blocks = (2, 3, 2, 2, 2)
@@ -160,7 +160,7 @@ def test_a_short_run_learns_and_saves_what_load_encoder_reads(tmp_path: Path) ->
     lines: list[str] = []
     settings = PretrainEncoder(
         seconds=600,
-        steps=100,
+        steps=130,
         batch_size=2,
         pool_size=12,
         workers=0,
@@ -168,7 +168,7 @@ def test_a_short_run_learns_and_saves_what_load_encoder_reads(tmp_path: Path) ->
         eval_studies=8,
     )
     figures = pretrain_encoder(tmp_path, settings, COARSE, lines.append)
-    assert figures["steps"] == 100
+    assert figures["steps"] == 130
     assert any("step 100" in line for line in lines)
     torch.manual_seed(settings.seed)
     fresh = Encoder(COARSE)
@@ -178,5 +178,5 @@ def test_a_short_run_learns_and_saves_what_load_encoder_reads(tmp_path: Path) ->
     truth = truth_of(Sample(*(x[None] for x in sample)))
     with torch.no_grad():
         before, after = (segmentation_loss(e.eval()(image), *truth) for e in (fresh, trained))
-    assert float(after["region"]) < 0.9 * float(before["region"])
+    assert float(after["region"]) < 0.85 * float(before["region"])
     assert all(float(after[name]) < float(value) for name, value in before.items())

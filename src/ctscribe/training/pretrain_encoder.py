@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -24,9 +25,10 @@ import numpy as np
 import torch
 from scipy.ndimage import label, sum_labels
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool3d, cross_entropy, leaky_relu, logsigmoid, one_hot
+from torch.nn.functional import avg_pool3d, cross_entropy, logsigmoid, one_hot
 from torch.optim.swa_utils import AveragedModel
 
+from ctscribe.imaging.nodules import CONNECTED
 from ctscribe.imaging.transforms import prepare_tensor
 from ctscribe.model.encoder import Encoder, EncoderConfig, EncoderOutput
 from ctscribe.model.encoders import load_encoder, save_encoder
@@ -38,7 +40,7 @@ from ctscribe.training.setup import clip_gradient, in_percent
 
 EXTENT_ZYX_MM = (288.0, 240.0, 336.0)  # every pretraining sample is cropped or padded to this
 FIRST_BATCHES = 24  # of studies before training starts
-EVEN_MM3 = 900.0  # a nodule of this volume (12 mm) has weight 1 in the loss, others its share of it
+EVEN_MM3 = 900.0  # a nodule of this volume (12 mm) has weight 1 in the loss, one of half of it 2
 NODULE_WEIGHTS = (0.1, 16.0)  # least and most
 REGION_IN_NODULES = 0.5  # weight of the term for the lobe that nodules' own voxels lie in
 PRETRAINING_SEEDS = (
@@ -115,15 +117,13 @@ def make_sample(
 def nodule_weights(lesion: Tensor, config: EncoderConfig) -> Tensor:
     """Weight (Z, Y, X) in the loss of what nodules lie in, by their volume; 1 elsewhere.
 
-    lesion: (K, Z, Y, X) target in 0 .. 1 of one study, on the CPU.
+    lesion: (K, Z, Y, X) target in 0 .. 1 of one study, nodules first, on the CPU.
     """
     stride = config.stride_at(config.output_stage)
     voxel_mm3 = math.prod(config.spacing_zyx_mm) * math.prod(stride)
     weight = torch.ones(lesion.shape[1:])
-    for kind in DENSITIES:
-        target = lesion[config.lesions.index(kind)].numpy()
-        # Nodules that touch are one: a corner is a neighbour too.
-        part, n = label(target > 0, np.ones((3, 3, 3)))
+    for target in lesion[: len(DENSITIES)].numpy():
+        part, n = label(target > 0, CONNECTED)
         if n:
             volume = voxel_mm3 * sum_labels(target, part, np.arange(n + 1))
             of_part = np.clip(EVEN_MM3 / np.maximum(volume, 1.0), *NODULE_WEIGHTS)
@@ -345,23 +345,20 @@ def start_from(encoder: Encoder, trained: Encoder) -> None:
 
     Raises RuntimeError where the two differ in anything else.
     """
-    weights = encoder.state_dict() | trained.state_dict()
+    given = trained.state_dict()
+    encoder.load_state_dict(encoder.state_dict() | given)
+    normal = torch.special.ndtri((torch.arange(1000) + 0.5) / 1000)
     for i, stage in enumerate(encoder.stages):
-        for j in range(1, len(cast(nn.Sequential, stage))):
-            if f"stages.{i}.{j}.0.weight" in trained.state_dict():
+        for j, (before, new) in enumerate(pairwise(cast(Any, stage)), 1):
+            if f"stages.{i}.{j}.0.weight" in given:
                 continue
             # The norm takes the input to mean 0 and deviation 1; its scale and shift undo that, if
             # what the norm before gives is distributed about normally.
-            before, new = f"stages.{i}.{j - 1}.1", f"stages.{i}.{j}"
-            spread = torch.special.ndtri((torch.arange(1000) + 0.5) / 1000)
-            a = leaky_relu(
-                weights[f"{before}.weight"][:, None] * spread + weights[f"{before}.bias"][:, None],
-                0.01,
-            )
-            nn.init.dirac_(weights[f"{new}.0.weight"])
-            weights[f"{new}.1.weight"] = a.std(1)
-            weights[f"{new}.1.bias"] = a.mean(1)
-    encoder.load_state_dict(weights)
+            _, norm, activation = before
+            comes = activation(norm.weight[:, None] * normal + norm.bias[:, None])
+            nn.init.dirac_(new[0].weight)
+            new[1].weight.copy_(comes.std(1))
+            new[1].bias.copy_(comes.mean(1))
 
 
 def _moving_average(average: Tensor, current: Tensor, number: Tensor | int) -> Tensor:
