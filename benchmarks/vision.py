@@ -153,7 +153,7 @@ def pen(given: argparse.Namespace, device: str) -> PretrainLLM:
         steps=6000,
         seconds=given.llm_seconds,
         # With a quarter of them the model knew them by heart, and wrote worse.
-        reports=240_000,
+        reports=120_000,
         workers=max(1, (os.cpu_count() or 1) // 2),
         languages=("zh",),
         extra_rows=1 + LOCAL_ROWS,

@@ -50,6 +50,12 @@ def test_several_processes_write_the_same() -> None:
     assert two == write_samples(4_010, seed=5, workers=1)
 
 
+def test_one_language_alone() -> None:
+    samples = write_samples(2_010, seed=5, workers=1, languages=("en",))
+    assert len(samples) == 2_010
+    assert {s.language for s in samples} == {"en"}
+
+
 def test_findings_keep_the_phantoms_rules_and_cover_every_kind(samples: list[Sample]) -> None:
     kinds = set()
     for sample in samples:

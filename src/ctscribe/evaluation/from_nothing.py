@@ -64,6 +64,7 @@ def plan(
             d_model=160,
             n_layer=3,
             d_state=8,
+            reports=60_000,
             languages=(language,),
         )
     if small:

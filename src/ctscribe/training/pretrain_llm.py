@@ -59,7 +59,7 @@ class PretrainLLM:
     n_layer: int = 4
     d_state: int = 16
     vocab_size: int = 2048
-    reports: int = 120_000  # different reports, both languages together
+    reports: int = 120_000  # different reports, all languages together
     lr: float = 3e-3
     weight_decay: float = 0.05
     seconds: float | None = None  # ends the schedule early, at this time of training
@@ -98,8 +98,12 @@ def pretrain_llm(
     """
     started = time.perf_counter()
     torch.manual_seed(settings.seed)
-    samples = write_samples(settings.reports, seed=settings.seed, workers=settings.workers)
-    samples = [s for s in samples if s.language in settings.languages]
+    samples = write_samples(
+        settings.reports,
+        seed=settings.seed,
+        workers=settings.workers,
+        languages=settings.languages,
+    )
     tokenizer = train_tokenizer(
         (text for s in samples[:_TOKENIZER_TEXTS] for text in (s.question + "\n", s.answer)),
         settings.vocab_size,
@@ -361,12 +365,15 @@ def evaluate(llm: LLM, settings: PretrainLLM, write: Writer) -> dict[str, Any]:
     """Reports of held-out findings from clean prefixes, read back; see `pretrain_llm`."""
     book = PhraseBook()
     prefixes = Prefixes(llm, book)
-    samples = write_samples(
-        2 * settings.eval_reports, seed=settings.seed, stream=HELD_OUT, workers=1
-    )
     figures: dict[str, Any] = {}
     for language in settings.languages:
-        chosen = [s for s in samples if s.language == language]
+        chosen = write_samples(
+            settings.eval_reports,
+            seed=settings.seed,
+            stream=HELD_OUT,
+            workers=1,
+            languages=(language,),
+        )
         prompt = torch.tensor(llm.prompt_ids(QUESTIONS[language][0]), device=llm.device)
         texts: list[str] = []
         for start in range(0, len(chosen), 100):

@@ -115,16 +115,21 @@ def draw_findings(rng: np.random.Generator) -> tuple[Finding, ...]:
 
 
 def write_samples(
-    count: int, *, seed: int, stream: int = TRAIN, workers: int | None = None
+    count: int,
+    *,
+    seed: int,
+    stream: int = TRAIN,
+    workers: int | None = None,
+    languages: tuple[Language, ...] = LANGUAGES,
 ) -> list[Sample]:
-    """`count` samples, both languages in turn. workers: processes; left out, one a core.
+    """`count` samples, the languages in turn. workers: processes; left out, one a core.
 
     seed: below SEED_SPACE, which is added to it. stream: TRAIN or HELD_OUT.
     """
     if not 0 <= seed < SEED_SPACE:
         raise ValueError(f"seed must be in [0, {SEED_SPACE}), not {seed}")
     tasks = [
-        (SEED_SPACE + seed, stream, i, min(_PER_TASK, count - i * _PER_TASK))
+        (languages, (SEED_SPACE + seed, stream, i), min(_PER_TASK, count - i * _PER_TASK))
         for i in range(-(-count // _PER_TASK))
     ]
     workers = min(len(tasks), workers or os.cpu_count() or 1)
@@ -201,13 +206,13 @@ def _with_basics(texts: Iterable[str]) -> Iterator[str]:
         yield from [question + "\n" for question in QUESTIONS[language]] * (1 + count // 40)
 
 
-def _write_task(task: tuple[int, int, int, int]) -> list[Sample]:
-    *entropy, count = task
+def _write_task(task: tuple[tuple[Language, ...], tuple[int, int, int], int]) -> list[Sample]:
+    languages, entropy, count = task
     rng = np.random.default_rng(np.random.SeedSequence(entropy))
     book = _book()
     samples = []
     for i in range(count):
-        language = LANGUAGES[i % 2]
+        language = languages[i % len(languages)]
         findings = draw_findings(rng)
         answer = format_report(write_report(findings, language, rng))
         questions = QUESTIONS[language]
