@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pickle
 from importlib import metadata
 
 import pytest
@@ -65,6 +66,14 @@ def test_error_tree() -> None:
         "GenerationError": "CtscribeError",
     }
     assert errors.CtscribeError.exit_code == 2
+
+
+def test_an_error_comes_whole_out_of_a_worker_process() -> None:
+    error = errors.ImageError("it is empty", fix="export it again", case="A1", file="a.nii.gz")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is errors.ImageError
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ CtscribeError            exit code 2: something the user can put right
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 
 class CtscribeError(Exception):
@@ -34,6 +36,11 @@ class CtscribeError(Exception):
         where += [str(file)] if file is not None else []
         message = f"{', '.join(where)}: {reason}" if where else reason
         super().__init__(" ".join(f"{message}. Fix: {fix}".split()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own would drop what is named: a worker process's error broke its pool.
+        named = partial(type(self), fix=self.fix, case=self.case, file=self.file)
+        return named, (self.reason,)
 
 
 class ConfigError(CtscribeError):
