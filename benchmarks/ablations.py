@@ -2,8 +2,8 @@
 
 Every variation is trained and scored with three seeds (of split, weights and order) on the same
 small set of thin phantoms, `--jobs` of them side by side. Writes results/ablations-<device>.json
-after each and docs/ABLATIONS.md from it at the end. Needs the parts that benchmarks/vision.py makes
-(`--parts`) and, for the encoder's rows, one that `ctscribe import-encoder` wrote (`--nnunet`).
+after each and docs/ABLATIONS.md from it at the end. For the encoder's rows it needs one that
+`ctscribe import-encoder` wrote (`--nnunet`).
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ from ctscribe.training.align import run_align
 from ctscribe.training.caption import run_caption
 
 RESULTS = Path(__file__).parent / "results"
+ENCODER = Path(__file__).parent / "parts" / "encoder"
 PAGE = Path(__file__).parents[1] / "docs" / "ABLATIONS.md"
 BASE = ModelConfig(
-    ablation_mode="full", roi_side=24.0, local_output_stage=(0, 1), max_visual_tokens=1024
+    ablation_mode="full", roi_side=24.0, local_output_stage=(0, 1), max_visual_tokens=1100
 )
 GRID = replace(BASE, ablation_mode="global_only", pooling="grid")
 COLUMNS = {
@@ -75,6 +76,7 @@ def variations(tokens_per_grid: Mapping[int, tuple[int, ...]]) -> list[Variation
         Variation("visual tokens (grid)", f"{n}", replace(GRID, pool_size=size))
         for n, size in tokens_per_grid.items()
     ]
+    plain = replace(GRID, use_segmentation=False)
     return [
         Variation("streams", "both, Vim, no CMI", BASE),
         Variation("streams", "whole image", replace(BASE, ablation_mode="global_only")),
@@ -84,7 +86,9 @@ def variations(tokens_per_grid: Mapping[int, tuple[int, ...]]) -> list[Variation
         Variation("CMI", "on", replace(BASE, use_cmi=True)),
         Variation("CMI", "on, leaves 32", replace(BASE, use_cmi=True, cmi_compress_to=32)),
         *grids,
+        Variation("visual tokens (grid)", "64, no segmentation", plain),
         Variation("encoder (nnU-Net, grid)", "imported", GRID, "imported"),
+        Variation("encoder (nnU-Net, grid)", "imported, no segmentation", plain, "imported"),
         Variation("encoder (nnU-Net, grid)", "random", GRID, "random"),
     ]
 
@@ -259,7 +263,7 @@ def _jobs(
     splits: list[dict[Split, Path]],
     out: Path,
 ) -> Iterator[Job]:
-    encoders = {None: given.parts / "encoder", "imported": given.nnunet}
+    encoders = {None: given.encoder, "imported": given.nnunet}
     if given.nnunet is not None:
         encoders["random"] = _random(given.nnunet, out / "random")
     # Rows that read the same features as the first come last: by then those are in the cache.
@@ -270,7 +274,7 @@ def _jobs(
             model = replace(
                 variation.model,
                 encoder=encoders[variation.nnunet],
-                mamba_model=None if given.bundled_llm else given.parts / "llm",
+                mamba_model=given.llm,
             )
             yield Job(
                 replace(variation, model=model),
@@ -355,8 +359,8 @@ def _cell(name: str, estimate: list[float | None] | None) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", type=Path, default=Path("outputs/vision/parts"))
-    parser.add_argument("--bundled-llm", action="store_true", help="the one that ships")
+    parser.add_argument("--encoder", type=Path, default=ENCODER)
+    parser.add_argument("--llm", type=Path, help="language model; left out, the one that ships")
     parser.add_argument("--nnunet", type=Path, help="folder of ctscribe import-encoder")
     parser.add_argument(
         "--data", type=Path, default=Path("outputs/vision/data"), help="phantoms, made if missing"

@@ -43,20 +43,22 @@ def write_raw(folder: Path, cases: int) -> None:
     from ctscribe.phantom.findings import LESIONS
     from ctscribe.phantom.render import render_study, sample_study
     from ctscribe.reports.schema import DENSITIES
-    from ctscribe.training.setup import bar
+    from ctscribe.training.setup import bar, pick_device
 
+    device = pick_device("auto")
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     nodule = sum(1 << LESIONS.index(density) for density in DENSITIES)
     with bar("phantoms", cases) as progress:
         for i in range(cases):
             study = sample_study((NUMBER, i), (NUMBER, i), "demo")
-            rendered = render_study(study)
-            labels = rendered.region_zyx.clamp(max=LABELS.index("pleura")).to(torch.uint8)
-            solid = (rendered.lesion_zyx >> LESIONS.index("consolidation")) & 1
+            rendered = render_study(study, device)
+            region, lesion = rendered.region_zyx.cpu(), rendered.lesion_zyx.cpu()
+            labels = region.clamp(max=LABELS.index("pleura")).to(torch.uint8)
+            solid = (lesion >> LESIONS.index("consolidation")) & 1
             labels[solid > 0] = LABELS.index("consolidation")
-            labels[(rendered.lesion_zyx & nodule) > 0] = LABELS.index("nodule")
-            hu = np.rint(rendered.hu_zyx.numpy()).astype(np.int16)
+            labels[(lesion & nodule) > 0] = LABELS.index("nodule")
+            hu = np.rint(rendered.hu_zyx.cpu().numpy()).astype(np.int16)
             for part, array, end in (("imagesTr", hu, "_0000"), ("labelsTr", labels.numpy(), "")):
                 image = SimpleITK.GetImageFromArray(array)
                 image.SetSpacing(study.spacing_zyx_mm[::-1])

@@ -73,6 +73,9 @@ class ModelConfig(Config):
     scan_order: Literal["row", "snake", "hilbert"] = setting(
         "row", "Order of the grid's cells as a sequence; all but row keep neighbours together."
     )
+    use_segmentation: bool = setting(
+        True, "Beside the grid's features, what the encoder's own segmentation sees in each cell."
+    )
     encoder_output_stage: tuple[int, ...] | None = setting(
         None,
         "Encoder stages whose maps the grid reads, 0 the finest; left out, the deepest.",
@@ -134,6 +137,11 @@ class ModelConfig(Config):
             raise ConfigError(
                 f"--scan-order is {self.scan_order}, but {self.pooling} pooling has no grid",
                 fix="give --pooling grid, or leave --scan-order out",
+            )
+        if not self.use_segmentation and self.pooling != "grid":
+            raise ConfigError(
+                f"use_segmentation is false, but {self.pooling} pooling is by segmentation",
+                fix="set pooling: grid, or leave use_segmentation out",
             )
         dims = self.spatial_dims
         lengths = {

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -23,6 +25,32 @@ def test_every_kind_trains_every_parameter(kind: str) -> None:
     (tokens.square().mean() + (tokens * torch.randn_like(tokens)).sum()).backward()
     still = [n for n, p in bridge.named_parameters() if p.grad is None or not p.grad.any()]
     assert not still
+
+
+def test_a_query_a_slot_reads_rows_that_are_none() -> None:
+    """Slots stand first, each finds the row that matters to it, wherever that lies."""
+    torch.manual_seed(0)
+    bridge = Bridge(replace(CONFIG, slots=4, kind="mlp"))
+    seen = pooled()
+    tokens, hidden = bridge(seen)
+    assert tokens.shape == (3, 4 + CONFIG.tokens, 24)
+    assert torch.equal(hidden[:, 4:], without(bridge)(seen)[1])
+    assert bridge.slots is not None
+    (tokens * torch.randn_like(tokens)).sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in bridge.slots.parameters())
+    with torch.no_grad():
+        bridge.slots.queries.copy_(50 * hidden[0, 4:8])
+        bridge.slots.row.zero_()
+    found = bridge(seen)[1]
+    norm = torch.nn.functional.normalize
+    torch.testing.assert_close(norm(found[0, :4], dim=-1), norm(hidden[0, 4:8], dim=-1))
+
+
+def without(bridge: Bridge) -> Bridge:
+    """The same bridge, without the rows of slots."""
+    plain = Bridge(replace(bridge.config, slots=0))
+    plain.load_state_dict({k: v for k, v in bridge.state_dict().items() if k[:5] != "slots"})
+    return plain
 
 
 def test_information_flows_both_ways() -> None:

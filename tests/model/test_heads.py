@@ -49,32 +49,24 @@ def test_wrong_side_is_a_loss() -> None:
 
 def test_a_study_without_sizes_has_no_size_loss_and_no_nan() -> None:
     labels = slot_labels([slots_of(())])
-    heads = Heads(16, one_row_a_slot=True)
+    heads = Heads(16)
     losses = label_losses(heads(torch.randn(1, len(SLOTS) + 1, 16)), labels)
     assert losses["size"] == 0
     assert losses["density"] == 0
     assert all(torch.isfinite(v) for v in losses.values())
 
 
-def test_grid_rows_are_attended_to() -> None:
-    heads = Heads(16, one_row_a_slot=False)
-    output = heads(torch.randn(2, 64, 16))
-    assert output.present.shape == (2, len(SLOTS))
-    assert torch.allclose(output.study.norm(dim=1), torch.ones(2))
-
-
 def test_without_grades_the_heads_are_as_they_were() -> None:
     def made(grades: bool) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
-        return dict(Heads(16, True, grades).state_dict())
+        return dict(Heads(16, grades).state_dict())
 
     plain, graded = made(False), made(True)
     assert set(graded) - set(plain) == {"grade.weight", "grade.bias"}
     assert all(torch.equal(graded[name], tensor) for name, tensor in plain.items())
     hidden = torch.randn(3, len(SLOTS) + 1, 16)
-    assert Heads(16, True)(hidden).grade is None
-    assert Heads(16, True, True)(hidden).cpu().grade.shape == (3, 4)
-    assert Heads(16, False, True)(hidden).grade.shape == (3, 4)
+    assert Heads(16)(hidden).grade is None
+    assert Heads(16, True)(hidden).cpu().grade.shape == (3, 4)
 
 
 def test_the_loss_is_of_known_grades_alone_and_rare_ones_weigh_more() -> None:

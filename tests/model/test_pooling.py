@@ -80,6 +80,21 @@ def test_another_order_moves_features_and_millimetres_together(order: ScanOrder)
     assert torch.equal(turned.position_mm, rows.position_mm[:, at])
 
 
+def test_a_cell_says_how_much_of_each_class_is_in_it_and_where_most() -> None:
+    """A nodule of one voxel is lost in the mean of its cell, not in the cell's peak."""
+    seen = torch.zeros(1, 2, 8, 8, 8)
+    seen[0, 0, :, :, :4] = 1.0
+    seen[0, 1, 1, 6, 7] = 0.9
+    rows = pool_grid([torch.randn(1, 5, 2, 2, 2)], (80.0, 80.0, 80.0), (2, 2, 2), classes=seen)
+    mean, peak = rows.features[0, :, 5:7], rows.features[0, :, 7:]
+    assert rows.features.shape == (1, 8, 9)
+    assert mean[:, 0].tolist() == peak[:, 0].tolist() == [1.0, 0.0] * 4
+    at = int(peak[:, 1].argmax())
+    assert (rows.position_mm[0, at] > 0).tolist() == [False, True, True]
+    assert peak[:, 1].sum() == peak[at, 1] == pytest.approx(0.9)
+    assert mean[at, 1] == pytest.approx(0.9 / 64)
+
+
 def test_an_encoder_without_lobes_cannot_pool_by_region() -> None:
     config = EncoderConfig(regions=("outside", "lung"))
     with pytest.raises(ConfigError, match="does not know lobes"):

@@ -1,6 +1,7 @@
 """Regions of interest: what lies in the box is what is averaged, at the place that is told."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from ctscribe.model.roi import can_propose, propose, roi_features, tile_around
 from ctscribe.reports.schema import DENSITIES, LOBES
 
 CONFIG = EncoderConfig()
+OTHER = SimpleNamespace(classes=("background", "nodule"), roi_class="nodule")
 
 
 @settings(max_examples=80, deadline=None)
@@ -106,22 +108,22 @@ def test_other_numbers_are_the_strongest_apart_from_each_other() -> None:
     assert scores[0].tolist() == sorted(scores[0].tolist(), reverse=True)
     assert torch.cdist(centres[0], centres[0])[~torch.eye(3, dtype=torch.bool)].min() > 20
     assert centres[0, 0].tolist() == [(6 - 3.5) * 4, (1 - 3.5) * 4, (18 - 9.5) * 4]
-    # An encoder that segments lesions alone is asked in the same way.
-    p = torch.rand(2, 1, 8, 9, 10)
-    where, how = propose(EncoderOutput({}, roi=p), None, (80.0, 90.0, 100.0), 4)
+    # An encoder of other classes is asked for its lesions in the same way.
+    p = torch.rand(2, 2, 8, 9, 10)
+    where, how = propose(EncoderOutput({}, classes=p), OTHER, (80.0, 90.0, 100.0), 4)
     assert where.shape == (2, 4, 3)
-    torch.testing.assert_close(how[:, 0], p.flatten(1).amax(1))
-    flat, _ = propose(EncoderOutput({}, roi=p[:, :, 0]), None, (90.0, 100.0), 2)
+    torch.testing.assert_close(how[:, 0], p[:, 1].flatten(1).amax(1))
+    flat, _ = propose(EncoderOutput({}, classes=p[:, :, 0]), OTHER, (90.0, 100.0), 2)
     assert flat[..., 0].eq(0).all()
 
 
 def test_a_lesion_is_proposed_once() -> None:
     """The voxels around a peak are the same lesion; a weaker one elsewhere comes second."""
-    p = torch.zeros(1, 1, 12, 12, 12)
-    p[0, 0, 2:5, 2:5, 2:5] = 0.8
-    p[0, 0, 3, 3, 3] = 0.9
-    p[0, 0, 10, 9, 8] = 0.4
-    centres, scores = propose(EncoderOutput({}, roi=p), None, (60.0,) * 3, 3)
+    p = torch.zeros(1, 2, 12, 12, 12)
+    p[0, 1, 2:5, 2:5, 2:5] = 0.8
+    p[0, 1, 3, 3, 3] = 0.9
+    p[0, 1, 10, 9, 8] = 0.4
+    centres, scores = propose(EncoderOutput({}, classes=p), OTHER, (60.0,) * 3, 3)
     assert centres[0, 1].tolist() == [(10 - 5.5) * 5, (9 - 5.5) * 5, (8 - 5.5) * 5]
     assert scores[0].tolist() == pytest.approx([0.9, 0.4, 0.0])
 

@@ -63,10 +63,14 @@ CHOICES = [
     PoolingConfig(mode="local_only", rois=3, roi_cells=(1, 1, 1), roi_stages=(1,)),
     PoolingConfig(kind="grid", size=(2, 3, 4), stages=(1, 3)),
     PoolingConfig(kind="grid", size=(), target=(2, 2, 2), mode="full", rois=1),
+    PoolingConfig(kind="grid", size=(2, 3, 2), classes=True),
+    PoolingConfig(kind="grid", size=(2, 2, 2), classes=True, mode="full", rois=1),
 ]
 
 
-@pytest.mark.parametrize("choice", CHOICES, ids=lambda c: f"{c.mode}-{c.kind}-{len(c.stages)}")
+@pytest.mark.parametrize(
+    "choice", CHOICES, ids=lambda c: f"{c.mode}-{c.kind}-{len(c.stages)}-{c.classes}"
+)
 @pytest.mark.parametrize("kind", ["own", "nnunet"])
 def test_shapes_are_what_the_choice_says(choice: PoolingConfig, kind: str, tmp_path: Path) -> None:
     """And bridge, heads and checkpoint take them as they are."""
@@ -91,11 +95,11 @@ def test_shapes_are_what_the_choice_says(choice: PoolingConfig, kind: str, tmp_p
     told = cost(choice, config, tuple(image.shape[2:]))
     numbers = [t.numel() for t in tensors(found)]
     assert told.numbers * 2 == sum(numbers)
-    assert (told.global_tokens, told.local_tokens) == (choice.global_tokens, choice.local_tokens)
+    assert told.tokens == choice.tokens
     vision = new_vision(encoder, choice, llm_width=24, embedding_rms=0.1)
     vision.bridge.fit_input(found)
     tokens, hidden = vision.bridge(found)
-    assert tokens.shape == (2, choice.global_tokens + choice.local_tokens, 24)
+    assert tokens.shape == (2, choice.tokens, 24)
     assert vision.heads(hidden).present.shape == (2, len(SLOTS))
     provenance = Provenance("align", {}, 96, 0, "zh", "", "", "", {}, {})
     save_vision(tmp_path / "x.pt", vision, provenance)

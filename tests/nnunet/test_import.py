@@ -84,14 +84,14 @@ def test_features_are_those_of_nnunets_own_network(
         torch.testing.assert_close(ours.maps[stage], skip.flip(flips), atol=1e-5, rtol=0)
         stride = [n // m for n, m in zip(house.shape[2:], skip.shape[2:], strict=True)]
         assert tuple(stride) == again.config.stride_at(stage)
-    assert ours.roi is not None
-    assert again.config.roi_class == "lesion"
-    expected = logits.softmax(1)[:, 2:].flip(flips)
-    torch.testing.assert_close(ours.roi, expected, atol=1e-5, rtol=0)
+    assert ours.classes is not None
+    assert again.config.classes[2:] == (again.config.roi_class,) == ("lesion",)
+    expected = logits.softmax(1).flip(flips)
+    torch.testing.assert_close(ours.classes, expected, atol=1e-5, rtol=0)
     # Only what is asked for is computed, and it is the same.
     some = again(house, stages=[1])
     assert list(some.maps) == [1]
-    assert some.roi is None
+    assert some.classes is None
     assert torch.equal(some.maps[1], ours.maps[1])
 
 
@@ -413,7 +413,7 @@ def test_a_large_image_is_predicted_as_nnunet_predicts(trained: Path) -> None:
     size = [t + 2 * multiple[1] if axis == 1 else t for axis, t in enumerate(tile)]
     image = torch.randn(1, 1, *size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        ours = encoder(image, stages=[], segment=True).roi
+        ours = encoder(image, stages=[], segment=True).classes
     assert ours is not None
     predictor = nnUNetPredictor(
         use_gaussian=True, use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False
@@ -432,6 +432,8 @@ def test_a_large_image_is_predicted_as_nnunet_predicts(trained: Path) -> None:
     )
     predictor.network.decoder.deep_supervision = False
     logits = predictor.predict_sliding_window_return_logits(image[0])
-    expected = logits.float().softmax(0)[2]
+    expected = logits.float().softmax(0)
     inner = (slice(8, -8),) * 3  # at a patch's corners its weights underflow 16 bits
-    torch.testing.assert_close(ours[0, 0][inner], expected[inner], atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        ours[0][(slice(None), *inner)], expected[(slice(None), *inner)], atol=0.02, rtol=0
+    )

@@ -3,6 +3,8 @@
 Bidirectional Mamba blocks after Vision Mamba (Zhu et al. 2024, arXiv:2401.09417, algorithm 1): one
 input projection, a convolution and a selective scan per direction, gated, summed, projected. The
 scan is `ops.selective_scan`. Here the sequence is short (a token a slot), so one block mixes all.
+Where the pooled rows are not slots (cells of a grid or of RoIs), a query a slot then reads them
+(cross-attention, as the resampler of Flamingo, Alayrac et al. 2022, arXiv:2204.14198, section 3.1).
 """
 
 from __future__ import annotations
@@ -34,13 +36,17 @@ class BridgeConfig:
     tokens: int = 20  # rows of the pooled features
     local_width: int = 0  # of the RoIs' features, where there are both streams
     local_tokens: int = 0
+    slots: int = 0  # rows that queries read off the others, and that stand before them
     state: int = 16  # N of the scan
     llm_width: int = 256
     dropout: float = 0.1
 
 
 class Bridge(nn.Module):
-    """`Pooled` to visual tokens (B, L, llm_width), and the hidden states (B, L, width) before."""
+    """`Pooled` to visual tokens (B, L, llm_width), and the hidden states (B, L, width) before.
+
+    The first rows are the slots of `reports.language.SLOTS`, whatever was pooled.
+    """
 
     input_mean: Tensor
     input_scale: Tensor
@@ -60,6 +66,7 @@ class Bridge(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(_block(config) for _ in range(config.layers))
         self.norm_out = nn.RMSNorm(width)
+        self.slots = SlotQueries(config.slots, width) if config.slots else None
         self.project_out = nn.Linear(width, config.llm_width)
         # Tokens leave at the scale of the language model's own embeddings (set by `fit_scale`).
         self.norm_llm = nn.RMSNorm(config.llm_width)
@@ -87,7 +94,24 @@ class Bridge(nn.Module):
         for block in self.blocks:
             x_BLD = x_BLD + self.dropout(block(x_BLD))
         hidden_BLD = self.norm_out(x_BLD)
+        if self.slots is not None:
+            hidden_BLD = torch.cat([self.slots(hidden_BLD), hidden_BLD], 1)
         return self.norm_llm(self.project_out(hidden_BLD)), hidden_BLD
+
+
+class SlotQueries(nn.Module):
+    """One row a slot, from rows that are none: each slot's query attends over all of them."""
+
+    def __init__(self, slots: int, width: int) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(slots, width) * width**-0.5)
+        self.row = nn.Parameter(torch.randn(slots, width) * 0.02)
+        self.norm = nn.RMSNorm(width)
+
+    def forward(self, hidden_BLD: Tensor) -> Tensor:
+        """(B, L, D) to (B, slots, D)."""
+        attention_BSL = (self.queries @ hidden_BLD.transpose(1, 2)).softmax(-1)
+        return self.norm(attention_BSL @ hidden_BLD + self.row)  # type: ignore[no-any-return]
 
 
 class LocalInput(nn.Module):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from ctscribe.errors import CheckpointError
@@ -65,6 +66,11 @@ class EncoderConfig:
         return self.stride_at(len(self.strides))
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """What it segments."""
+        return (*self.regions, *self.lesions)
+
+    @property
     def tile(self) -> tuple[int, ...] | None:
         """Voxels of a patch, for encoders that read an image in patches; None reads it whole."""
         return None
@@ -94,14 +100,21 @@ class EncoderOutput:
     """maps: (B, C, *space) features by stage, the decoder's where it comes up to a stage.
 
     region_logits (B, R, *space) and lesion_logits (B, K, *space), on the grid of `output_stage`,
-    of an encoder that has learned lobes and findings. roi: (B, 1, *space) where it sees a lesion,
-    0 .. 1, of one that has learned to segment.
+    of an encoder that has learned lobes and findings. classes: (B, K, *space) how much it sees of
+    each of its classes, 0 .. 1, of one that has learned any others.
     """
 
     maps: dict[int, Tensor]
     region_logits: Tensor | None = None
     lesion_logits: Tensor | None = None
-    roi: Tensor | None = None
+    classes: Tensor | None = None
+
+    def probabilities(self) -> Tensor:
+        """(B, K, *space) how much the encoder sees of each of its config's `classes`, 0 .. 1."""
+        if self.classes is not None:
+            return self.classes
+        region, lesion = self.segmentation()
+        return torch.cat([region.float().softmax(1), lesion.float().sigmoid()], 1)
 
     def segmentation(self) -> tuple[Tensor, Tensor]:
         """region_logits and lesion_logits of an encoder that has them."""

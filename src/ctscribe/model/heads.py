@@ -90,15 +90,11 @@ class HeadOutput:
 class Heads(nn.Module):
     """Linear readings of the bridge's hidden states (B, L, width).
 
-    With region pooling row s is slot s; with a grid every slot attends over the cells. grades:
-    whether there is a head for the study's grade.
+    Row s is slot s. grades: whether there is a head for the study's grade.
     """
 
-    def __init__(self, width: int, one_row_a_slot: bool, grades: bool = False) -> None:
+    def __init__(self, width: int, grades: bool = False) -> None:
         super().__init__()
-        self.one_row_a_slot = one_row_a_slot
-        if not one_row_a_slot:
-            self.queries = nn.Parameter(torch.randn(len(SLOTS), width) * width**-0.5)
         self.outputs = nn.Linear(width, 1 + len(DENSITIES) + len(AMOUNTS) + 1)
         self.study = nn.Linear(2 * width, CONTRASTIVE_WIDTH)
         self.scale = nn.Parameter(torch.tensor(2.3))  # of the contrastive logits, as an exponent
@@ -107,11 +103,7 @@ class Heads(nn.Module):
 
     def forward(self, hidden_BLD: Tensor) -> HeadOutput:
         """Read every slot and the whole study."""
-        slots_BSD = hidden_BLD[:, : len(SLOTS)]
-        if not self.one_row_a_slot:
-            attention = (self.queries @ hidden_BLD.transpose(1, 2)).softmax(-1)
-            slots_BSD = attention @ hidden_BLD
-        present, density, amount, size = self.outputs(slots_BSD).split(
+        present, density, amount, size = self.outputs(hidden_BLD[:, : len(SLOTS)]).split(
             [1, len(DENSITIES), len(AMOUNTS), 1], -1
         )
         whole = torch.cat([hidden_BLD.mean(1), hidden_BLD.amax(1)], -1)

@@ -160,7 +160,7 @@ class NnunetEncoder(nn.Module):
     ) -> EncoderOutput:
         """Maps of the stages asked for (left out, all), in patches where the image is larger.
 
-        segment: also where the RoI class may be, (B, 1, *space) in 0 .. 1.
+        segment: also how much it sees of each class, (B, K, *space) in 0 .. 1.
         """
         wanted = range(len(self.config.channels)) if stages is None else stages
 
@@ -173,7 +173,7 @@ class NnunetEncoder(nn.Module):
         else:
             seen = _in_patches(image, tile, self.config.multiple, look)
         maps = {int(k): v for k, v in seen.items() if k != "logits"}
-        return EncoderOutput(maps, roi=self._probability(seen["logits"]) if segment else None)
+        return EncoderOutput(maps, classes=self._probabilities(seen["logits"]) if segment else None)
 
     def _look(self, image: Tensor, stages: Sequence[int], segment: bool) -> dict[str, Tensor]:
         dims = [a + 2 for a in self.config.order]
@@ -190,16 +190,9 @@ class NnunetEncoder(nn.Module):
         inverse = [order.index(axis) + 2 for axis in range(len(order))]
         return maps.permute(0, 1, *inverse).flip([a + 2 for a in self.config.flipped])
 
-    def _probability(self, logits: Tensor) -> Tensor:
-        name = self.config.roi_class
-        if name is None:
-            raise ConfigError(
-                f"none of its classes ({', '.join(self.config.classes)}) is named like a lesion",
-                fix="import it with --roi-class, or take RoIs from masks or coordinates",
-            )
-        channel = self.config.classes.index(name)
-        p = logits.float().sigmoid() if self.config.regions else logits.float().softmax(1)
-        return p[:, channel : channel + 1]
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        logits = logits.float()
+        return logits.sigmoid() if self.config.regions else logits.softmax(1)
 
 
 def _in_patches(

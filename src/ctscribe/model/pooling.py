@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ctscribe.errors import ConfigError
 from ctscribe.model import roi
@@ -36,9 +36,10 @@ class PoolingConfig:
 
     mode: both streams, or one of them. kind, size, stages, target, order: of the global stream: by
     region or a grid of `size` cells, in `order`, of the maps of these stages (empty: the deepest),
-    resized to `target` before; size () takes every voxel of the map for a cell. rois: boxes of the
-    local stream, of roi_side_mm a side, in roi_cells, of the maps of roi_stages; roi_source: where
-    they come from.
+    resized to `target` before; size () takes every voxel of the map for a cell. classes: beside a
+    cell's maps stands how much of each class the encoder segments there, its mean and its peak.
+    rois: boxes of the local stream, of roi_side_mm a side, in roi_cells, of the maps of roi_stages;
+    roi_source: where they come from.
     """
 
     mode: str = "global_only"  # full, global_only or local_only
@@ -47,6 +48,7 @@ class PoolingConfig:
     stages: tuple[int, ...] = ()
     target: tuple[int, ...] | None = None
     order: ScanOrder = "row"
+    classes: bool = False
     rois: int = 5
     roi_source: str = "auto"  # auto, mask, points, encoder or centre
     roi_side_mm: tuple[float, ...] = (32.0, 32.0, 32.0)
@@ -64,9 +66,14 @@ class PoolingConfig:
         return self.mode != "global_only"
 
     @property
-    def slot_rows(self) -> bool:
-        """Whether the first rows are the slots of `reports.language.SLOTS`, one each."""
-        return self.has_global and self.kind == "region"
+    def has_grid(self) -> bool:
+        """Whether the whole image is read by a grid."""
+        return self.has_global and self.kind == "grid"
+
+    @property
+    def slot_tokens(self) -> int:
+        """Rows that the bridge adds, one a slot, where the pooled rows are not slots."""
+        return 0 if self.has_global and self.kind == "region" else len(SLOTS)
 
     @property
     def global_tokens(self) -> int:
@@ -84,13 +91,23 @@ class PoolingConfig:
 
     @property
     def tokens(self) -> int:
-        """Rows of both streams."""
-        return self.global_tokens + self.local_tokens
+        """Visual tokens that the bridge makes of an image."""
+        return self.slot_tokens + self.global_tokens + self.local_tokens
+
+    def described(self) -> str:
+        """Where the visual tokens come from, such as "64 of the whole image + 19 of slots"."""
+        parts = {
+            "the whole image": self.global_tokens,
+            "RoIs": self.local_tokens,
+            "slots": self.slot_tokens,
+        }
+        return " + ".join(f"{n} of {name}" for name, n in parts.items() if n)
 
     def global_width(self, config: Any) -> int:
         """D of the global stream's rows, for an encoder of this config."""
         if self.kind == "grid":
-            return sum(int(config.channels[stage]) for stage in self.global_stages(config))
+            maps = sum(int(config.channels[stage]) for stage in self.global_stages(config))
+            return maps + 2 * len(config.classes) if self.classes else maps
         stage = config.output_stage
         return 2 * int(config.channels[stage] + config.channels[stage + 1]) + SCALARS
 
@@ -108,9 +125,9 @@ class Pooled:
     """What the bridge reads of one batch.
 
     features: (B, L, D), one row per slot of `reports.language.SLOTS`, then one for the whole
-    image (or one per grid cell). position_mm: (B, L, 3) centre of what each row was pooled from,
-    in mm (z, y, x) from the middle of the encoded image. local: the same of the RoIs' cells, where
-    there are both streams.
+    image; or one per cell of the grid or of the RoIs. position_mm: (B, L, 3) centre of what each
+    row was pooled from, in mm (z, y, x) from the middle of the encoded image. local: the same of
+    the RoIs' cells, where there are both streams.
     """
 
     features: Tensor
@@ -167,7 +184,7 @@ def pool_regions(output: EncoderOutput, config: EncoderConfig) -> Pooled:
     step_mm = _step_mm(config, config.output_stage)
     region = region_logits.float().softmax(1).flatten(2)
     lesion = lesion_logits.float().sigmoid().flatten(2)
-    coarse = torch.nn.functional.interpolate(
+    coarse = nn.functional.interpolate(
         output.maps[config.output_stage + 1].float(), size=fine.shape[2:], mode="nearest"
     )
     maps_BCV = torch.cat([fine.float(), coarse], 1).flatten(2)
@@ -239,11 +256,13 @@ def pool_grid(
     size: tuple[int, ...],
     target: tuple[int, ...] | None = None,
     order: ScanOrder = "row",
+    classes: Tensor | None = None,
 ) -> Pooled:
     """Average maps (B, C, *space) of one image into `size` cells, in `order`: (B, prod(size), C).
 
     space_mm: the image's extent. target: the maps are resized to it first; with size () its own
-    voxels are the cells. Several maps stand beside each other in C.
+    voxels are the cells. Several maps stand beside each other in C, then the mean and the peak in a
+    cell of each of `classes` (B, K, *space): the mean of a large cell hides a small nodule.
     """
     dims = len(space_mm)
     cells = size or target
@@ -253,23 +272,28 @@ def pool_grid(
             fix="set encoder_target_spatial, or use_pooling: true",
         )
     resized = [_resized(m.float(), target) for m in maps]
-    features = torch.cat([averaged(m, cells) for m in resized], 1).flatten(2).transpose(1, 2)
+    found = [averaged(m, cells) for m in resized]
+    if classes is not None:
+        found += [averaged(classes, cells), highest(classes, cells)]
+    features = torch.cat(found, 1).flatten(2).transpose(1, 2)
     step_mm = tuple(mm / n for mm, n in zip(space_mm, cells, strict=True))
     grid_mm = _grid_mm(torch.Size(cells), step_mm, features.device).reshape(dims, -1).T
     if dims == 2:
-        grid_mm = torch.nn.functional.pad(grid_mm, (1, 0))
+        grid_mm = nn.functional.pad(grid_mm, (1, 0))
     at = scan_order(tuple(cells), order).to(features.device)
     return Pooled(features[:, at], grid_mm[at].expand(len(features), -1, -1))
 
 
 def averaged(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Maps (B, C, *space) averaged into `size` cells."""
-    pool: Any = (
-        torch.nn.functional.adaptive_avg_pool3d
-        if len(size) == 3
-        else torch.nn.functional.adaptive_avg_pool2d
-    )
-    return pool(maps, size)  # type: ignore[no-any-return]
+    pools: Any = {2: nn.functional.adaptive_avg_pool2d, 3: nn.functional.adaptive_avg_pool3d}
+    return pools[len(size)](maps, size)  # type: ignore[no-any-return]
+
+
+def highest(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The highest value of maps (B, C, *space) in each of `size` cells."""
+    pools: Any = {2: nn.functional.adaptive_max_pool2d, 3: nn.functional.adaptive_max_pool3d}
+    return pools[len(size)](maps, size)  # type: ignore[no-any-return]
 
 
 def _resized(maps: Tensor, target: tuple[int, ...] | None) -> Tensor:
@@ -279,7 +303,7 @@ def _resized(maps: Tensor, target: tuple[int, ...] | None) -> Tensor:
     if all(t <= n for t, n in zip(target, maps.shape[2:], strict=True)):
         return averaged(maps, target)
     mode = "trilinear" if len(target) == 3 else "bilinear"
-    return torch.nn.functional.interpolate(maps, size=target, mode=mode)
+    return nn.functional.interpolate(maps, size=target, mode=mode)
 
 
 def space_mm(config: Any, image: Tensor) -> tuple[float, ...]:

@@ -29,8 +29,9 @@ def propose(
     space_mm: the image's extent. scores (B, n) in 0 .. 1. Five RoIs of an encoder that knows lobes
     are one a lobe, in the order of LOBES; otherwise the strongest come first.
     """
-    if output.roi is not None:
-        return _peaks(output.roi[:, 0].float(), space_mm, n)
+    if output.classes is not None:
+        seen = output.classes[:, config.classes.index(config.roi_class)]
+        return _peaks(seen.float(), space_mm, n)
     region_logits, lesion_logits = output.segmentation()
     region = region_logits.float().softmax(1)
     kinds = [config.lesions.index(d) for d in DENSITIES]

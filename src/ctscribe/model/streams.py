@@ -71,7 +71,8 @@ def pool(
     if choice.has_local and not in_tiles:
         stages |= set(choice.roi_stages)
     asks = choice.has_local and choice.roi_source in ("auto", "encoder") and can_propose(config)
-    output = encoder(image, stages=sorted(stages), segment=asks)
+    reads = choice.has_grid and choice.classes
+    output = encoder(image, stages=sorted(stages), segment=asks or reads)
     found = None
     if choice.has_global:
         found = (
@@ -83,6 +84,7 @@ def pool(
                 choice.size,
                 choice.target,
                 choice.order,
+                output.probabilities() if reads else None,
             )
         )
     if not choice.has_local:
@@ -182,24 +184,22 @@ def _local_in_tiles(
 class Cost:
     """What a choice makes of each image, and what it takes.
 
-    tokens: of both streams. numbers: features kept of each image; image_mib: input and maps that
+    tokens: visual ones. numbers: features kept of each image; image_mib: input and maps that
     are alive while one image is encoded.
     """
 
-    global_tokens: int
-    local_tokens: int
+    tokens: int
     numbers: int
     image_mib: float
 
 
 def cost(choice: PoolingConfig, config: Any, space: tuple[int, ...]) -> Cost:
     """Tokens and memory of a choice, for images of `space` voxels."""
-    whole, local = choice.global_tokens, choice.local_tokens
     numbers = 0
     if choice.has_global:
-        numbers += whole * (choice.global_width(config) + 3)
+        numbers += choice.global_tokens * (choice.global_width(config) + 3)
     if choice.has_local:
-        numbers += local * (choice.local_width(config) + 3)
+        numbers += choice.local_tokens * (choice.local_width(config) + 3)
     at_once = space if config.tile is None else tuple(map(min, space, config.tile))
     voxels = math.prod(at_once)
     alive = float(voxels)
@@ -210,4 +210,7 @@ def cost(choice: PoolingConfig, config: Any, space: tuple[int, ...]) -> Cost:
         # Maps of the whole image, put together from patches.
         for stage in choice.global_stages(config):
             alive += config.channels[stage] * math.prod(space) / math.prod(config.stride_at(stage))
-    return Cost(whole, local, numbers, alive * 4 / 2**20)
+    if choice.has_grid and choice.classes:
+        stride = config.stride_at(config.output_stage) if config.tile is None else (1,)
+        alive += 2 * len(config.classes) * math.prod(space) / math.prod(stride)
+    return Cost(choice.tokens, numbers, alive * 4 / 2**20)

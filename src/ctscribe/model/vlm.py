@@ -96,7 +96,7 @@ def new_vision(
     read = pooling.tokens if cmi is None else cmi.tokens_left(pooling.tokens)
     if read > max_visual_tokens:
         raise ConfigError(
-            f"{whole} visual tokens of the whole image and {local} of RoIs make {read}, but "
+            f"{pooling.described()} make {read} visual tokens, but "
             f"max_visual_tokens is {max_visual_tokens}",
             fix=f"set max_visual_tokens to {read} or more, or fewer cells or RoIs, or let the CMI "
             f"compress (use_cmi, cmi_compress_to {max_visual_tokens})",
@@ -110,11 +110,12 @@ def new_vision(
         tokens=whole or local,
         local_width=local_width if pooling.mode == "full" else 0,
         local_tokens=local if pooling.mode == "full" else 0,
+        slots=pooling.slot_tokens,
         llm_width=llm_width,
     )
     bridge = Bridge(config)
     bridge.fit_scale(embedding_rms)
-    heads = Heads(width, pooling.slot_rows, grades)
+    heads = Heads(width, grades)
     new = None if cmi is None else new_cmi(cmi, embedding_rms)
     return Vision(encoder, bridge, heads, pooling, new)
 
@@ -222,7 +223,7 @@ def load_vision(file: Path) -> tuple[Vision, Provenance, dict[str, Tensor]]:
         raise CheckpointError(
             f"its grades are {grades}, not {list(GRADES)}", file=file, fix="train stage 1 again"
         )
-    heads = Heads(bridge.config.width, pooling.slot_rows, grades is not None)
+    heads = Heads(bridge.config.width, grades is not None)
     cmi = CMI(CmiConfig(**settings["cmi"])) if "cmi" in settings else None
     vision = Vision(encoder, bridge, heads, pooling, cmi)
     for name, module in vision.parts.items():

@@ -224,11 +224,10 @@ def _terms(
     tokens, hidden = vision.bridge(pooled)
     output = vision.heads(hidden)
     terms = label_losses(output, labels)
-    if vision.pooling.slot_rows:
-        aim = studies.phrases.rows(index)
-        terms["token"] = token_alignment(
-            tokens[:, : len(SLOTS)], aim.vectors.to(device), aim.present.to(device)
-        )
+    aim = studies.phrases.rows(index)
+    terms["token"] = token_alignment(
+        tokens[:, : len(SLOTS)], aim.vectors.to(device), aim.present.to(device)
+    )
     same = studies.same[index][:, index].to(device)
     report = text(studies.text[index].to(device))
     scale, bias = vision.heads.scale, vision.heads.bias

@@ -87,7 +87,7 @@ def caption(
                 pooled, ids, mask, labels = train.batch(index, vlm.llm.pad_id, device)
                 loss = vlm(pooled, ids, mask, labels)
                 caption_sum += float(loss.detach()) / len(group)
-                if train.phrases is not None and vlm.vision.pooling.slot_rows:
+                if train.phrases is not None:
                     tokens, _ = vlm.bridge(pooled)
                     aim = train.phrases.rows(torch.tensor(index))
                     loss = loss + ALIGN_WEIGHT * token_alignment(

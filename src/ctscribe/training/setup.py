@@ -205,6 +205,7 @@ def pooling_of(config: ModelConfig, encoder: EncoderConfig | NnunetConfig) -> Po
         stages=config.encoder_output_stage or (),
         target=config.encoder_target_spatial,
         order=config.scan_order,
+        classes=config.pooling == "grid" and config.use_segmentation,
         rois=config.local_rois,
         roi_source=config.roi_source,
         roi_side_mm=side or tuple(n * mm for n, mm in zip(crop, spacing, strict=True)),
@@ -228,8 +229,7 @@ def choice_lines(vision: Vision, studies: int) -> list[str]:
     spent = cost(choice, config, space)
     trained = sum(p.numel() for m in (bridge, vision.heads) for p in m.parameters())
     lines = [
-        f"visual tokens: {spent.global_tokens} of the whole image + {spent.local_tokens} of RoIs = "
-        f"{spent.global_tokens + spent.local_tokens}",
+        f"visual tokens: {choice.described()} = {spent.tokens}",
         f"encoder: about {spent.image_mib:.0f} MiB for an image of "
         f"{' x '.join(map(str, space))} voxels; kept of {studies} studies: "
         f"{spent.numbers * 4 * studies / 2**20:.1f} MiB",
