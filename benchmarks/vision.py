@@ -178,7 +178,7 @@ def make_phantoms(folder: Path, count: int, seed: int, profile: str) -> None:
             n_studies=count,
             seed=seed,
             profile=profile,
-            workers=6 if device == "cuda" else None,
+            workers=3 * (os.cpu_count() or 1) // 4 if device == "cuda" else None,
             write_masks=False,
             render_on=device,
             progress=progress,
