@@ -3,7 +3,7 @@
 Every variation is trained and scored with three seeds (of split, weights and order) on the same
 small set of thin phantoms, `--jobs` of them side by side. Writes results/ablations-<device>.json
 after each and docs/ABLATIONS.md from it at the end. For the encoder's rows it needs one that
-`ctscribe import-encoder` wrote (`--nnunet`).
+`ctscribe import-encoder` wrote (`--nnunet`). Run again, it goes on: what is trained is kept.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import argparse
 import json
 import math
 import multiprocessing
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,10 +34,11 @@ from ctscribe.model.nnunet_encoder import NnunetEncoder
 from ctscribe.reports.labeller import label_report
 from ctscribe.reports.schema import Finding
 from ctscribe.tables.csv_file import read_table, write_table
-from ctscribe.tables.manifest import Split
+from ctscribe.tables.manifest import Split, load_rows
 from ctscribe.training import setup
 from ctscribe.training.align import run_align
 from ctscribe.training.caption import run_caption
+from ctscribe.training.data import encode_rows
 
 RESULTS = Path(__file__).parent / "results"
 ENCODER = Path(__file__).parent / "parts" / "encoder"
@@ -118,8 +120,45 @@ class Told(NamedTuple):
     real: tuple[Finding, ...]
 
 
+def prepare(jobs: Sequence[Job]) -> None:
+    """Images into the cache, once for each encoder: side by side every training would read them."""
+    device = setup.pick_device("auto")
+    different = {
+        (job.variation.model.encoder, job.variation.model.ablation_mode == "global_only"): job
+        for job in jobs
+    }
+    for job in different.values():
+        model = job.variation.model
+        encoder, sha256 = setup.open_encoder(model)
+        vision = setup.start_vision(model, encoder, setup.open_llm(model, device)).to(device)
+        rows = [row for table in job.tables.values() for row in load_rows(table)]
+        with setup.bar("images", len(rows)) as progress:
+            encode_rows(
+                rows,
+                vision,
+                encoder_sha256=sha256,
+                cache=job.cache,
+                device=device,
+                workers=os.cpu_count() or 1,
+                progress=progress,
+            )
+
+
 def train(job: Job) -> list[Told]:
     """Both stages and the reports: of each test study, what was said and what is there."""
+    file = job.folder / "told.json"
+    if file.is_file():
+        return [
+            Told(case, *(tuple(Finding(**f) for f in found) for found in both))
+            for case, *both in json.loads(file.read_text(encoding="utf-8"))
+        ]
+    told = _train(job)
+    kept = [(t.case, [asdict(f) for f in t.said], [asdict(f) for f in t.real]) for t in told]
+    write_atomically(file, json.dumps(kept).encode())
+    return told
+
+
+def _train(job: Job) -> list[Told]:
     torch.set_num_threads(2)
     both: dict[str, Any] = {
         "model": job.variation.model,
@@ -219,10 +258,12 @@ def main() -> None:
         "seeds": given.seeds,
         "rows": [],
     }
+    jobs = _jobs(given, rows, splits, out)
+    prepare(jobs)
     told: dict[str, dict[int, list[Told]]] = {v.key: {} for v in rows}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(given.jobs, context) as pool:
-        waiting = {pool.submit(train, job): job for job in _jobs(given, rows, splits, out)}
+        waiting = {pool.submit(train, job): job for job in jobs}
         with setup.bar("trainings", len(waiting)) as progress:
             for done in as_completed(waiting):
                 job = waiting[done]
@@ -262,13 +303,14 @@ def _jobs(
     rows: list[Variation],
     splits: list[dict[Split, Path]],
     out: Path,
-) -> Iterator[Job]:
+) -> list[Job]:
     encoders = {None: given.encoder, "imported": given.nnunet}
     if given.nnunet is not None:
         encoders["random"] = _random(given.nnunet, out / "random")
     # Rows that read the same features as the first come last: by then those are in the cache.
     first, *others = rows
     others.sort(key=lambda v: v.group in ("bridge", "CMI"))
+    jobs = []
     for seed, tables in enumerate(splits):
         for variation in (first, *others):
             model = replace(
@@ -276,16 +318,19 @@ def _jobs(
                 encoder=encoders[variation.nnunet],
                 mamba_model=given.llm,
             )
-            yield Job(
-                replace(variation, model=model),
-                seed,
-                tables,
-                given.data / "truth",
-                out / f"{variation.key}-{seed}",
-                out / "cache",
-                (given.align_epochs, given.caption_epochs),
-                given.workers,
+            jobs.append(
+                Job(
+                    replace(variation, model=model),
+                    seed,
+                    tables,
+                    given.data / "truth",
+                    out / f"{variation.key}-{seed}",
+                    out / "cache",
+                    (given.align_epochs, given.caption_epochs),
+                    given.workers,
+                )
             )
+    return jobs
 
 
 def _random(imported: Path, folder: Path) -> Path:
