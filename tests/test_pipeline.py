@@ -247,9 +247,7 @@ def test_the_cmi_is_trained_in_stage_two_kept_and_asked_for_again(
         run_caption(replace(config, model=ModelConfig()))
     with pytest.raises(CheckpointError, match="cmi-d-state"):
         run_caption(replace(config, model=replace(model, cmi_d_state=8)))
-    with pytest.raises(
-        ConfigError, match="20 of the whole image make 20 visual tokens"
-    ):
+    with pytest.raises(ConfigError, match="20 of the whole image make 20 visual tokens"):
         run_align(align_config(work, model=replace(model, use_cmi=False), output_dir=tmp_path))
 
 

@@ -21,6 +21,7 @@ from ctscribe.training.pretrain_llm import (
     Corpus,
     Prefixes,
     PretrainLLM,
+    extra_rows,
     new_mamba,
     pretrain_llm,
 )
@@ -91,6 +92,15 @@ def test_rows_beyond_the_slots_hold_anything(llm: LLM) -> None:
     torch.testing.assert_close(rows[:, : len(SLOTS)], prefixes.clean(phrases)[:, :-1])
     beyond = rows[:, len(SLOTS) :].flatten(0, 1)
     assert not (torch.cdist(beyond, beyond) + torch.eye(len(beyond)) < 1e-3).any()
+
+
+def test_rows_beyond_the_slots_are_few_or_many() -> None:
+    generator = torch.Generator().manual_seed(0)
+    assert {extra_rows(1, step, generator) for step in range(20)} == {1}
+    drawn = [extra_rows(900, step, generator) for step in range(2000)]
+    assert set(drawn[::2]) == {1}
+    assert 1 <= min(drawn) < max(drawn) <= 900
+    assert 0.45 < sum(n > 30 for n in drawn[1::2]) / 1000 < 0.55
 
 
 def test_blur_never_hides_what_is_there(llm: LLM) -> None:

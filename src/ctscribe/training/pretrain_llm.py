@@ -297,9 +297,7 @@ def _train(
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * _schedule(done, step)
         index = next(batches)
-        extra = 1
-        if settings.extra_rows > 1 and step % 2:
-            extra = int(torch.randint(1, settings.extra_rows + 1, (), generator=generator))
+        extra = extra_rows(settings.extra_rows, step, generator)
         autocast = torch.autocast("cuda", torch.bfloat16) if cuda else nullcontext()
         with autocast:
             loss = _loss(llm, prefixes, corpus, index, extra)
@@ -322,6 +320,12 @@ def _train(
                 f"{1000 * elapsed / step:.0f} ms a step, {elapsed:.0f} s"
             )
     return losses, time.perf_counter() - started
+
+
+def extra_rows(most: int, step: int, generator: torch.Generator) -> int:
+    """1 in every other step, else from 1 to `most`, as often below its square root as above."""
+    share = float(torch.rand((), generator=generator)) if step % 2 else 0.0
+    return round(most**share)
 
 
 def _loss(llm: LLM, prefixes: Prefixes, corpus: Corpus, index: Tensor, extra: int = 1) -> Tensor:
