@@ -325,7 +325,7 @@ def _train(
 def extra_rows(most: int, step: int, generator: torch.Generator) -> int:
     """1 in every other step, else from 1 to `most`, as often below its square root as above."""
     share = float(torch.rand((), generator=generator)) if step % 2 else 0.0
-    return round(most**share)
+    return round(float(most**share))
 
 
 def _loss(llm: LLM, prefixes: Prefixes, corpus: Corpus, index: Tensor, extra: int = 1) -> Tensor:
