@@ -27,9 +27,11 @@ from tests.model.tiny import save, stock_mamba
 WIDTH, INNER, STATE = 12, 10, 4
 
 
-def new(compress_to: int | None = None, seed: int = 0, *, trained: bool = True) -> CMI:
+def new(
+    compress_to: int | None = None, seed: int = 0, *, apart: int = 0, trained: bool = True
+) -> CMI:
     torch.manual_seed(seed)
-    cmi = CMI(CmiConfig(width=WIDTH, inner=INNER, state=STATE, compress_to=compress_to)).double()
+    cmi = CMI(CmiConfig(WIDTH, INNER, STATE, compress_to, apart)).double()
     cmi.fit_scale(0.3)
     if trained:  # nothing at a special value
         with torch.no_grad():
@@ -86,9 +88,12 @@ def slow(cmi: Any, visual: Tensor, question: Tensor, mask: Tensor) -> Tensor:
         turned = scanned(back, x.flip(0), z.flip(0), 1 + scales[INNER:], shifts[INNER:])
         y = (y + turned.flip(0)) / 2
         tokens = v_LW + 0.3 * cmi.out_proj(y)
-        to, length = cmi.config.compress_to, len(v_LW)
+        to, length, apart = cmi.config.compress_to, len(v_LW), cmi.config.apart
         if to is not None and to < length:
             rows = []
+            if to > apart:
+                rows, to, length = list(tokens[:apart]), to - apart, length - apart
+                tokens, y = tokens[apart:], y[apart:]
             for j in range(to):
                 window = slice(math.floor(j * length / to), math.ceil((j + 1) * length / to))
                 weights = cmi.score(y[window])[:, 0].softmax(0)
@@ -98,9 +103,10 @@ def slow(cmi: Any, visual: Tensor, question: Tensor, mask: Tensor) -> Tensor:
     return torch.stack(out)
 
 
-@pytest.mark.parametrize("compress_to", [None, 1, 4, 9, 20])
-def test_it_is_the_loop_over_tokens(compress_to: int | None) -> None:
-    cmi = new(compress_to)
+@pytest.mark.parametrize("apart", [0, 3])
+@pytest.mark.parametrize("compress_to", [None, 1, 4, 7, 9, 20])
+def test_it_is_the_loop_over_tokens(compress_to: int | None, apart: int) -> None:
+    cmi = new(compress_to, apart=apart)
     visual, question, mask = inputs()
     ours, wanted = cmi(visual, question, mask), slow(cmi, visual, question, mask)
     assert ours.shape[1] == min(compress_to or 9, 9)

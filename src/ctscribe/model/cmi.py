@@ -4,7 +4,8 @@ A bidirectional selective scan over the visual tokens (Gu & Dao 2023, arXiv:2312
 and C are made from features that the question scales and shifts (FiLM, Perez et al. 2018,
 arXiv:1709.07871); the tokens themselves flow through it. What it adds to them starts small, so it
 starts as the identity. `compress_to` then averages windows of neighbours with weights that have
-seen the question. Time and memory are linear in the tokens.
+seen the question; the first rows, one a slot, stay apart: stage 1 has aligned each with a phrase.
+Time and memory are linear in the tokens.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class CmiConfig:
     inner: int = 64  # channels of the scan
     state: int = 16  # N of the scan
     compress_to: int | None = None  # visual tokens that are left; None leaves all
+    apart: int = 0  # first rows that are not averaged, where more than so many are left
 
     def tokens_left(self, tokens: int) -> int:
         """How many of so many visual tokens come out."""
@@ -88,8 +90,10 @@ class CMI(nn.Module):
             if left == x_BLW.shape[1]:
                 return tokens_BLW
             score_BL = self.score(y_BLE)[..., 0]
+        apart = self.config.apart if left > self.config.apart else 0
+        pooled_BLW = pool_windows(tokens_BLW[:, apart:], score_BL[:, apart:], left - apart)
         # An average is smaller than what it is of: back to the scale of an embedding.
-        return _normed(pool_windows(tokens_BLW, score_BL, left), self.norm_out)
+        return torch.cat([tokens_BLW[:, :apart], _normed(pooled_BLW, self.norm_out)], 1)
 
     def _film(self, question_BQW: Tensor, mask_BQ: Tensor) -> Tensor:
         """(B, 2, 2, E): scale and shift of each direction, from the question as one vector."""

@@ -26,7 +26,7 @@ from ctscribe.model.nnunet_encoder import NnunetConfig, NnunetEncoder, import_tr
 from ctscribe.model.pooling import PoolingConfig
 from ctscribe.model.streams import cost
 from ctscribe.model.vlm import Vision, new_vision
-from ctscribe.reports.language import QUESTIONS
+from ctscribe.reports.language import QUESTIONS, SLOTS
 from ctscribe.reports.schema import Language
 from ctscribe.tables.manifest import Row, load_rows, require_no_leaks, split_by_patient
 from ctscribe.training.data import Progress
@@ -184,6 +184,7 @@ def cmi_config(config: ModelConfig, llm_width: int) -> CmiConfig | None:
         inner=max(CMI_NARROWEST, llm_width // CMI_NARROWER),
         state=config.cmi_d_state,
         compress_to=config.cmi_compress_to,
+        apart=len(SLOTS),
     )
 
 
