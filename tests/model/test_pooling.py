@@ -95,6 +95,14 @@ def test_a_cell_says_how_much_of_each_class_is_in_it_and_where_most() -> None:
     assert mean[at, 1] == pytest.approx(0.9 / 64)
 
 
+def test_a_slice_says_the_same_in_two_dimensions() -> None:
+    seen = torch.rand(2, 3, 8, 12)
+    rows = pool_grid([torch.randn(2, 5, 4, 6)], (80.0, 80.0), (2, 3), classes=seen)
+    corner = seen[:, :, :4, :4].flatten(2)
+    torch.testing.assert_close(rows.features[:, 0, 5:8], corner.mean(-1))
+    assert torch.equal(rows.features[:, 0, 8:], corner.amax(-1))
+
+
 def test_an_encoder_without_lobes_cannot_pool_by_region() -> None:
     config = EncoderConfig(regions=("outside", "lung"))
     with pytest.raises(ConfigError, match="does not know lobes"):
