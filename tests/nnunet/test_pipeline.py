@@ -68,7 +68,7 @@ def test_both_stages_and_a_report(
     run_align(AlignConfig(**both, csv_train=table, batch_size=4, ignore_gate=True))
     out = capsys.readouterr().out
     assert "images are turned to LPS for it (the default; not checked)" in out
-    assert "visual tokens: 27 of the whole image + 16 of RoIs = 43" in out
+    assert "visual tokens: 27 of the whole image + 16 of RoIs + 19 of slots = 62" in out
     assert "MiB" in out
     final = run_caption(CaptionConfig(**both, csv=table, from_scratch=True, ignore_gate=True))
     vision, provenance, _ = load_vision(final)
