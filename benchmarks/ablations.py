@@ -43,10 +43,8 @@ from ctscribe.training.data import encode_rows
 RESULTS = Path(__file__).parent / "results"
 ENCODER = Path(__file__).parent / "parts" / "encoder"
 PAGE = Path(__file__).parents[1] / "docs" / "ABLATIONS.md"
-BASE = ModelConfig(
-    ablation_mode="full", roi_side=24.0, local_output_stage=(0, 1), max_visual_tokens=1100
-)
-GRID = replace(BASE, ablation_mode="global_only", pooling="grid")
+DEFAULT = ModelConfig(roi_side=24.0, local_output_stage=(0, 1), max_visual_tokens=1100)
+GRID = replace(DEFAULT, pooling="grid")
 COLUMNS = {
     "strict_f1": "strict F1",
     "finding_f1": "presence F1",
@@ -72,30 +70,30 @@ class Variation:
         return f"{self.group}-{self.name}".replace(" ", "_").replace(",", "")
 
 
-def variations(tokens_per_grid: Mapping[int, tuple[int, ...]]) -> list[Variation]:
-    """Every row. The first is what the others are held against."""
-    grids = [
-        Variation("visual tokens (grid)", f"{n}", replace(GRID, pool_size=size))
-        for n, size in tokens_per_grid.items()
-    ]
+def variations(cells: Mapping[int, tuple[int, ...]]) -> list[Variation]:
+    """Every row. The first is the default, and what the others are held against."""
     plain = replace(GRID, use_segmentation=False)
+    grids = [Variation("grid", f"{n} cells", replace(GRID, pool_size=c)) for n, c in cells.items()]
     return [
-        Variation("streams", "both, Vim, no CMI", BASE),
-        Variation("streams", "whole image", replace(BASE, ablation_mode="global_only")),
-        Variation("streams", "RoIs", replace(BASE, ablation_mode="local_only")),
-        Variation("bridge", "MLP", replace(BASE, bridge="mlp")),
-        Variation("bridge", "transformer", replace(BASE, bridge="transformer")),
-        Variation("CMI", "on", replace(BASE, use_cmi=True)),
-        Variation("CMI", "on, leaves 32", replace(BASE, use_cmi=True, cmi_compress_to=32)),
+        Variation("streams", "whole image", DEFAULT),
+        Variation("streams", "both", replace(DEFAULT, ablation_mode="full")),
+        Variation("streams", "RoIs", replace(DEFAULT, ablation_mode="local_only")),
+        Variation("bridge", "MLP", replace(DEFAULT, bridge="mlp")),
+        Variation("bridge", "transformer", replace(DEFAULT, bridge="transformer")),
+        Variation("bridge", "MLP, grid", replace(GRID, bridge="mlp")),
+        Variation("bridge", "transformer, grid", replace(GRID, bridge="transformer")),
+        Variation("CMI", "on", replace(DEFAULT, use_cmi=True)),
+        Variation("CMI", "on, grid", replace(GRID, use_cmi=True)),
+        Variation("CMI", "on, grid, leaves 32", replace(GRID, use_cmi=True, cmi_compress_to=32)),
         *grids,
-        Variation("visual tokens (grid)", "64, no segmentation", plain),
+        Variation("grid", "64 cells, no segmentation", plain),
         Variation("encoder (nnU-Net, grid)", "imported", GRID, "imported"),
         Variation("encoder (nnU-Net, grid)", "imported, no segmentation", plain, "imported"),
         Variation("encoder (nnU-Net, grid)", "random", GRID, "random"),
     ]
 
 
-TOKENS = {64: (4, 4, 4), 96: (4, 4, 6), 144: (4, 6, 6), 1024: (8, 8, 16)}
+CELLS = {64: (4, 4, 4), 96: (4, 4, 6), 144: (4, 6, 6), 1024: (8, 8, 16)}
 
 
 @dataclass(frozen=True)
@@ -246,7 +244,7 @@ def main() -> None:
         write_page(json.loads(path.read_text(encoding="utf-8")))
         return
     out: Path = given.output_dir
-    rows = [v for v in variations(TOKENS) if v.nnunet is None or given.nnunet is not None]
+    rows = [v for v in variations(CELLS) if v.nnunet is None or given.nnunet is not None]
     rows = [v for v in rows if not given.only or v.group in given.only]
     splits = _splits(given, out)
     document: dict[str, Any] = {
@@ -307,7 +305,7 @@ def _jobs(
     encoders = {None: given.encoder, "imported": given.nnunet}
     if given.nnunet is not None:
         encoders["random"] = _random(given.nnunet, out / "random")
-    # Rows that read the same features as the first come last: by then those are in the cache.
+    # Rows that read the same features as others come last: by then those are in the cache.
     first, *others = rows
     others.sort(key=lambda v: v.group in ("bridge", "CMI"))
     jobs = []

@@ -263,6 +263,8 @@ def test_windows_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: st
 
 def test_settings_that_exclude_each_other_are_refused() -> None:
     fails(lambda: ModelConfig(use_pooling=False), "use_pooling", "region")
+    fails(lambda: ModelConfig(use_segmentation=False), "use_segmentation", "region")
+    assert not ModelConfig(use_segmentation=False, pooling="grid").use_segmentation
     assert not ModelConfig(use_pooling=False, pooling="grid").use_pooling
 
 
