@@ -109,6 +109,11 @@ class Job:
     epochs: tuple[int, int]
     workers: int
 
+    @property
+    def told(self) -> Path:
+        """What its reports say is kept here, once it is trained."""
+        return self.folder / "told.json"
+
 
 class Told(NamedTuple):
     """A test study: what its report says, and what is there."""
@@ -144,15 +149,14 @@ def prepare(jobs: Sequence[Job]) -> None:
 
 def train(job: Job) -> list[Told]:
     """Both stages and the reports: of each test study, what was said and what is there."""
-    file = job.folder / "told.json"
-    if file.is_file():
+    if job.told.is_file():
         return [
             Told(case, *(tuple(Finding(**f) for f in found) for found in both))
-            for case, *both in json.loads(file.read_text(encoding="utf-8"))
+            for case, *both in json.loads(job.told.read_text(encoding="utf-8"))
         ]
     told = _train(job)
     kept = [(t.case, [asdict(f) for f in t.said], [asdict(f) for f in t.real]) for t in told]
-    write_atomically(file, json.dumps(kept).encode())
+    write_atomically(job.told, json.dumps(kept).encode())
     return told
 
 
@@ -257,7 +261,7 @@ def main() -> None:
         "rows": [],
     }
     jobs = _jobs(given, rows, splits, out)
-    prepare(jobs)
+    prepare([job for job in jobs if not job.told.is_file()])
     told: dict[str, dict[int, list[Told]]] = {v.key: {} for v in rows}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(given.jobs, context) as pool:

@@ -66,9 +66,9 @@ class PoolingConfig:
         return self.mode != "global_only"
 
     @property
-    def has_grid(self) -> bool:
-        """Whether the whole image is read by a grid."""
-        return self.has_global and self.kind == "grid"
+    def reads_classes(self) -> bool:
+        """Whether cells of a grid say what the encoder segments in them."""
+        return self.classes and self.has_global and self.kind == "grid"
 
     @property
     def slot_tokens(self) -> int:
@@ -107,7 +107,7 @@ class PoolingConfig:
         """D of the global stream's rows, for an encoder of this config."""
         if self.kind == "grid":
             maps = sum(int(config.channels[stage]) for stage in self.global_stages(config))
-            return maps + 2 * len(config.classes) if self.classes else maps
+            return maps + 2 * len(config.classes) if self.reads_classes else maps
         stage = config.output_stage
         return 2 * int(config.channels[stage] + config.channels[stage + 1]) + SCALARS
 

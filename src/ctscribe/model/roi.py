@@ -30,8 +30,7 @@ def propose(
     are one a lobe, in the order of LOBES; otherwise the strongest come first.
     """
     if output.classes is not None:
-        seen = output.classes[:, config.classes.index(config.roi_class)]
-        return _peaks(seen.float(), space_mm, n)
+        return _peaks(output.classes[:, config.classes.index(config.roi_class)], space_mm, n)
     region_logits, lesion_logits = output.segmentation()
     region = region_logits.float().softmax(1)
     kinds = [config.lesions.index(d) for d in DENSITIES]

@@ -71,8 +71,7 @@ def pool(
     if choice.has_local and not in_tiles:
         stages |= set(choice.roi_stages)
     asks = choice.has_local and choice.roi_source in ("auto", "encoder") and can_propose(config)
-    reads = choice.has_grid and choice.classes
-    output = encoder(image, stages=sorted(stages), segment=asks or reads)
+    output = encoder(image, stages=sorted(stages), segment=asks or choice.reads_classes)
     found = None
     if choice.has_global:
         found = (
@@ -84,7 +83,7 @@ def pool(
                 choice.size,
                 choice.target,
                 choice.order,
-                output.probabilities() if reads else None,
+                output.probabilities() if choice.reads_classes else None,
             )
         )
     if not choice.has_local:
@@ -210,7 +209,7 @@ def cost(choice: PoolingConfig, config: Any, space: tuple[int, ...]) -> Cost:
         # Maps of the whole image, put together from patches.
         for stage in choice.global_stages(config):
             alive += config.channels[stage] * math.prod(space) / math.prod(config.stride_at(stage))
-    if choice.has_grid and choice.classes:
+    if choice.reads_classes:
         stride = config.stride_at(config.output_stage) if config.tile is None else (1,)
         alive += 2 * len(config.classes) * math.prod(space) / math.prod(stride)
     return Cost(choice.tokens, numbers, alive * 4 / 2**20)
