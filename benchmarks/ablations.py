@@ -3,7 +3,8 @@
 Every variation is trained and scored with three seeds (of split, weights and order) on the same
 small set of thin phantoms, `--jobs` of them side by side. Writes results/ablations-<device>.json
 after each and docs/ABLATIONS.md from it at the end. For the encoder's rows it needs one that
-`ctscribe import-encoder` wrote (`--nnunet`). Run again, it goes on: what is trained is kept.
+`ctscribe import-encoder` wrote (`--nnunet`). Run again, it goes on: what is trained is kept. With
+`--only`, rows of other groups stay in the file as they are.
 """
 
 from __future__ import annotations
@@ -249,15 +250,16 @@ def main() -> None:
         return
     out: Path = given.output_dir
     rows = [v for v in variations(CELLS) if v.nnunet is None or given.nnunet is not None]
-    rows = [v for v in rows if not given.only or v.group in given.only]
+    # The first goes with every group: the others are held against it.
+    rows = [v for v in rows if not given.only or v.group in given.only or v == rows[0]]
+    size = {name: getattr(given, name) for name in ("train", "test", "seeds")}
+    older = _older(path, size, rows)
     splits = _splits(given, out)
     document: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         **machine(device),
         "commit": commit(),
-        "train": given.train,
-        "test": given.test,
-        "seeds": given.seeds,
+        **size,
         "rows": [],
     }
     jobs = _jobs(given, rows, splits, out)
@@ -274,11 +276,28 @@ def main() -> None:
                 if len(told[job.variation.key]) < given.seeds:
                     continue
                 whole = [v for v in rows if len(told[v.key]) == given.seeds]
-                document["rows"] = [_row(v, told[v.key], told[rows[0].key]) for v in whole]
+                made = {v.key: _row(v, told[v.key], told[rows[0].key]) for v in whole}
+                both = made | older
+                document["rows"] = [both[v.key] for v in variations(CELLS) if v.key in both]
                 text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
                 write_atomically(path, text.encode())
     write_page(document)
     print(f"wrote {path} and {PAGE}")
+
+
+def _older(
+    path: Path, size: Mapping[str, int], rows: Sequence[Variation]
+) -> dict[str, dict[str, Any]]:
+    """Rows of the file that this run does not make, by key, with the date and commit of theirs."""
+    if not path.is_file():
+        return {}
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if any(document[name] != value for name, value in size.items()):
+        raise SystemExit(f"{path} was made with other numbers than {size}; name another --out")
+    made = {name: document[name] for name in ("date", "commit")}
+    found = {(row["group"], row["name"]): made | row for row in document["rows"]}
+    others = [v for v in variations(CELLS) if v not in rows and (v.group, v.name) in found]
+    return {v.key: found[v.group, v.name] for v in others}
 
 
 def _row(
@@ -292,6 +311,8 @@ def _row(
     row = {
         "group": variation.group,
         "name": variation.name,
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit(),
         "strict_f1_by_seed": [figures(told[seed])["strict_f1"][0] for seed in seeds],
         **figures(whole),
     }

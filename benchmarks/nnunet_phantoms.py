@@ -2,8 +2,9 @@
 
 Writes a data set in nnU-Net's raw format, lets nnU-Net plan and preprocess it, and trains its
 3d_fullres for `--seconds`, on a GPU if there is one (without augmentation, which on two cores would
-take most of the time). `ctscribe import-encoder` then makes it the encoder of
-benchmarks/ablations.py. Needs the package nnunetv2 (the extra nnunet).
+take most of the time); last it prints what nnU-Net says of its own validation. `ctscribe
+import-encoder` then makes it the encoder of benchmarks/ablations.py. Needs the package nnunetv2
+(the extra nnunet).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 DATASET, NUMBER = "Dataset502_LobesAndNodules", 502
 LABELS = ("background", "RUL", "RML", "RLL", "LUL", "LLL", "pleura", "nodule", "consolidation")
 WORKERS, COMPILE = "nnUNet_n_proc_DA", "nnUNet_compile"  # what nnU-Net reads of the environment
-PROCESSES = 4
+PROCESSES = max(2, (os.cpu_count() or 1) - 2)
 FEATURES = (12, 24, 48, 96, 128, 128)
 
 
@@ -77,6 +78,7 @@ def write_raw(folder: Path, cases: int) -> None:
 
 def train(folder: Path, seconds: float) -> None:
     """Plan, preprocess, and train until the time is up; nnU-Net writes its own checkpoints."""
+    import numpy as np
     import torch
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprints,
@@ -115,6 +117,10 @@ def train(folder: Path, seconds: float) -> None:
     trainer.lr_scheduler.max_steps = trainer.num_epochs
     print(f"{trainer.num_epochs} epochs of 25 iterations, {epoch:.0f} s each", flush=True)
     trainer.run_training()
+    classes = trainer.logger.get_value("dice_per_class_or_region", step=None)[-10:]
+    means = np.nanmean(classes, axis=0)
+    print("Dice of the last ten epochs:")
+    print(*(f"{name} {mean:.3f}" for name, mean in zip(LABELS[1:], means, strict=True)), sep=", ")
 
 
 def _arguments() -> argparse.Namespace:

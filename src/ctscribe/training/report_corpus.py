@@ -151,7 +151,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     terms = {word for phrase in PhraseBook().phrases for word in phrase.split() if len(word) > 1}
-    chinese = sorted((t for t in terms if not t.isascii()), key=len, reverse=True)
+    # Longer ones first; then by name, since the order of a set differs from run to run.
+    chinese = sorted((t for t in terms if not t.isascii()), key=lambda t: (-len(t), t))
     rest = r"\d+(?:\.\d+)?|\p{Han}+| ?\p{Latin}+| ?[^\s\p{L}\p{N}]|\s+|."
     cut = pre_tokenizers.Sequence(
         [
