@@ -1,10 +1,10 @@
 """What each part of the model is worth: python benchmarks/ablations.py, on a GPU.
 
 Every variation is trained and scored with three seeds (of split, weights and order) on the same
-small set of thin phantoms, `--jobs` of them side by side. Writes results/ablations-<device>.json
-after each and docs/ABLATIONS.md from it at the end. For the encoder's rows it needs one that
-`ctscribe import-encoder` wrote (`--nnunet`). Run again, it goes on: what is trained is kept. With
-`--only`, rows of other groups stay in the file as they are.
+small set of thin phantoms, `--jobs` of them side by side, in front of one frozen language model.
+Writes results/ablations-<device>.json after each and docs/ABLATIONS.md from it at the end (with
+`--out` elsewhere, a page beside that). For the encoder's rows it needs one that `ctscribe import-encoder` wrote (`--nnunet`). Run again, it goes
+on: what is trained is kept. With `--only`, rows of other groups stay in the file as they are.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from vision import clean, make_phantoms, small_nodules, split, studies
 
 from ctscribe.config import AlignConfig, CaptionConfig, EvaluateConfig, ModelConfig
 from ctscribe.evaluation.clinical import bootstrap_weights, divide, estimate, score
+from ctscribe.evaluation.from_nothing import make_llm
 from ctscribe.evaluation.run import run_evaluate
 from ctscribe.files import write_atomically
 from ctscribe.model.encoders import load_encoder, save_encoder
@@ -40,6 +41,7 @@ from ctscribe.training import setup
 from ctscribe.training.align import run_align
 from ctscribe.training.caption import run_caption
 from ctscribe.training.data import encode_rows
+from ctscribe.training.pretrain_llm import PretrainLLM
 
 RESULTS = Path(__file__).parent / "results"
 ENCODER = Path(__file__).parent / "parts" / "encoder"
@@ -245,10 +247,14 @@ def main() -> None:
     given = _arguments()
     device = torch.device(setup.pick_device("auto"))
     path = given.out or RESULTS / f"ablations-{short_name(device)}.json"
+    # The page that is shown comes from the results that are kept.
+    page = PAGE if path.parent.resolve() == RESULTS.resolve() else path.with_suffix(".md")
     if given.page_only:
-        write_page(json.loads(path.read_text(encoding="utf-8")))
+        write_page(json.loads(path.read_text(encoding="utf-8")), page)
         return
     out: Path = given.output_dir
+    if given.llm is None:
+        given.llm = _made_llm(out / "llm", device.type)
     rows = [v for v in variations(CELLS) if v.nnunet is None or given.nnunet is not None]
     # The first goes with every group: the others are held against it.
     rows = [v for v in rows if not given.only or v.group in given.only or v == rows[0]]
@@ -281,8 +287,8 @@ def main() -> None:
                 document["rows"] = [both[v.key] for v in variations(CELLS) if v.key in both]
                 text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
                 write_atomically(path, text.encode())
-    write_page(document)
-    print(f"wrote {path} and {PAGE}")
+    write_page(document, page)
+    print(f"wrote {path} and {page}")
 
 
 def _older(
@@ -356,6 +362,13 @@ def _jobs(
     return jobs
 
 
+def _made_llm(folder: Path, device: str) -> Path:
+    """A language model that knows prompts as long as any row's; the bundled one knows 20 tokens."""
+    if not (folder / "pretraining.json").is_file():
+        make_llm(folder, PretrainLLM(device=device, extra_rows=DEFAULT.max_visual_tokens or 1))
+    return folder
+
+
 def _random(imported: Path, folder: Path) -> Path:
     """The same network as it was before nnU-Net trained it."""
     encoder = load_encoder(imported)
@@ -385,8 +398,8 @@ def _splits(given: argparse.Namespace, out: Path) -> list[dict[Split, Path]]:
     return found
 
 
-def write_page(document: dict[str, Any]) -> None:
-    """docs/ABLATIONS.md: the table, and the command that makes it; what stands below it is kept."""
+def write_page(document: dict[str, Any], page: Path) -> None:
+    """The table, and the command that makes it; what stands below it on the page is kept."""
     lines = [
         "# Ablations",
         "",
@@ -408,10 +421,10 @@ def write_page(document: dict[str, Any]) -> None:
         lines.append(f"| {first} | {row['name']} | " + " | ".join(cells) + " |")
         group = row["group"]
     below = ""
-    if PAGE.is_file():
-        below = PAGE.read_text(encoding="utf-8").partition("\n## ")[2]
+    if page.is_file():
+        below = page.read_text(encoding="utf-8").partition("\n## ")[2]
     text = "\n".join(lines) + "\n" + (f"\n## {below}" if below else "")
-    write_atomically(PAGE, text.encode())
+    write_atomically(page, text.encode())
 
 
 def _cell(name: str, estimate: list[float | None] | None) -> str:
@@ -428,7 +441,9 @@ def _cell(name: str, estimate: list[float | None] | None) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoder", type=Path, default=ENCODER)
-    parser.add_argument("--llm", type=Path, help="language model; left out, the one that ships")
+    parser.add_argument(
+        "--llm", type=Path, help="language model; left out, one is made that has read many tokens"
+    )
     parser.add_argument("--nnunet", type=Path, help="folder of ctscribe import-encoder")
     parser.add_argument(
         "--data", type=Path, default=Path("outputs/vision/data"), help="phantoms, made if missing"

@@ -40,8 +40,7 @@ def plan(
         second = "cuda:1" if torch.cuda.device_count() > 1 else device
         workers = max(1, (os.cpu_count() or 1) - 3)
         config, encoder = EncoderConfig(), PretrainEncoder(device=device, workers=workers)
-        # A grid, or RoIs, may put a thousand rows behind those of the slots.
-        llm = PretrainLLM(device=second, seconds=400.0, extra_rows=1100)
+        llm = PretrainLLM(device=second, seconds=400.0)
     else:
         # Two cores cannot do what a GPU does in the same time: smaller parts, more and smaller
         # steps, images with more to learn from, and reports in one language.
