@@ -3,8 +3,9 @@
 Every variation is trained and scored with three seeds (of split, weights and order) on the same
 small set of thin phantoms, `--jobs` of them side by side, in front of one frozen language model.
 Writes results/ablations-<device>.json after each and docs/ABLATIONS.md from it at the end (with
-`--out` elsewhere, a page beside that). For the encoder's rows it needs one that `ctscribe import-encoder` wrote (`--nnunet`). Run again, it goes
-on: what is trained is kept. With `--only`, rows of other groups stay in the file as they are.
+`--out` elsewhere, a page beside that). For the encoder's rows it needs one that `ctscribe
+import-encoder` wrote (`--nnunet`). Run again, it goes on: what is trained is kept. With `--only`,
+rows of other groups stay in the file as they are.
 """
 
 from __future__ import annotations
@@ -405,7 +406,7 @@ def write_page(document: dict[str, Any], page: Path) -> None:
         "",
         f"Made by `python benchmarks/ablations.py` on {document['device']} on {document['date']}: "
         f"each row trained with {document['seeds']} seeds (of split, weights and order) on "
-        f"{document['train']} thin phantoms and scored on {document['test']} held-out ones a seed. "
+        f"{document['train']} phantoms and scored on {document['test']} held-out ones a seed. "
         "Values over all seeds, in brackets the 95 % bootstrap interval over studies; then strict "
         "F1 of each seed, and its difference from the first row on the same studies.",
         "",
