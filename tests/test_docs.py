@@ -33,11 +33,17 @@ def flags_of(command: str) -> set[str]:
     return {o for p in group.params for o in (*p.opts, *p.secondary_opts)}
 
 
+def flags_of_script(path: str) -> set[str]:
+    """Of a benchmark: they take their own flags."""
+    text = (REPO / path).read_text(encoding="utf-8")
+    return set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', text))
+
+
 def typed(file: Path) -> list[str]:
     """Lines of the code blocks, and what is typed in running text and tables."""
     text = file.read_text(encoding="utf-8")
     blocks = re.findall(r"```(?:sh|powershell|bat)\n(.*?)```", text, re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line and not line.startswith(("#", "rem "))]
 
 
@@ -51,6 +57,10 @@ def test_every_command_line_could_be_run(file: Path) -> None:
         words = words_of(line)
         if words[0] == "python" and words[1].endswith(".py"):
             assert (REPO / words[1]).is_file(), line
+            if words[1].startswith("benchmarks/"):
+                given = {w for w in words if w.startswith("--")}
+                assert given <= flags_of_script(words[1]), line
+                continue
             command = SHIMS[words[1]]
         elif words[0].startswith("./run_stage2_"):
             assert (REPO / words[0]).is_file(), line
@@ -71,6 +81,8 @@ def test_every_flag_that_is_mentioned_exists(file: Path) -> None:
     for command in (*own, *SHIMS.values()):
         every |= flags_of(command)
     text = file.read_text(encoding="utf-8")
+    for script in re.findall(r"python (benchmarks/\w+\.py)", text):
+        every |= flags_of_script(script)
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", text))
     assert {m.replace("_", "-") for m in mentioned} <= every
 
