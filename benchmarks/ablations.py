@@ -47,7 +47,8 @@ from ctscribe.training.pretrain_llm import PretrainLLM
 RESULTS = Path(__file__).parent / "results"
 ENCODER = Path(__file__).parent / "parts" / "encoder"
 PAGE = Path(__file__).parents[1] / "docs" / "ABLATIONS.md"
-DEFAULT = ModelConfig(roi_side=24.0, local_output_stage=(0, 1), max_visual_tokens=1100)
+TOKENS = 1100  # a row's visual tokens at most, and what the language model is made to read
+DEFAULT = ModelConfig(roi_side=24.0, local_output_stage=(0, 1), max_visual_tokens=TOKENS)
 GRID = replace(DEFAULT, pooling="grid")
 COLUMNS = {
     "strict_f1": "strict F1",
@@ -254,18 +255,18 @@ def main() -> None:
         write_page(json.loads(path.read_text(encoding="utf-8")), page)
         return
     out: Path = given.output_dir
-    if given.llm is None:
-        given.llm = _made_llm(out / "llm", device.type)
     rows = [v for v in variations(CELLS) if v.nnunet is None or given.nnunet is not None]
     # The first goes with every group: the others are held against it.
     rows = [v for v in rows if not given.only or v.group in given.only or v == rows[0]]
     size = {name: getattr(given, name) for name in ("train", "test", "seeds")}
     older = _older(path, size, rows)
+    if given.llm is None:
+        given.llm = _made_llm(out / "llm", device.type)
     splits = _splits(given, out)
+    made = {"date": time.strftime("%Y-%m-%d"), "commit": commit()}
     document: dict[str, Any] = {
-        "date": time.strftime("%Y-%m-%d"),
+        **made,
         **machine(device),
-        "commit": commit(),
         **size,
         "rows": [],
     }
@@ -283,9 +284,9 @@ def main() -> None:
                 if len(told[job.variation.key]) < given.seeds:
                     continue
                 whole = [v for v in rows if len(told[v.key]) == given.seeds]
-                made = {v.key: _row(v, told[v.key], told[rows[0].key]) for v in whole}
-                both = made | older
-                document["rows"] = [both[v.key] for v in variations(CELLS) if v.key in both]
+                base = told[rows[0].key]
+                known = older | {v.key: made | _row(v, told[v.key], base) for v in whole}
+                document["rows"] = [known[v.key] for v in variations(CELLS) if v.key in known]
                 text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
                 write_atomically(path, text.encode())
     write_page(document, page)
@@ -302,9 +303,8 @@ def _older(
     if any(document[name] != value for name, value in size.items()):
         raise SystemExit(f"{path} was made with other numbers than {size}; name another --out")
     made = {name: document[name] for name in ("date", "commit")}
-    found = {(row["group"], row["name"]): made | row for row in document["rows"]}
-    others = [v for v in variations(CELLS) if v not in rows and (v.group, v.name) in found]
-    return {v.key: found[v.group, v.name] for v in others}
+    known = {Variation(r["group"], r["name"], DEFAULT).key: made | r for r in document["rows"]}
+    return {key: row for key, row in known.items() if key not in {v.key for v in rows}}
 
 
 def _row(
@@ -318,8 +318,6 @@ def _row(
     row = {
         "group": variation.group,
         "name": variation.name,
-        "date": time.strftime("%Y-%m-%d"),
-        "commit": commit(),
         "strict_f1_by_seed": [figures(told[seed])["strict_f1"][0] for seed in seeds],
         **figures(whole),
     }
@@ -366,7 +364,7 @@ def _jobs(
 def _made_llm(folder: Path, device: str) -> Path:
     """A language model that knows prompts as long as any row's; the bundled one knows 20 tokens."""
     if not (folder / "pretraining.json").is_file():
-        make_llm(folder, PretrainLLM(device=device, extra_rows=DEFAULT.max_visual_tokens or 1))
+        make_llm(folder, PretrainLLM(device=device, extra_rows=TOKENS))
     return folder
 
 

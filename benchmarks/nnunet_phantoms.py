@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 DATASET, NUMBER = "Dataset502_LobesAndNodules", 502
 LABELS = ("background", "RUL", "RML", "RLL", "LUL", "LLL", "pleura", "nodule", "consolidation")
 WORKERS, COMPILE = "nnUNet_n_proc_DA", "nnUNet_compile"  # what nnU-Net reads of the environment
@@ -37,7 +39,6 @@ def main() -> None:
 
 def write_raw(folder: Path, cases: int) -> None:
     """Phantoms of the demo's kind, stored LPS; lesions over lobes."""
-    import numpy as np
     import SimpleITK
     import torch
 
@@ -78,7 +79,6 @@ def write_raw(folder: Path, cases: int) -> None:
 
 def train(folder: Path, seconds: float) -> None:
     """Plan, preprocess, and train until the time is up; nnU-Net writes its own checkpoints."""
-    import numpy as np
     import torch
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprints,
