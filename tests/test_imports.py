@@ -12,25 +12,39 @@ REPO = Path(__file__).parents[1]
 SRC = REPO / "src" / "ctscribe"
 SHIMS = [REPO / "train.py", REPO / "train_vlm.py", *sorted((REPO / "scripts").glob("*.py"))]
 
-BASE = {"errors", "files", "settings", "model_config", "config", "resolve"}
+BASE = {
+    "errors",
+    "problems",
+    "files",
+    "pages",
+    "sandbox",
+    "settings",
+    "model_config",
+    "config",
+    "resolve",
+}
 LEAVES = {"imaging", "tables", "reports", "ops"}
 PARTS = {"model", "phantom"}
 # What each may import beside itself. Inside BASE the order is errors, settings, config, resolve.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "problems": {"errors"},
     "files": set(),
+    "pages": set(),
+    "sandbox": {"errors"},
     "settings": {"errors"},
     "model_config": {"errors", "settings"},
     "config": {"errors", "settings", "model_config"},
     "resolve": {"errors", "settings", "config"},
     **{leaf: BASE for leaf in LEAVES},
     **{part: BASE | LEAVES for part in PARTS},
+    "intake": BASE | LEAVES,
     "training": BASE | LEAVES | PARTS,
     "generation": BASE | LEAVES | PARTS,
     # The demo and the controls train and generate.
     "evaluation": BASE | LEAVES | PARTS | {"training", "generation"},
     "serving": BASE | LEAVES | PARTS | {"generation", "evaluation"},
-    "cli": BASE | LEAVES | PARTS | {"training", "generation", "evaluation", "serving"},
+    "cli": BASE | LEAVES | PARTS | {"intake", "training", "generation", "evaluation", "serving"},
     "__init__": BASE | LEAVES,
     "__main__": {"cli"},
 }

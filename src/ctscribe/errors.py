@@ -18,7 +18,10 @@ from typing import Any
 
 
 class CtscribeError(Exception):
-    """One line naming case, file, reason and fix; `exit_code` is what the command returns."""
+    """One line naming case, file, reason and fix; `exit_code` is what the command returns.
+
+    code: which of `problems.KINDS` it is, empty where it is none of a data set's.
+    """
 
     exit_code = 2
 
@@ -29,8 +32,9 @@ class CtscribeError(Exception):
         fix: str,
         case: str | None = None,
         file: str | Path | None = None,
+        code: str = "",
     ) -> None:
-        self.reason, self.fix, self.case = reason, fix, case
+        self.reason, self.fix, self.case, self.code = reason, fix, case, code
         self.file = None if file is None else str(file)
         where = [f"case {case}"] if case else []
         where += [str(file)] if file is not None else []
@@ -39,7 +43,7 @@ class CtscribeError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own would drop what is named: a worker process's error broke its pool.
-        named = partial(type(self), fix=self.fix, case=self.case, file=self.file)
+        named = partial(type(self), fix=self.fix, case=self.case, file=self.file, code=self.code)
         return named, (self.reason,)
 
 

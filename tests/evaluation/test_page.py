@@ -15,6 +15,7 @@ import pytest
 from ctscribe.evaluation import page as p
 from ctscribe.evaluation import page_view as v
 from ctscribe.evaluation.clinical import Estimate
+from ctscribe.pages import TEMPLATES
 from tests.evaluation import fake_pages as fake
 from tests.evaluation.fake_pages import mark
 
@@ -101,7 +102,7 @@ def test_one_file_that_fetches_and_runs_nothing(html: str) -> None:
 
 
 def test_templates_never_switch_escaping_off() -> None:
-    templates = sorted((Path(v.__file__).parent / "templates").glob("*.j2"))
+    templates = sorted(TEMPLATES.glob("*.j2"))
     assert len(templates) >= 5
     for template in templates:
         text = template.read_text(encoding="utf-8")

@@ -19,23 +19,14 @@ from typing import Literal
 
 from ctscribe.evaluation.clinical import Estimate
 from ctscribe.evaluation.grades import GradeScores
+from ctscribe.pages import Text as Text
+from ctscribe.pages import Words
 from ctscribe.reports.schema import Finding, Language
 
 Column = Literal["model", "heads", "swapped", "blank", "normal", "voxels", "features"]
 Status = Literal["right", "wrong", "wrong-place", "contradiction", "stated", "unsupported"]
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-
-
-@dataclass(frozen=True)
-class Text:
-    """The same words in both languages of the page."""
-
-    zh: str
-    en: str
-
-
-Words = Text | str  # a plain string reads the same in both
 
 
 @dataclass(frozen=True)

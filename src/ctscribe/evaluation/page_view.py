@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
+from ctscribe import pages
 from ctscribe.evaluation.clinical import Estimate
 from ctscribe.evaluation.page import (
     Column,
@@ -25,9 +25,8 @@ from ctscribe.evaluation.page import (
     ScoreRow,
     SpanMark,
     Status,
-    Text,
-    Words,
 )
+from ctscribe.pages import Text, Words
 from ctscribe.reports.language import AMOUNT_NAMES, DENSITY_NAMES, FINDING_NAMES, describe
 from ctscribe.reports.schema import FINDINGS, Finding
 from ctscribe.reports.sections import HEADINGS, section_spans
@@ -481,13 +480,7 @@ def render(template: str, page: DemoPage | ReportPage) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages.environment()
     functions = {
         f.__name__: f
         for f in (
