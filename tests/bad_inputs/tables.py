@@ -15,9 +15,9 @@ from ctscribe.imaging.volume import Volume
 from tests.bad_inputs.faults import variant
 
 HEADER = ("case_id", "patient_id", "image_path", "question", "answer")
-NODULE = "所见：右肺上叶见一实性结节，大小约8×6mm，边界清晰，余肺未见实变。结论：右肺上叶实性结节，建议随访。"
+NODULE = "所见：右肺上叶见一实性结节，大小约8×6mm，边界清晰，余肺未见实变。结论：右肺上叶实性结节。"
 EFFUSION = "所见：左侧胸腔见少量积液，左肺下叶膨胀不全，右肺清晰。结论：左侧少量胸腔积液。"
-NORMAL = "所见：胸廓对称，双肺纹理清晰，未见实变及结节，双侧胸腔未见积液。结论：胸部CT平扫未见异常。"
+NORMAL = "所见：胸廓对称，双肺纹理清晰，未见实变及结节，胸腔未见积液。结论：胸部CT平扫未见异常。"
 MEASURED = (
     "所见：右肺下叶背段见混合磨玻璃结节，大小约14×11mm，内见实性成分约5mm，边缘见短毛刺，邻近胸膜"
     "轻度牵拉；左肺上叶尖后段见一微小实性结节，直径约4mm。结论：右肺下叶混合磨玻璃结节，左肺上叶微小结节。"

@@ -1,0 +1,159 @@
+"""25 sound inputs, each what one of the bad ones must not be mistaken for."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+from scipy import ndimage
+
+from ctscribe.imaging.nifti import write_volume
+from ctscribe.imaging.volume import Volume
+from tests.bad_inputs import tables
+from tests.bad_inputs.faults import Build
+from tests.bad_inputs.volumes import nifti_bytes, packed, put_sform
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound input that looks like fault `like`. notes: codes that a check may name for it."""
+
+    like: int
+    name: str
+    build: Build
+    notes: frozenset[str]
+
+    @property
+    def folder(self) -> str:
+        """Its folder's name."""
+        return f"{self.like:02}-{self.name}"
+
+
+SOUND: list[Sound] = []
+
+
+def sound(like: int, name: str, *notes: str) -> Callable[[Build], Build]:
+    """Add a builder to `SOUND`."""
+
+    def add(build: Build) -> Build:
+        SOUND.append(Sound(like, name, build, frozenset(notes)))
+        return build
+
+    return add
+
+
+def image_of(ct: Volume) -> sitk.Image:
+    """The volume as ITK holds it, in the house's order of axes."""
+    image = sitk.GetImageFromArray(ct.array_zyx)
+    image.SetSpacing(ct.spacing_zyx_mm[::-1])
+    image.SetDirection((-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
+    image.SetOrigin((-ct.affine[0, 3], -ct.affine[1, 3], ct.affine[2, 3]))
+    return image
+
+
+@sound(1, "several-gzip-members")
+def _members(folder: Path, ct: Volume) -> None:
+    data = bytes(nifti_bytes(ct, folder))
+    parts = [packed(data[at : at + 100_000]) for at in range(0, len(data), 100_000)]
+    (folder / "ct.nii.gz").write_bytes(b"".join(parts))
+
+
+@sound(2, "ending-in-capitals")
+def _capitals(folder: Path, ct: Volume) -> None:
+    (folder / "CT.NII.GZ").write_bytes(packed(nifti_bytes(ct, folder)))
+
+
+@sound(3, "mostly-air")
+def _mostly_air(folder: Path, ct: Volume) -> None:
+    """Packs far better than a CT does, since two thirds of it are the same air."""
+    clean = np.where(ct.array_zyx < -960, -1000, ct.array_zyx // 20 * 20).astype(np.int16)
+    wide = np.pad(clean, ((0, 0), (40, 40), (50, 50)), constant_values=-1000)
+    data = nifti_bytes(replace(ct, array_zyx=wide), folder)
+    (folder / "ct.nii.gz").write_bytes(gzip.compress(bytes(data), 9, mtime=0))
+
+
+@sound(4, "fourth-axis-of-one")
+def _one_time(folder: Path, ct: Volume) -> None:
+    sitk.WriteImage(sitk.JoinSeries([image_of(ct)]), str(folder / "ct.nii.gz"))
+
+
+@sound(5, "thick-slices")
+def _thick(folder: Path, ct: Volume) -> None:
+    step = max(1, round(10 / ct.spacing_zyx_mm[0]))
+    _, y, x = ct.spacing_zyx_mm
+    affine = ct.affine.copy()
+    affine[2, 2] *= step
+    thick = np.ascontiguousarray(ct.array_zyx[::step])
+    write_volume(Volume(thick, (affine[2, 2], y, x), affine), folder / "ct.nii.gz")
+
+
+@sound(6, "fractions-of-hu")
+def _fractions(folder: Path, ct: Volume) -> None:
+    fine = ct.array_zyx.astype(np.float32) + np.float32(0.25)
+    write_volume(replace(ct, array_zyx=fine), folder / "ct.mha")
+
+
+@sound(7, "one-millimetre")
+def _one_millimetre(folder: Path, ct: Volume) -> None:
+    """An affine of ones, but for the origin: resampled, not lost."""
+    array = ndimage.zoom(ct.array_zyx, ct.spacing_zyx_mm, order=0)
+    affine = np.eye(4)
+    affine[:3, 3] = ct.affine[:3, 3]
+    write_volume(Volume(array, (1.0, 1.0, 1.0), affine), folder / "ct.nii.gz")
+
+
+@sound(8, "oblique")
+def _oblique(folder: Path, ct: Volume) -> None:
+    angle = np.radians(9)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    data = nifti_bytes(ct, folder)
+    put_sform(data, turn @ ct.affine)
+    (folder / "ct.nii.gz").write_bytes(packed(data))
+
+
+@sound(9, "stored-lps")
+def _stored_lps(folder: Path, ct: Volume) -> None:
+    sitk.WriteImage(sitk.DICOMOrient(image_of(ct), "LPS"), str(folder / "ct.nrrd"))
+
+
+@sound(10, "padded-and-metal")
+def _padded(folder: Path, ct: Volume) -> None:
+    """A reconstruction circle around which the scanner wrote -3024, and a metal implant."""
+    array = ct.array_zyx.copy()
+    y, x = np.ogrid[: array.shape[1], : array.shape[2]]
+    radius = max(array.shape[1:]) / 2
+    outside = (y - array.shape[1] / 2) ** 2 + (x - array.shape[2] / 2) ** 2 > radius**2
+    array[:, outside] = -3024
+    array[20:22, 40:42, 50:52] = 14_000
+    write_volume(replace(ct, array_zyx=array), folder / "ct.nii.gz")
+
+
+@sound(22, "utf-8-with-mark")
+def _utf8(folder: Path, ct: Volume) -> None:
+    write_volume(ct, folder / "ct.nii.gz")
+    tables.write_csv(folder, [tables.row("A1", tables.NODULE)])
+
+
+@sound(23, "workbook")
+def _workbook(folder: Path, ct: Volume) -> None:
+    tables.workbook(folder, tables.TWO).save(folder / "reports.xlsx")
+
+
+@sound(24, "odd-characters")
+def _odd(folder: Path, ct: Volume) -> None:
+    inside = folder / "[胸部] #1 100% 'a' & (b)"
+    inside.mkdir()
+    write_volume(ct, inside / "it's ~ CT +.nii.gz")
+
+
+@sound(25, "same-normal-report")
+def _same_normal(folder: Path, ct: Volume) -> None:
+    """Two healthy patients of whom the same was said."""
+    tables.two_images(folder, ct)
+    rows = [tables.row("A1", tables.NORMAL), tables.row("A2", tables.NORMAL, "ct2.nii.gz")]
+    tables.write_csv(folder, rows)
