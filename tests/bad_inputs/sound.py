@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from ctscribe.imaging.nifti import write_volume
 from ctscribe.imaging.volume import Volume
-from tests.bad_inputs import tables
+from ctscribe.phantom.dicom import IMPLICIT, JPEG_2000, write_dicomdir, write_enhanced
+from tests.bad_inputs import series, tables
 from tests.bad_inputs.faults import Build
 from tests.bad_inputs.volumes import nifti_bytes, packed, put_sform
 
@@ -157,3 +158,78 @@ def _same_normal(folder: Path, ct: Volume) -> None:
     tables.two_images(folder, ct)
     rows = [tables.row("A1", tables.NORMAL), tables.row("A2", tables.NORMAL, "ct2.nii.gz")]
     tables.write_csv(folder, rows)
+
+
+@sound(11, "one-slope")
+def _one_slope(folder: Path, ct: Volume) -> None:
+    series.write(folder, ct, signed=False, syntax=IMPLICIT)
+
+
+@sound(12, "order-of-names")
+def _order(folder: Path, ct: Volume) -> None:
+    """File names and instance numbers say nothing of where a slice lies."""
+    order = np.random.default_rng(12).permutation(len(ct.array_zyx)).tolist()
+    series.write(folder, ct, order=order)
+
+
+@sound(13, "rounded-positions")
+def _rounded(folder: Path, ct: Volume) -> None:
+    shift = {at: 0.04 * (-1) ** at for at in range(len(ct.array_zyx))}
+    series.write(folder, ct, shift_mm=shift)
+
+
+@sound(14, "oblique-series")
+def _oblique_series(folder: Path, ct: Volume) -> None:
+    """Turned about the patient's long axis: slices still stand at right angles to it."""
+    angle = np.radians(6)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    series.write(folder, replace(ct, affine=turn @ ct.affine))
+
+
+@sound(15, "multi-frame")
+def _multi_frame(folder: Path, ct: Volume) -> None:
+    write_enhanced(ct, folder / "enhanced.dcm", study=series.study_of(folder))
+
+
+@sound(16, "named-by-topogram")
+def _named(folder: Path, ct: Volume) -> None:
+    series.write(folder, ct, description="Chest, planned on topogram")
+
+
+@sound(17, "two-folders")
+def _two_folders(folder: Path, ct: Volume) -> None:
+    """One series whose files lie in two folders, in no order."""
+    files = series.write(folder, ct)
+    for part in ("A", "B"):
+        (folder / part).mkdir()
+    for number, file in enumerate(files):
+        file.rename(folder / "AB"[number % 2] / file.name)
+
+
+@sound(18, "without-loss")
+def _without_loss(folder: Path, ct: Volume) -> None:
+    series.write(folder, ct, syntax=JPEG_2000)
+
+
+@sound(19, "circle")
+def _circle(folder: Path, ct: Volume) -> None:
+    """Zeros around the reconstruction's circle, which is padding and not a failed decoder."""
+    array = ct.array_zyx.copy()
+    y, x = np.ogrid[: array.shape[1], : array.shape[2]]
+    radius = max(array.shape[1:]) / 2
+    outside = (y - array.shape[1] / 2) ** 2 + (x - array.shape[2] / 2) ** 2 > radius**2
+    array[:, outside] = -1024
+    series.write(folder, replace(ct, array_zyx=array), signed=False)
+
+
+@sound(20, "tiff-preamble")
+def _tiff(folder: Path, ct: Volume) -> None:
+    """A preamble that makes the file a TIFF as well is what the standard made it for."""
+    files = series.write(folder, ct, preamble=b"II*\0" + bytes(124))
+    write_dicomdir(folder, [(file.name,) for file in files])
+
+
+@sound(21, "zip")
+def _sound_zip(folder: Path, ct: Volume) -> None:
+    series.zipped(folder, ct)
