@@ -236,7 +236,7 @@ def _zip_bomb(folder: Path, ct: Volume) -> None:
             packed.writestr(f"{number}.dcm", zeros)
 
 
-@variant(21, "lying", "zip-bomb", "more than it declares")
+@variant(21, "lying", "unreadable", "CRC|declares")
 def _lying(folder: Path, ct: Volume) -> None:
     """The directory declares ten bytes of an entry that unpacks to a megabyte."""
     archive = folder / "study.zip"

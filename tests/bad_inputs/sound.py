@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ctscribe.imaging.nifti import write_volume
@@ -54,6 +55,14 @@ def image_of(ct: Volume) -> sitk.Image:
     image.SetDirection((-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
     image.SetOrigin((-ct.affine[0, 3], -ct.affine[1, 3], ct.affine[2, 3]))
     return image
+
+
+def _outside_circle(array: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Where a slice lies outside the scanner's circle."""
+    rows, columns = array.shape[1:]
+    y, x = np.ogrid[:rows, :columns]
+    outside: NDArray[np.bool_] = np.hypot(y - rows / 2, x - columns / 2) > max(rows, columns) / 2
+    return outside
 
 
 @sound(1, "several-gzip-members")
@@ -126,10 +135,7 @@ def _stored_lps(folder: Path, ct: Volume) -> None:
 def _padded(folder: Path, ct: Volume) -> None:
     """A reconstruction circle around which the scanner wrote -3024, and a metal implant."""
     array = ct.array_zyx.copy()
-    y, x = np.ogrid[: array.shape[1], : array.shape[2]]
-    radius = max(array.shape[1:]) / 2
-    outside = (y - array.shape[1] / 2) ** 2 + (x - array.shape[2] / 2) ** 2 > radius**2
-    array[:, outside] = -3024
+    array[:, _outside_circle(array)] = -3024
     array[20:22, 40:42, 50:52] = 14_000
     write_volume(replace(ct, array_zyx=array), folder / "ct.nii.gz")
 
@@ -162,7 +168,8 @@ def _same_normal(folder: Path, ct: Volume) -> None:
 
 @sound(11, "one-slope")
 def _one_slope(folder: Path, ct: Volume) -> None:
-    series.write(folder, ct, signed=False, syntax=IMPLICIT)
+    positive = np.maximum(ct.array_zyx, np.int16(-1024))
+    series.write(folder, replace(ct, array_zyx=positive), signed=False, syntax=IMPLICIT)
 
 
 @sound(12, "order-of-names")
@@ -215,11 +222,8 @@ def _without_loss(folder: Path, ct: Volume) -> None:
 @sound(19, "circle")
 def _circle(folder: Path, ct: Volume) -> None:
     """Zeros around the reconstruction's circle, which is padding and not a failed decoder."""
-    array = ct.array_zyx.copy()
-    y, x = np.ogrid[: array.shape[1], : array.shape[2]]
-    radius = max(array.shape[1:]) / 2
-    outside = (y - array.shape[1] / 2) ** 2 + (x - array.shape[2] / 2) ** 2 > radius**2
-    array[:, outside] = -1024
+    array = np.maximum(ct.array_zyx, np.int16(-1024))
+    array[:, _outside_circle(array)] = -1024
     series.write(folder, replace(ct, array_zyx=array), signed=False)
 
 
