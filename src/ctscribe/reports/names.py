@@ -1,0 +1,243 @@
+"""Names of people in reports: behind labels, before titles, in signatures, and known ones.
+
+Each function yields (start, end). A Chinese name without a label needs a surname and characters
+that names have; behind "姓名：" or "报告医师：" whatever stands there is one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+
+from ctscribe.reports.identifiers import DATE
+from ctscribe.reports.surnames import (
+    BEFORE_TITLE,
+    COMPOUND,
+    FUNCTION,
+    NOT_IN_NAMES,
+    NOT_NAMES,
+    SURNAMES,
+    TITLES,
+    WORDS_FIRST,
+)
+
+_HAN = "\u3400-\u9fff\U00020000-\U0003134f"
+_SPACE = r"[ \t\u3000]"
+_PERSON = r"(?:患者|病人|病员|受检者|被检者|体检者|受检人|被检人)"
+_ACT = (
+    r"(?:报告|审核|诊断|检查|主治|主管|经治|住院|会诊|书写|复核|申请|送检|操作|记录|阅片|签发|责任|值班|手术|主刀|开单"
+    r"|登记|录入|核对|打印|初审|终审|审签|审阅|接诊|经管|管床|首诊|主诊|上级|麻醉|扫描|拍片|摄片|临床|报到|联系|紧急联系)"
+)
+_ROLE = r"(?:医师|医生|技师|护士|者|人员?|员)"
+_STRONG = (
+    rf"(?P<strong>{_PERSON}?姓{_SPACE}?名|{_ACT}{_ROLE}(?:签名|签字|姓名)?|(?:主任)?(?:医师|医生|技师|护士)(?:签名|签字)?"
+    r"|签名|签字|联系人)"
+)
+_WEAK = rf"(?P<weak>{_PERSON}|审核|复核|家属|主诊|主刀|术者|核对|记录|书写|会诊|签发|校对|阅片|初审|终审|审签|报告|操作|技术员)"
+_LABEL = re.compile(
+    rf"(?:{_STRONG}|{_WEAK})(?P<sep>{_SPACE}{{0,6}}[:：]{_SPACE}{{0,6}}|{_SPACE}{{0,6}})"
+)
+_PEOPLES = re.compile(rf"[{_HAN}]{{1,10}}(?:[·•・‧∙][{_HAN}]{{1,10}}){{1,4}}")
+_MASKED = r"(?:某{1,3}|[XxＸ]{1,3}|[*＊×○]{1,3})"
+_MASKED_LABELLED = re.compile(rf"(?:[{_HAN}]{{1,2}})(?:{_MASKED})")
+_MASKED_ALONE = re.compile(r"(?P<surname>[\u3400-\u9fff])(?:某{1,3}|[XＸ]{2,3}|[*＊]{2,3}|×{2,3})")
+_LATIN = re.compile(r"[A-Z][A-Za-z'’\-]{0,24}(?:,?[ ][A-Z][A-Za-z'’\-]{0,24}\.?){0,3}")
+_BEHIND = re.compile(rf"{_SPACE}{{0,2}}[(（](?P<latin>{_LATIN.pattern})[)）]")
+_RUN = re.compile(rf"[{_HAN}]{{1,12}}")
+_SPACED = re.compile(rf"[{_HAN}]{{1,2}}{_SPACE}{{1,2}}[{_HAN}](?![{_HAN}])")
+# With what a form or a sentence goes on behind a name.
+_NEXT = re.compile(
+    rf"性{_SPACE}?别|年龄|出生|男|女|{_PERSON}|{_ACT}|医师|医生|主任|教授|技师|护士|日期|时间|电话|门诊|病历|影像|科别|科室|床号"
+    r"|身份证|住址|地址|签名|签字|通知|沟通|行|诉|的|自|来|在|于|因|曾|系|既往|与|和|为|是|有"
+)
+_LIST = re.compile(rf"{_SPACE}{{0,3}}[/／、]{_SPACE}{{0,3}}")
+_TITLE = re.compile(rf"(?<=[{_HAN}]){_SPACE}?(?:某?{'|'.join(TITLES)})")
+_SEX_AGE = re.compile(
+    rf"(?<=[，,、 \t\u3000(（]){_SPACE}?[男女]性?[，,、 \t\u3000/]{{0,2}}(?:年龄)?\d{{1,3}}{_SPACE}?(?:周?岁|个?月)"
+)
+# After one of these a name may begin in the middle of a sentence.
+_LEFT = frozenset("请经由与和向给被让找知系的科室院诉者人是为同对于生师士属")
+_NO_VALUE = frozenset(
+    "同意 已阅 不详 未知 本人 待定 如下 见上 正常 良好 签名 签字 盖章 不明 匿名 保密 无名 医师 医生 技师 主任 签章 日期 姓名 男性 女性".split()
+)
+_LINE_END = re.compile(r"[^\n]+")
+_PLACED_DATE = re.compile(rf"{_SPACE}*(?:\[(?:日期|DATE)\]|{DATE.pattern}){_SPACE}*$")
+
+
+def chinese_names(text: str) -> Iterator[tuple[int, int]]:
+    """Chinese names, also in Latin letters where they stand behind a Chinese label."""
+    for label in _LABEL.finditer(text):
+        yield from _values(text, label)
+    for title in _TITLE.finditer(text):
+        found = _before(text, title.start(), titled=True)
+        if found is not None and text[title.start() - 2 : title.start()] not in BEFORE_TITLE:
+            yield found, title.start()
+    for masked in _MASKED_ALONE.finditer(text):
+        if masked["surname"] in SURNAMES:
+            yield masked.span()
+    for stated in _SEX_AGE.finditer(text):
+        end = stated.start()
+        while end > 0 and text[end - 1] in "，,、 \t\u3000(（":
+            end -= 1
+        found = _before(text, end, titled=False)
+        if found is not None:
+            yield found, end
+    yield from _signatures(text)
+
+
+def _values(text: str, label: re.Match[str]) -> Iterator[tuple[int, int]]:
+    """The names behind a label: one, or a list of them."""
+    strong, colon = label["strong"] is not None, ":" in label["sep"] or "：" in label["sep"]
+    position = label.end()
+    while True:
+        end = _value(text, position, strong=strong and bool(label["sep"]), colon=colon)
+        if end is None:
+            return
+        yield position, end
+        latin = _BEHIND.match(text, end)
+        if latin:
+            yield latin.span("latin")
+        following = _LIST.match(text, end)
+        if following is None:
+            return
+        position, strong = following.end(), False
+
+
+def _value(text: str, start: int, *, strong: bool, colon: bool) -> int | None:
+    for pattern in (_PEOPLES, _MASKED_LABELLED):
+        match = pattern.match(text, start)
+        if match and (strong or text[start] in SURNAMES or pattern is _PEOPLES):
+            return match.end()
+    latin = _LATIN.match(text, start) if strong or colon else None
+    if latin and len(latin[0]) > 1 and not latin[0].startswith(("CT", "MR", "Lung")):
+        return latin.end()
+    run = _RUN.match(text, start)
+    if run is None:
+        return None
+    spaced = _SPACED.match(text, start)
+    if spaced and (spaced[0][0] in SURNAMES or spaced[0][:2] in COMPOUND):
+        given = spaced[0][-1]
+        if given not in NOT_IN_NAMES and given not in FUNCTION:
+            return spaced.end()
+    if strong:
+        following = _NEXT.search(text, start + 2, run.end())
+        end = following.start() if following else run.end()
+        name = text[start:end]
+        known = name[0] in SURNAMES or not any(c in NOT_IN_NAMES for c in name)
+        if 2 <= len(name) <= 4 and name not in _NO_VALUE and known:
+            return end
+    return _led_by_surname(text, start, sure=strong or colon)
+
+
+def _led_by_surname(text: str, start: int, *, sure: bool) -> int | None:
+    """Where the name that begins here ends, if one does. sure: words of reports may be names."""
+    head = 2 if text[start : start + 2] in COMPOUND else 1
+    if head == 1 and (text[start] not in SURNAMES or (not sure and text[start] in WORDS_FIRST)):
+        return None
+    for given in (2, 1):
+        end = start + head + given
+        if end <= len(text) and _is_name(text[start:end], head, sure=sure) and _ends(text, end):
+            return end
+    return None
+
+
+def _is_name(name: str, head: int, *, sure: bool) -> bool:
+    given = name[head:]
+    if any(not _is_han(c) or c in NOT_IN_NAMES or c in FUNCTION for c in given):
+        return False
+    return name not in _NO_VALUE and (sure or not (name[:2] in NOT_NAMES or name in NOT_NAMES))
+
+
+def _is_han(character: str) -> bool:
+    return "\u3400" <= character <= "\u9fff" or "\U00020000" <= character <= "\U0003134f"
+
+
+def _ends(text: str, end: int) -> bool:
+    return end == len(text) or not _is_han(text[end]) or _NEXT.match(text, end) is not None
+
+
+def _before(text: str, end: int, *, titled: bool) -> int | None:
+    """Where the name that ends here begins. titled: a surname alone is enough, as in 王女士."""
+    shortest = None
+    for length in (4, 3, 2, 1):
+        start = end - length
+        if start < 0:
+            continue
+        name = text[start:end]
+        head = 2 if name[:2] in COMPOUND else 1
+        if head == 1 and (name[0] not in SURNAMES or length == 4):
+            continue
+        if (length == head and not titled) or not _is_name(name, head, sure=titled):
+            continue
+        free = start == 0 or not _is_han(text[start - 1])
+        if free or (titled and text[start - 1] in _LEFT and name[0] not in WORDS_FIRST):
+            return start
+        if titled and name[0] not in WORDS_FIRST:
+            shortest = start
+    return shortest
+
+
+def _signatures(text: str) -> Iterator[tuple[int, int]]:
+    """Names that stand alone at the end: 张三/李四 2024-01-05."""
+    lines = list(_LINE_END.finditer(text[-400:]))[-4:]
+    offset = max(0, len(text) - 400)
+    for line in lines:
+        body, start = line[0], line.start() + offset
+        cut = body.rfind("。", 0, len(body)) + 1
+        dated = _PLACED_DATE.search(body, cut)
+        names = list(_signed(body[cut : dated.start() if dated else len(body)]))
+        alone = start + cut == 0 or (cut > 0 and len(names) < 2 and not dated)
+        if names and not alone:
+            yield from ((start + cut + a, start + cut + b) for a, b in names)
+
+
+def _signed(piece: str) -> Iterator[tuple[int, int]]:
+    """The names of a piece that holds nothing but names; none otherwise."""
+    found = []
+    position = len(piece) - len(piece.lstrip(" \t\u3000(（"))
+    stop = len(piece.rstrip(" \t\u3000)）"))
+    while position < stop:
+        peoples = _PEOPLES.match(piece, position)
+        spaced = _SPACED.match(piece, position)
+        if peoples:
+            end: int | None = peoples.end()
+        elif spaced and spaced[0][0] in SURNAMES and spaced.end() == stop:
+            end = spaced.end() if spaced[0][-1] not in NOT_IN_NAMES | FUNCTION else None
+        else:
+            end = _led_by_surname(piece, position, sure=False)
+        if end is None or (end < stop and piece[end] not in " \t\u3000/／、"):
+            return
+        found.append((position, end))
+        position = end
+        while position < stop and piece[position] in " \t\u3000/／、":
+            position += 1
+    yield from found[:4]
+
+
+def known_names(text: str, names: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """The given names wherever they stand: with spaces in between, Latin ones in either order."""
+    patterns = {_spellings(name) for name in names} - {""}
+    if patterns:
+        for match in re.finditer("|".join(sorted(patterns)), text, re.IGNORECASE):
+            yield match.span()
+
+
+def _spellings(name: str) -> str:
+    """A pattern of one known name; empty for what is too short to be looked for."""
+    parts = [part for part in re.split(r"[\s,，·•・.]+", name.strip()) if part]
+    letters = "".join(parts)
+    if len(letters) < 2:
+        return ""
+    if any(_is_han(c) for c in letters):
+        return r"[ \t\u3000·•・]{0,3}".join(re.escape(c) for c in letters)
+    if len(letters) < 3:
+        return ""
+    orders = permutations(parts) if len(parts) <= 3 else [tuple(parts)]
+    loose = [r"[\s,.\-]{1,3}".join(_loose(p) for p in order) for order in orders]
+    return rf"(?<![^\W\d_])(?:{'|'.join(loose)})(?![^\W\d_])"
+
+
+def _loose(part: str) -> str:
+    """A given name may be divided: Sanfeng, San-feng."""
+    return "[- ]?".join(re.escape(piece) for piece in part.split("-"))

@@ -1,0 +1,81 @@
+"""Surnames, and the words of reports that only look like names."""
+
+# ruff: noqa: SIM905, E501 - lists of words read better as words
+from __future__ import annotations
+
+SURNAMES = frozenset(
+    "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林罗高郑梁谢宋唐许韩邓冯曹彭曾肖萧田董潘袁蔡蒋余于杜叶程魏苏吕丁任卢姚沈钟姜崔谭陆范汪"
+    "廖石金韦贾夏付傅方邹熊白孟秦邱丘侯江尹薛闫阎段雷龙黎史陶贺毛郝顾龚邵万覃武钱戴严莫孔向常温左成安汤章葛翁申尤柳翟康俞"
+    "施牛樊洪庄兰殷倪芦梅盛童邢骆伍季辛路管齐庞颜聂焦岳伏詹柯欧宁古鲁甘祝单房项包符纪裴涂苗耿鲍费代车屈游阮祁时关喻"
+    "仉缑逯亓逄昝麴郗佘苌郜笪蒯眭阙冼爨揭隗鞠仝晏桑牟储缪瞿岑冉边凌卜巫霍尚景党占谷乔卓池查凤华柏水窦云潘花酆鲍酆柴"
+    "平和穆毕湛禹狄米贝明臧计谈茅舒阳蓝娄麻强危郭颖刁滕班仰秋仲伊宫仇栾暴厉戎祖武刘束幸司韶蓟薄印宿怀蒲邰从鄂索咸籍赖"
+    "蔺屠蒙乌胥能苍双闻莘翟谭劳逄姬扶堵宰郦雍却璩濮寿通扈燕冀浦农别晋充慕茹习宦艾鱼容慎戈庾终暨居衡步都满弘匡国文寇广禄"
+    "东沃利蔚越夔隆师巩厍勾敖融冷訾辛阚那简饶空毋沙乜养须丰巢荆游竺权盖益桓公岳楚晁勾鄢涂钦商佴伯赏墨哈谯年爱佟言福苟"
+    "敬蔡逮迟原由甄尧滑信锺邝栗敬冒粟母仵暴勇雒铁闪门但撒帅战衣初相矣肇禚鄞补綦户呼"
+)
+# Surnames that are everyday words: they begin a name only behind a label or before a title.
+WORDS_FIRST = frozenset(
+    "和由从向与单时平明别能都通满相原补但但前初空双水国那利信越充年终门须权公言户强危班步查束计关代"
+)
+COMPOUND = frozenset(
+    "欧阳 司马 诸葛 上官 皇甫 令狐 慕容 尉迟 澹台 东方 司徒 夏侯 公孙 轩辕 宇文 长孙 端木 独孤 南宫 西门 百里 呼延 "
+    "闻人 赫连 钟离 濮阳 淳于 单于 太叔 申屠 仲孙 公冶 宗政 乐正 拓跋 第五 司空 司寇 漆雕 公羊 谷梁 左丘 东郭 南门 "
+    "梁丘 微生 羊舌 万俟 闾丘 亓官 鲜于 完颜 纳兰 那拉 叶赫 爱新觉罗".split()
+)
+# Never in a person's name.
+NOT_IN_NAMES = frozenset(
+    "肺癌瘤咳嗽痰痛症炎病灶肿胸腔骨影检查诊术患者侧膜脉淋溃疡菌尿血肝肾胃肠脾胰颈腰腹脑眼耳鼻喉咽舌齿肌皮肤疹癣疮疖热烧寒冷"
+    "喘闷悸晕吐泻麻痹瘫痪死伤损裂折破裂塌窄扩张狭缩萎厚薄密度低增减约见未无否不没有或及均但仅尚较与了的吗呢吧么这那哪谁我你他"
+    "她它们说讯问答叫做被把将让给对从向往于因为所以如果虽然而且并且以及第次枚个只例号床位科室院楼层区段叶支气管道隔膈壁窗野带征"
+    "型级期类型值量率比数据图像片序列帧扫描线束管钙囊结节网格条索斑片状团块实变积液渗出透亮毛玻璃磨性质态形边缘界清楚规则匀"
+    "异常史药剂针抽化疗放射介入切除活复建议随访必要时请后前曾已行手服用吸呼屏平卧仰俯右左双两各全部细胞核酸"
+) - frozenset("平建清玉必放化时列规金光明行全两放然说对以如为建而亮野")
+# Words before which a name has ended, or that a sentence about "患者" goes on with.
+FUNCTION = frozenset(
+    "因于曾来系在自诉行的男女有无未见不为是可已其此与和及或至从到前后上下左右入出住现既主经由向被将"
+)
+NOT_NAMES = frozenset(
+    "高热 高烧 高危 高密 高度 高位 高龄 高原 高温 高频 高清 高血压 高血糖 高血脂 黄疸 黄斑 黄色 黄痰 黄染 白色 白肺 白痰 白斑 "
+    "白天 毛刺 毛糙 毛发 毛玻璃 钱币 金属 金标 金黄 石膏 石棉 石灰 石化 段及 段性 左侧 左右 左方 左旋 左前 左后 方位 方形 方向 方法 方案 "
+    "方可 余肺 余未 余处 余均 余部 余骨 任何 任意 任一 成人 成年 成分 成像 成形 成团 成角 于今 于前 于后 安全 安静 安置 安装 常规 常见 常有 常年 "
+    "温度 温和 严重 严密 严格 万古 江段 向前 向后 向上 向下 向左 向右 平扫 平卧 平片 平静 平面 平均 平滑 平直 平稳 明显 明确 明亮 "
+    "包块 包裹 包膜 包绕 包括 单发 单侧 单纯 单个 双侧 双肺 双发 时有 时间 时相 关节 关注 关系 车祸 项目 全身 全部 全程 全肺 "
+    "代谢 代偿 和解 和右 和左 管壁 管状 管腔 管理 管径 路径 符合 计划 计数 计算 相仿 相似 相应 相关 原因 原发 原片 原有 由于 "
+    "史密 史料 田野 马蹄 龙骨 熊猫 武装 水平 水肿 水样 花瓣 花环 云雾 米粒 米糊 贝壳 连续 强化 强烈 阳性 阴性 通畅 通气 满意 满布 "
+    "能谱 能量 都有 补充 信号 国产 文献 广泛 东侧 利于 越来 充分 充盈 充填 师傅 年龄 年轻 终末 终止 步态 居中 容积 容量 容易 "
+    "双下 双上 曾行 曾有 曾因 曾患 曾于 有限 夏季 秋季 冬季 春季 康复 华丽 成熟 成立 安放 温热 古老 鲁莽 齐整 盛行 章节 施行 施术 洪水 "
+    "同意 已阅 不详 未知 本人 待定 如下 见上 正常 良好 签名 签字 盖章 医师 医生 技师 主任 护士 审核 报告 男性 女性 不明 匿名 保密 无名 "
+    "单位 单元 万分 万一 江苏 安徽 温州 金华 成都 石家 白细 左肺 余气 余支 季节 石骨 商量 方面 居住 步行 游走 谈话 权衡 沙粒 沙样 "
+    "施行 全麻 从事 从前 常温 常住 左利 利手 平素 平时 平日 别处 时而 时常 终日 计有 关于 水银 但有 强直 强迫".split()
+)
+TITLES = "先生 女士 小姐 同志 老师 医生 医师 大夫 主任 教授 护士 护师 技师 院长 博士 阿姨 大爷 老人 同学".split()
+# Ends of words that stand before a title and are no surname there.
+BEFORE_TITLE = frozenset(
+    "主任 责任 主管 经管 检查 复查 首席 普查 抽查 继任 现任 上任 监管 家属".split()
+)
+
+PINYIN_SURNAMES = frozenset(
+    "Wang Li Zhang Liu Chen Yang Huang Zhao Wu Zhou Xu Sun Ma Zhu Hu Guo He Lin Luo Gao Zheng Liang Xie Song Tang Han Deng Feng "
+    "Cao Peng Zeng Xiao Tian Dong Pan Yuan Cai Jiang Yu Du Ye Cheng Wei Su Lyu Lu Lv Ding Ren Yao Shen Zhong Cui Tan Fan "
+    "Liao Shi Jin Jia Xia Fu Fang Zou Xiong Bai Meng Qin Qiu Hou Yin Xue Yan Duan Lei Long Tao Mao Hao Gu Gong Shao Wan "
+    "Qian Dai Mo Kong Xiang Chang Wen Zuo An Ouyang Sima Zhuge Shangguan Huangfu Linghu Murong Yuchi Tantai Dongfang "
+    "Gou Qi Pang Zan Qu Xi She Da Kuai Sui Que Xian Cuan Jie Ju Tong Sang Mu Chu Miao Cen Ni Zhan Kang Niu Ge You Hong Mei "
+    "Zhuang Bao Ruan Ji Guan Nie Jiao Yue Lan Yi Xing Ai Rao Geng Qiao Tu Pei".split()
+)
+# Pinyin syllables, for given names: "Sanfeng" is two of them, "Chest" is none.
+_INITIALS = "b p m f d t n l g k h j q x zh ch sh r z c s y w".split()
+_FINALS = "a o e i u v ai ei ui ao ou iu ie ue ve er an en in un vn ang eng ing ong ia ian iang iao iong ua uai uan uang uo".split()
+SYLLABLES = frozenset(i + f for i in _INITIALS for f in _FINALS) | frozenset(
+    "a o e ai ei ao ou an en ang eng er".split()
+)
+NOT_NAMES_EN = frozenset(
+    "A An The This That There These And Or Of In On At By To For With From No Not Is Was Are He She It We Dr Mr Mrs Ms Prof MD RN PhD "
+    "Male Female Unknown Supine Prone Position History Information Data Number Date Name Names Age Sex Gender ID Care Findings Impression "
+    "Recommendation Conclusion Comparison Technique Indication Exam Examination Study CT MRI Chest Lung Lungs Right Left Upper Lower "
+    "Middle Lobe Both Bilateral Patient Hospital Department Clinic Radiology Attending Resident Referring Physician Radiologist Signed "
+    "Reported Reviewed Dictated Verified Normal Abnormal None See Please Phone Tel Email MRN DOB Accession Address Bed Passport Insurance "
+    "Accession Small Moderate Large Solid Nodule Nodules Consolidation Emphysema Effusion Pneumothorax Pleural Heart Bones Airways I "
+    "Hodgkin's January February March April June July August September October November December Monday Tuesday Wednesday Thursday Friday "
+    "Saturday Sunday Time Report Status Final Preliminary Confirmed Electronically Service Ward Unit Results Case Image Images Series "
+    "Slice Window Grade Stage".split()
+)
