@@ -1,8 +1,8 @@
 """Reports with gaps for personal data, as hospitals' systems and doctors write them.
 
 A gap is named after what fills it (`personal.GAPS`); {report}, {findings}, {impression},
-{recommendation}, {hard}, {age} and {sex} are filled with what is not personal. One template in four is held out: a
-detector's rules are written without a look at what they miss there.
+{recommendation}, {hard}, {age} and {sex} are filled with what is not personal. One template in
+four is held out: a detector's rules are written without a look at what they miss there.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TEMPLATES: dict[Language, tuple[str, ...]] = {
         "所见：{findings}{hard}结论：{impression}经{doctor}主任医师审阅。",
         "病人{patient}，{dob}出生，现住{address}。{findings}{hard}\n结论：{impression}",
         "书写医师 {doctor}    复核医师 {doctor}    报告日期 {date}\n{report}",
-        "请{surname}某某的家属携片到{hospital}门诊复诊。{findings}{hard}\n结论：{impression}",
+        "请{mou}的家属携片到{hospital}门诊复诊。{findings}{hard}\n结论：{impression}",
     ),
     "en": (
         "Patient: {patient}\nMRN: {number}\nDate of "

@@ -4,6 +4,7 @@ Every repetition is bounded, so that a search stays linear in the length of the 
 `found` of a pattern, where it has one, is what is personal; else the whole match is.
 """
 
+# ruff: noqa: E501 - patterns are read in one piece
 from __future__ import annotations
 
 import re
@@ -61,7 +62,7 @@ _MONTH = (
     r"|JUNE?|JULY?|AUG(?:UST)?|SEPT?(?:EMBER)?|OCT(?:OBER)?|NOV(?:EMBER)?|DEC(?:EMBER)?)"
 )
 _CLOCK = (
-    r"(?:(?:[01]?\d|2[0-3])[:：][0-5]\d(?:[:：][0-5]\d(?:\.\d{1,6})?)?(?:[ ]?[AaPp]\.?[Mm]\b\.?)?"
+    r"(?:(?:[01]?\d|2[0-3])[:：][0-5]\d(?:[:：][0-5]\d(?:\.\d{1,6})?)?(?:[ ]?(?:[AaPp][Mm]\b|[AaPp]\.[Mm]\.))?"
     r"|(?:[01]?\d|2[0-3])[时点](?:[0-5]?\d分?(?:[0-5]?\d秒)?)?)(?!\d)"
 )
 _TIME = rf"(?:(?:T|,?[ ]{{0,3}}(?:at[ ]|上午|下午|晚上?|凌晨|[(（][^\s()（）]{{1,3}}[)）])?[ ]{{0,2}}){_CLOCK})?"
@@ -69,12 +70,12 @@ _UNIT_AFTER = r"(?![ ]?(?:mm|cm|HU|ml|%|[肋椎个枚级]))"
 _ORDINAL = r"(?:st|nd|rd|th)?"
 DATE = re.compile(
     rf"(?<![\d.\-/])(?:"
-    rf"{_Y}[ ]?年[ ]?{_M}[ ]?月(?:[ ]?{_D}[ ]?[日号]?(?!\d))?"
+    rf"{_Y}[ ]?年[ ]?{_M}[ ]?月(?:[ ]?{_D}(?!\d)[ ]?[日号]?)?"
     rf"|{_Y}[ ]?(?P<sep>[-/.．])[ ]?{_M}[ ]?(?P=sep)[ ]?{_D}(?!\d)"
     rf"|{_Y}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?!\d)"
     rf"|{_M}[ ]?月[ ]?{_D}[ ]?[日号]"
     rf"|(?<![A-Za-z第])(?:{_D}(?P<sep2>[-/.]){_M}|{_M}(?P<sep3>[-/.]){_D})(?:(?P=sep2)|(?P=sep3)){_Y}(?!\d)"
-    rf"|(?<![A-Za-z第])(?:\d{{2}}/{_M}/{_D}|{_D}/{_M}/\d{{2}}|{_M}/{_D}/\d{{2}})(?![\d/.\-×x*]){_UNIT_AFTER}"
+    rf"|(?<![A-Za-z第])(?:\d{{2}}/{_M}/{_D}|{_D}/{_M}/\d{{2}}|{_M}/{_D}/\d{{2}})(?!\d|[/.\-×x*]\d|[×x*]){_UNIT_AFTER}"
     rf"|\b{_MONTH}\.?[ -]{_D}{_ORDINAL}(?:,?[ -]{{1,2}}{_Y})?(?!\d|[.:]\d){_UNIT_AFTER}"
     rf"|\b{_D}{_ORDINAL}[ -]?(?:of[ ])?{_MONTH}\.?(?:,?[ -]?{_Y})?(?![\da-z])"
     rf"|\b{_MONTH}\.?,?[ ](?:of[ ])?{_Y}(?!\d)"
@@ -123,7 +124,7 @@ LABELLED_ADDRESS = re.compile(
     rf"(?P<found>{_PLACE}{{2,60}}(?:[ ](?=[{_HAN}]{{1,8}}(?:市|区|县|镇|路|街)){_PLACE}{{2,40}})*)"
 )
 ADDRESS = re.compile(
-    rf"(?:{_PROVINCE}(?:省|市|(?:维吾尔|壮族|回族)?自治区)?|(?<![{_HAN}])[{_HAN}]{{2,7}}?(?:市|县)"
+    rf"(?:{_PROVINCE}(?:省|市|(?:维吾尔|壮族|回族)?自治区)?|(?<![{_HAN}])(?!家住|现住|住)[{_HAN}]{{2,7}}?(?:市|县)"
     rf"|(?<=[于在自住到为])[{_HAN}]{{2,7}}?(?:市|县))"
     rf"[{_HAN}]{{0,24}}?(?:区|县|市|镇|乡|村|旗|路|街|道|巷|弄|里|胡同)[{_HAN}]{{0,12}}?"
     rf"(?:\d{{1,5}}{_DOOR}{{1,2}}(?:[ ]?\d{{0,5}}(?:{_DOOR}|单元){{0,2}}){{0,4}}\d{{0,5}}|村)"
@@ -135,7 +136,7 @@ _STREET = (
 _TOWN = r"[A-Z][A-Za-z.'\-]{1,20}(?:[ ][A-Z][a-z.'\-]{1,20}){0,3}"
 ADDRESS_EN = re.compile(
     r"(?<![\w.])(?:(?:Flat|Unit|Apt\.?|Apartment|Room|Suite)[ ]#?\w{1,5},[ ])?"
-    rf"(?:\d{{1,5}}[A-Z]?[ ](?:[NSEW]\.?[ ])?(?:(?:[A-Z][\w'\-]{{0,20}}|\d{{1,3}}(?:st|nd|rd|th))[ ]){{1,4}}{_STREET}\b\.?"
+    rf"(?:\d{{1,5}}[A-Z]?[ ](?:[NSEW]\.?[ ])?(?:(?:[A-Z][\w'\-]{{0,20}}|\d{{1,3}}(?:st|nd|rd|th))[ ]){{1,4}}{_STREET}\b(?:\.(?=,))?"
     r"|P\.?O\.?[ ]Box[ ]\d{1,6})"
     r"(?:,?[ ](?:Apt|Unit|Flat|Suite|Apartment|Room)\.?[ ]#?\w{1,5})?"
     rf"(?:,[ ]{_TOWN}(?:,?[ ](?:[A-Z]{{2}}[ ]\d{{5}}(?:-\d{{4}})?|\d{{5,6}}|[A-Z]{{1,2}}\d[A-Z\d]?[ ]\d[A-Z]{{2}}))?"

@@ -4,6 +4,7 @@ Each function yields (start, end). A Chinese name without a label needs a surnam
 that names have; behind "姓名：" or "报告医师：" whatever stands there is one.
 """
 
+# ruff: noqa: SIM905, E501 - patterns and lists of words are read in one piece
 from __future__ import annotations
 
 import re
@@ -39,13 +40,23 @@ _LABEL = re.compile(
     rf"(?:{_STRONG}|{_WEAK})(?P<sep>{_SPACE}{{0,6}}[:：]{_SPACE}{{0,6}}|{_SPACE}{{0,6}})"
 )
 _PEOPLES = re.compile(rf"[{_HAN}]{{1,10}}(?:[·•・‧∙][{_HAN}]{{1,10}}){{1,4}}")
+# 扎西·多吉 in a sentence: without the word before it and the title behind it.
+_PEOPLES_END = re.compile(
+    rf"性别|年龄|男|女|因|于|主任|医师|医生|教授|先生|护士|技师|申请|报告|审核|审阅|通知|沟通|{_PERSON}"
+)
+_PEOPLES_ALONE = re.compile(
+    rf"(?:[{_HAN}]{{0,10}}[请经由与和向给被找系知者人师生的属])?(?P<name>[{_HAN}]{{1,8}}[·•・‧∙][{_HAN}]{{1,8}}?"
+    rf"(?:[·•・‧∙][{_HAN}]{{1,8}}?)?)(?=[^{_HAN}·•・‧∙]|$|的|因|于|{_PEOPLES_END.pattern})"
+)
 _MASKED = r"(?:某{1,3}|[XxＸ]{1,3}|[*＊×○]{1,3})"
 _MASKED_LABELLED = re.compile(rf"(?:[{_HAN}]{{1,2}})(?:{_MASKED})")
-_MASKED_ALONE = re.compile(r"(?P<surname>[\u3400-\u9fff])(?:某{1,3}|[XＸ]{2,3}|[*＊]{2,3}|×{2,3})")
+_MASKED_ALONE = re.compile(
+    rf"(?P<surname>[{_HAN}]{{1,2}})(?:某{{1,3}}|[XＸ]{{2,3}}|[*＊]{{2,3}}|×{{2,3}}|×(?=[的，。、]|因|于|女士|先生))"
+)
 _LATIN = re.compile(r"[A-Z][A-Za-z'’\-]{0,24}(?:,?[ ][A-Z][A-Za-z'’\-]{0,24}\.?){0,3}")
 _BEHIND = re.compile(rf"{_SPACE}{{0,2}}[(（](?P<latin>{_LATIN.pattern})[)）]")
 _RUN = re.compile(rf"[{_HAN}]{{1,12}}")
-_SPACED = re.compile(rf"[{_HAN}]{{1,2}}{_SPACE}{{1,2}}[{_HAN}](?![{_HAN}])")
+_SPACED = re.compile(rf"[{_HAN}]{{1,2}}{_SPACE}{{1,2}}[{_HAN}]")
 # With what a form or a sentence goes on behind a name.
 _NEXT = re.compile(
     rf"性{_SPACE}?别|年龄|出生|男|女|{_PERSON}|{_ACT}|医师|医生|主任|教授|技师|护士|日期|时间|电话|门诊|病历|影像|科别|科室|床号"
@@ -73,9 +84,13 @@ def chinese_names(text: str) -> Iterator[tuple[int, int]]:
         found = _before(text, title.start(), titled=True)
         if found is not None and text[title.start() - 2 : title.start()] not in BEFORE_TITLE:
             yield found, title.start()
+    for name in _PEOPLES_ALONE.finditer(text):
+        yield name.span("name")
     for masked in _MASKED_ALONE.finditer(text):
-        if masked["surname"] in SURNAMES:
-            yield masked.span()
+        for start in (masked.start(), masked.end("surname") - 1):
+            if _is_surname(text[start : masked.end("surname")]):
+                yield start, masked.end()
+                break
     for stated in _SEX_AGE.finditer(text):
         end = stated.start()
         while end > 0 and text[end - 1] in "，,、 \t\u3000(（":
@@ -107,8 +122,10 @@ def _values(text: str, label: re.Match[str]) -> Iterator[tuple[int, int]]:
 def _value(text: str, start: int, *, strong: bool, colon: bool) -> int | None:
     for pattern in (_PEOPLES, _MASKED_LABELLED):
         match = pattern.match(text, start)
-        if match and (strong or text[start] in SURNAMES or pattern is _PEOPLES):
-            return match.end()
+        named = _is_surname(text[start : start + 1]) or _is_surname(text[start : start + 2])
+        if match and (strong or named or pattern is _PEOPLES):
+            stop = _PEOPLES_END.search(text, start + 1, match.end())
+            return stop.start() if stop else match.end()
     latin = _LATIN.match(text, start) if strong or colon else None
     if latin and len(latin[0]) > 1 and not latin[0].startswith(("CT", "MR", "Lung")):
         return latin.end()
@@ -116,7 +133,7 @@ def _value(text: str, start: int, *, strong: bool, colon: bool) -> int | None:
     if run is None:
         return None
     spaced = _SPACED.match(text, start)
-    if spaced and (spaced[0][0] in SURNAMES or spaced[0][:2] in COMPOUND):
+    if spaced and _is_surname(spaced[0][:-1].rstrip()) and _ends(text, spaced.end()):
         given = spaced[0][-1]
         if given not in NOT_IN_NAMES and given not in FUNCTION:
             return spaced.end()
@@ -127,13 +144,13 @@ def _value(text: str, start: int, *, strong: bool, colon: bool) -> int | None:
         known = name[0] in SURNAMES or not any(c in NOT_IN_NAMES for c in name)
         if 2 <= len(name) <= 4 and name not in _NO_VALUE and known:
             return end
-    return _led_by_surname(text, start, sure=strong or colon)
+    return _led_by_surname(text, start, sure=strong or colon, labelled=True)
 
 
-def _led_by_surname(text: str, start: int, *, sure: bool) -> int | None:
+def _led_by_surname(text: str, start: int, *, sure: bool, labelled: bool = False) -> int | None:
     """Where the name that begins here ends, if one does. sure: words of reports may be names."""
     head = 2 if text[start : start + 2] in COMPOUND else 1
-    if head == 1 and (text[start] not in SURNAMES or (not sure and text[start] in WORDS_FIRST)):
+    if head == 1 and (text[start] not in SURNAMES or (not labelled and text[start] in WORDS_FIRST)):
         return None
     for given in (2, 1):
         end = start + head + given
@@ -149,6 +166,10 @@ def _is_name(name: str, head: int, *, sure: bool) -> bool:
     return name not in _NO_VALUE and (sure or not (name[:2] in NOT_NAMES or name in NOT_NAMES))
 
 
+def _is_surname(text: str) -> bool:
+    return text in SURNAMES or text in COMPOUND
+
+
 def _is_han(character: str) -> bool:
     return "\u3400" <= character <= "\u9fff" or "\U00020000" <= character <= "\U0003134f"
 
@@ -160,6 +181,8 @@ def _ends(text: str, end: int) -> bool:
 def _before(text: str, end: int, *, titled: bool) -> int | None:
     """Where the name that ends here begins. titled: a surname alone is enough, as in 王女士."""
     shortest = None
+    if end >= 3 and text[end - 2] in " \u3000" and _is_surname(text[end - 3]):
+        return end - 3 if _is_name(text[end - 3] + text[end - 1], 1, sure=titled) else None
     for length in (4, 3, 2, 1):
         start = end - length
         if start < 0:
@@ -171,7 +194,8 @@ def _before(text: str, end: int, *, titled: bool) -> int | None:
         if (length == head and not titled) or not _is_name(name, head, sure=titled):
             continue
         free = start == 0 or not _is_han(text[start - 1])
-        if free or (titled and text[start - 1] in _LEFT and name[0] not in WORDS_FIRST):
+        common = name[0] in WORDS_FIRST and length < 3
+        if free or (titled and text[start - 1] in _LEFT and not common):
             return start
         if titled and name[0] not in WORDS_FIRST:
             shortest = start
@@ -202,7 +226,7 @@ def _signed(piece: str) -> Iterator[tuple[int, int]]:
         spaced = _SPACED.match(piece, position)
         if peoples:
             end: int | None = peoples.end()
-        elif spaced and spaced[0][0] in SURNAMES and spaced.end() == stop:
+        elif spaced and _is_surname(spaced[0][:-1].rstrip()) and _ends(piece, spaced.end()):
             end = spaced.end() if spaced[0][-1] not in NOT_IN_NAMES | FUNCTION else None
         else:
             end = _led_by_surname(piece, position, sure=False)

@@ -4,6 +4,7 @@ Each pattern's group `found` is the name. Names of diseases and signs have none 
 them, so eponyms stay.
 """
 
+# ruff: noqa: E501 - patterns and lists of words are read in one piece
 from __future__ import annotations
 
 import re
@@ -13,7 +14,7 @@ from ctscribe.reports.surnames import NOT_NAMES_EN, PINYIN_SURNAMES, SYLLABLES
 
 _UP, _LOW = "A-ZÀ-ÖØ-Þ", "A-Za-zÀ-ÖØ-öø-ÿ"
 _PARTICLE = r"(?:(?:van|von|der|den|de|la|le|del|di|da|dos|bin|ibn|al|el|ter|ten)[ ]){1,3}"
-_WORD = rf"(?:[{_UP}][{_LOW}'’\-]{{1,24}}|[{_UP}]\.?(?![{_LOW}]))"
+_WORD = rf"(?:[{_UP}][{_LOW}'’\-]{{1,24}}|(?!M\.D|D\.O|R\.N)(?:[{_UP}]\.){{1,3}}(?![{_LOW}])|[{_UP}](?![{_LOW}.]))"
 _NAME = rf"(?:{_PARTICLE})?{_WORD}(?:,?[ ]{{1,2}}(?:{_PARTICLE})?{_WORD}){{0,4}}"
 _PLAIN = rf"(?:{_PARTICLE})?{_WORD}(?:[ ]{{1,2}}(?:{_PARTICLE})?{_WORD}){{0,3}}"
 _ROLE = r"(?:physician|doctor|provider|radiologist|clinician|consultant|surgeon|radiographer|technologist)"
@@ -87,9 +88,13 @@ def latin_names(text: str) -> Iterator[tuple[int, int]]:
 
 def _leading_name(found: str) -> int:
     """Length of the name at the start: up to the first word that no name holds."""
+    words = list(re.finditer(r"[^\s,]+", found))
+    chinese = (
+        len(words) > 1 and words[0][0].capitalize() in PINYIN_SURNAMES and _is_pinyin(words[1][0])
+    )
     end = 0
-    for word in re.finditer(r"[^\s,]+", found):
-        if _is_word(word[0]):
+    for index, word in enumerate(words):
+        if _is_word(word[0]) and not (chinese and index < 2):  # He Lian
             break
         end = word.end()
     return end
@@ -108,9 +113,10 @@ def _trailing_name(found: str) -> int | None:
 
 def _is_word(word: str) -> bool:
     plain = word.rstrip(".")
-    return (
-        len(plain) > 1 and plain.capitalize() in NOT_NAMES_EN or plain in NOT_NAMES_EN - {"A", "I"}
-    )
+    return (len(plain) > 1 and plain.capitalize() in NOT_NAMES_EN) or plain in NOT_NAMES_EN - {
+        "A",
+        "I",
+    }
 
 
 def _is_pinyin(given: str) -> bool:

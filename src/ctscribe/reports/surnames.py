@@ -77,5 +77,5 @@ NOT_NAMES_EN = frozenset(
     "Accession Small Moderate Large Solid Nodule Nodules Consolidation Emphysema Effusion Pneumothorax Pleural Heart Bones Airways I "
     "Hodgkin's January February March April June July August September October November December Monday Tuesday Wednesday Thursday Friday "
     "Saturday Sunday Time Report Status Final Preliminary Confirmed Electronically Service Ward Unit Results Case Image Images Series "
-    "Slice Window Grade Stage".split()
+    "Slice Window Grade Stage Professor Prof Doctor Nurse Miss Sir Madam".split()
 )
