@@ -91,14 +91,14 @@ def main() -> None:
             texts = sample(language, options.texts, held_out=held_out, seed=options.seed)
             result = measure(texts, options.misses)
             asked = measure(texts, institutions=True)
-            result["recall_of_institutions"] = asked["recall_by_kind"]["institution"]
+            places = result["recall_of_institutions"] = asked["recall_by_kind"]["institution"]
             result["precision_with_institutions"] = asked["precision"]
             results.setdefault(part, {})[language] = result
             kinds = " ".join(f"{k} {v:.4f}" for k, v in result["recall_by_kind"].items())
             print(
                 f"{part:8} {language} recall {result['recall']:.4f} precision "
                 f"{result['precision']:.4f} | {kinds} | institutions if asked for "
-                f"{result['recall_of_institutions']:.4f} ({result['precision_with_institutions']:.4f}) | "
+                f"{places:.4f} | "
                 f"{result['characters_per_second']:,} chars/s"
             )
     if not options.known_only:

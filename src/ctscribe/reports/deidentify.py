@@ -43,6 +43,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (known.EMAIL, "email"),
     (known.LABELLED_ID, "id"),
     (known.LABELLED_ID_EN, "id"),
+    (known.ID_BEFORE_LABEL, "id"),
     (known.BED, "id"),
     (known.CHAT_ID, "id"),
     (known.LABELLED_ADDRESS, "address"),

@@ -29,6 +29,9 @@ _ID_LABEL = (
 LABELLED_ID = re.compile(
     rf"{_ID_LABEL}{_GAP}(?:[:：=#]|为|是|No\.?)?{_GAP}[(（]?(?P<found>{_CODE})", re.IGNORECASE
 )
+ID_BEFORE_LABEL = re.compile(
+    rf"(?<![A-Za-z0-9_.])(?P<found>{_CODE})(?=[（(](?:{_ID_OF})(?:证|卡|单)?(?:编号|编码|号码|号|ID)[）)])"
+)
 _NUMBER_WORD = r"(?:ID|No\b\.?|Numbers?|Num\b\.?|#|Code)"
 LABELLED_ID_EN = re.compile(
     r"\b(?:(?:MRN|SSN|NHS|URN|Accession|Acc\b|Medical[ ]Record|Med[ ]Rec|Social[ ]Security|Passport"

@@ -35,7 +35,7 @@ _STRONG = (
     rf"(?P<strong>{_PERSON}?姓{_SPACE}?名|{_ACT}{_ROLE}(?:签名|签字|姓名)?|(?:主任)?(?:医师|医生|技师|护士)(?:签名|签字)?"
     r"|签名|签字|联系人)"
 )
-_WEAK = rf"(?P<weak>{_PERSON}|审核|复核|家属|主诊|主刀|术者|核对|记录|书写|会诊|签发|校对|阅片|初审|终审|审签|报告|操作|技术员)"
+_WEAK = rf"(?P<weak>{_PERSON}|审核|复核|家属|主诊|主刀|术者|核对|记录|书写|会诊|签发|校对|阅片|初审|终审|一审|二审|初诊|审签|报告|操作|技术员)"
 _LABEL = re.compile(
     rf"(?:{_STRONG}|{_WEAK})(?P<sep>{_SPACE}{{0,6}}[:：]{_SPACE}{{0,6}}|{_SPACE}{{0,6}})"
 )
@@ -45,7 +45,7 @@ _PEOPLES_END = re.compile(
     rf"性别|年龄|男|女|因|于|主任|医师|医生|教授|先生|护士|技师|申请|报告|审核|审阅|通知|沟通|{_PERSON}"
 )
 _PEOPLES_ALONE = re.compile(
-    rf"(?:[{_HAN}]{{0,10}}[请经由与和向给被找系知者人师生的属])?(?P<name>[{_HAN}]{{1,8}}[·•・‧∙][{_HAN}]{{1,8}}?"
+    rf"(?:[{_HAN}]{{0,10}}[请经由与和向给被找系知者人师生的属科室])?(?P<name>[{_HAN}]{{1,8}}[·•・‧∙][{_HAN}]{{1,8}}?"
     rf"(?:[·•・‧∙][{_HAN}]{{1,8}}?)?)(?=[^{_HAN}·•・‧∙]|$|的|因|于|{_PEOPLES_END.pattern})"
 )
 _MASKED = r"(?:某{1,3}|[XxＸ]{1,3}|[*＊×○]{1,3})"
@@ -194,7 +194,7 @@ def _before(text: str, end: int, *, titled: bool) -> int | None:
         if (length == head and not titled) or not _is_name(name, head, sure=titled):
             continue
         free = start == 0 or not _is_han(text[start - 1])
-        common = name[0] in WORDS_FIRST and length < 3
+        common = name[0] in WORDS_FIRST and length < 2
         if free or (titled and text[start - 1] in _LEFT and not common):
             return start
         if titled and name[0] not in WORDS_FIRST:

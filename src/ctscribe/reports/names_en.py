@@ -15,8 +15,8 @@ from ctscribe.reports.surnames import NOT_NAMES_EN, PINYIN_SURNAMES, SYLLABLES
 _UP, _LOW = "A-ZÀ-ÖØ-Þ", "A-Za-zÀ-ÖØ-öø-ÿ"
 _PARTICLE = r"(?:(?:van|von|der|den|de|la|le|del|di|da|dos|bin|ibn|al|el|ter|ten)[ ]){1,3}"
 _WORD = rf"(?:[{_UP}][{_LOW}'’\-]{{1,24}}|(?!M\.D|D\.O|R\.N)(?:[{_UP}]\.){{1,3}}(?![{_LOW}])|[{_UP}](?![{_LOW}.]))"
-_NAME = rf"(?:{_PARTICLE})?{_WORD}(?:,?[ ]{{1,2}}(?:{_PARTICLE})?{_WORD}){{0,4}}"
-_PLAIN = rf"(?:{_PARTICLE})?{_WORD}(?:[ ]{{1,2}}(?:{_PARTICLE})?{_WORD}){{0,3}}"
+_NAME = rf"(?:{_PARTICLE})?{_WORD}(?:,?[ ](?:{_PARTICLE})?{_WORD}){{0,4}}"
+_PLAIN = rf"(?:{_PARTICLE})?{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{0,3}}"
 _ROLE = r"(?:physician|doctor|provider|radiologist|clinician|consultant|surgeon|radiographer|technologist)"
 _BY = (
     r"(?:reported|dictated|interpreted|reviewed|verified|signed|read|transcribed|approved|performed"
@@ -40,8 +40,15 @@ _AFTER_TITLE = re.compile(rf"\b{_TITLE}\b\.?[ ]{{1,2}}(?:{_TITLE}\.?[ ])?(?P<fou
 _AFTER_PATIENT = re.compile(
     rf"\b[Pp]atient(?:,| is| was| named)?[ ]{{1,2}}(?P<found>{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{1,3}})"
 )
+_AFTER_ROLE = re.compile(
+    rf"\b(?:{_ROLE}|secretary|coordinator|receptionist|nurse|assistant|resident|fellow|colleague),?[ ]"
+    rf"(?P<found>{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{1,3}})"
+)
 _DEGREE = r"(?:M\.?D\.?|D\.?O\.?|Ph\.?D\.?|R\.?N\.?|MBBS|FRCR|FRCP|MBChB|MRCP|NP|PA-C|R\.?T\.?)(?![A-Za-z])"
 _BEFORE_DEGREE = re.compile(rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN}),?[ ]{_DEGREE}")
+_BEFORE_AGE = re.compile(
+    rf"(?<![{_LOW}'\-])(?P<found>{_WORD}[ ]{_PLAIN})(?:,| is| was)?[ ](?:an?[ ])?\d{{1,3}}[- ](?:years?|y/?o)\b"
+)
 _SURNAME_FIRST = re.compile(
     r"\b(?P<surname>[A-Z]{2,9}),?[ ](?P<given>[A-Z][a-z]{1,12}(?:-[A-Za-z]{2,6})?)\b"
 )
@@ -69,15 +76,16 @@ _WORDS = frozenset(
 
 def latin_names(text: str) -> Iterator[tuple[int, int]]:
     """Names in Latin letters, as far as something beside them says so."""
-    for pattern in (_LABELLED, _AFTER_BY, _AFTER_TITLE, _AFTER_PATIENT):
+    for pattern in (_LABELLED, _AFTER_BY, _AFTER_TITLE, _AFTER_PATIENT, _AFTER_ROLE):
         for match in pattern.finditer(text):
             length = _leading_name(match["found"])
             if length and not (pattern is _AFTER_BY and length == 1):
                 yield match.start("found"), match.start("found") + length
-    for match in _BEFORE_DEGREE.finditer(text):
-        start = _trailing_name(match["found"])
-        if start is not None:
-            yield match.start("found") + start, match.end("found")
+    for pattern in (_BEFORE_DEGREE, _BEFORE_AGE):
+        for match in pattern.finditer(text):
+            start = _trailing_name(match["found"])
+            if start is not None:
+                yield match.start("found") + start, match.end("found")
     for match in _SURNAME_FIRST.finditer(text):
         surname = match["surname"]
         if surname in _WORDS or surname.capitalize() not in PINYIN_SURNAMES:
