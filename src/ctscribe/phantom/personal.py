@@ -311,7 +311,6 @@ def _filled(pick: Picker, places: tuple[str, ...]) -> str:
 _BOTH: dict[str, tuple[Kind, Callable[[Picker], str]]] = {
     "pinyin": ("name", _pinyin),
     "id18": ("id", id18),
-    "id15": ("id", _id15),
     "number": ("id", lambda pick: _digits(pick, _between(pick, 6, 12))),
     "code": ("id", _code),
     "accession": ("id", _accession),
@@ -323,6 +322,7 @@ _BOTH: dict[str, tuple[Kind, Callable[[Picker], str]]] = {
 GAPS: Mapping[Language, Mapping[str, tuple[Kind, Callable[[Picker], str]]]] = {
     "zh": {
         **_BOTH,
+        "id15": ("id", _id15),
         "patient": ("name", _name_zh),
         "doctor": ("name", _name_zh),
         "surname": ("name", lambda pick: _surname_zh(pick)[0]),

@@ -48,7 +48,7 @@ BED = re.compile(
     r"|\b[Bb]ed[ :#]{1,3}(?:[Nn]o\.? ?)?(?P<also>\d{1,3}[A-Z]?|[A-Z]\d{1,3})\b(?![ ]?(?:mm|cm|days?))"
 )
 # Nothing that is measured in a chest has seven digits.
-LONG_NUMBER = re.compile(r"(?<![\dA-Za-z.])[A-Z]{0,4}-?\d{7,24}[Xx]?(?![\d.A-Za-z]*[A-WYZa-wyz])")
+LONG_NUMBER = re.compile(r"(?<![\dA-Za-z.])[A-Z]{0,4}-?\d{7,}+[Xx]?(?![A-Za-z]|\.\d)")
 DASHED_NUMBER = re.compile(
     r"(?<![\dA-Za-z.\-])(?:\d{3}-\d{2}-\d{4}|(?:19|20)\d{6}-\d{2,6}|[A-Z]{1,3}-\d{5,12})(?![\d\-])"
 )
@@ -157,7 +157,7 @@ INSTITUTION = re.compile(
 )
 # What comes before a hospital's name in a sentence is no part of it.
 INSTITUTION_LEAD = re.compile(
-    r"(?:[到在于从往至赴由经为与]|外院|就诊|转入|转自|来自|曾)(?=[^到在于从往至赴由经]*$)"
+    r".*(?:[到在于从往至赴由经为与]|外院|就诊|转入|转自|来自|曾|转诊?|建议)"
 )
 INSTITUTION_EN = re.compile(
     r"\b(?:(?:[A-Z][\w'’\-]{0,20}|St\.)[ ]){1,5}(?:Hospital|Clinic|Infirmary|(?:Medical|Health|Cancer|Imaging)[ ]Cent(?:er|re))\b"

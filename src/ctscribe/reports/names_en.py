@@ -4,7 +4,7 @@ Each pattern's group `found` is the name. Names of diseases and signs have none 
 them, so eponyms stay.
 """
 
-# ruff: noqa: E501 - patterns and lists of words are read in one piece
+# ruff: noqa: SIM905, E501 - patterns and lists of words are read in one piece
 from __future__ import annotations
 
 import re
@@ -53,25 +53,7 @@ _SURNAME_FIRST = re.compile(
     r"\b(?P<surname>[A-Z]{2,9}),?[ ](?P<given>[A-Z][a-z]{1,12}(?:-[A-Za-z]{2,6})?)\b"
 )
 # Upper-case words that are pinyin surnames too.
-_WORDS = frozenset(
-    {
-        "HE",
-        "SHE",
-        "YOU",
-        "AN",
-        "DA",
-        "MO",
-        "LONG",
-        "FAN",
-        "PAN",
-        "TAN",
-        "SUN",
-        "TU",
-        "QI",
-        "AI",
-        "JI",
-    }
-)
+_WORDS = frozenset("HE SHE YOU AN DA MO LONG FAN PAN TAN SUN TU QI AI JI".split())
 
 
 def latin_names(text: str) -> Iterator[tuple[int, int]]:
@@ -96,27 +78,31 @@ def latin_names(text: str) -> Iterator[tuple[int, int]]:
 
 def _leading_name(found: str) -> int:
     """Length of the name at the start: up to the first word that no name holds."""
-    words = list(re.finditer(r"[^\s,]+", found))
-    chinese = (
-        len(words) > 1 and words[0][0].capitalize() in PINYIN_SURNAMES and _is_pinyin(words[1][0])
-    )
     end = 0
-    for index, word in enumerate(words):
-        if _is_word(word[0]) and not (chinese and index < 2):  # He Lian
+    for _, stop, is_name in _words(found):
+        if not is_name:
             break
-        end = word.end()
+        end = stop
     return end
 
 
 def _trailing_name(found: str) -> int | None:
     """Where the name at the end starts: after the last word that no name holds."""
-    start: int | None = 0
-    for word in re.finditer(r"[^\s,]+", found):
-        if _is_word(word[0]):
-            start = None
-        elif start is None:
-            start = word.start()
+    start: int | None = None
+    for begin, _, is_name in _words(found):
+        start = None if not is_name else begin if start is None else start
     return start
+
+
+def _words(found: str) -> list[tuple[int, int, bool]]:
+    """(start, end, whether names hold it) of each word; He beside Lian is a surname."""
+    words = list(re.finditer(r"[^\s,]+", found))
+    held = []
+    for index, word in enumerate(words):
+        beside = [w[0] for w in words[max(0, index - 1) : index + 2] if w is not word]
+        surname = word[0].capitalize() in PINYIN_SURNAMES and any(map(_is_pinyin, beside))
+        held.append((*word.span(), surname or not _is_word(word[0])))
+    return held
 
 
 def _is_word(word: str) -> bool:
