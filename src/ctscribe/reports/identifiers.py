@@ -20,14 +20,14 @@ _CODE = (
 _ID_OF = (
     r"身份证|证件|护照|军官证|通行证|医保|社保|医疗保险|参保|住院|门诊|急诊|病历|病案|检查|影像|放射|登记|"
     r"申请单?|就诊|体检|挂号|诊疗|条形?码|流水|设备|胶片|CT|MRI?|DR|X线|X光|PACS|RIS|HIS|病理|标本|病员|"
-    r"病人|患者|档案|个人|报告|预约|票据|发票"
+    r"病人|患者|档案|工|学|警|军|保单|订单|合同|个人|报告|预约|票据|发票"
 )
 _ID_LABEL = (
     rf"(?:(?:{_ID_OF})(?:证|卡|单)?(?:编号|编码|号码|号|ID)|身份证|(?<![序图])(?:编号|单号|卡号|条码)"
     r"|床位?号?(?=[ \t\u3000]{0,6}[:：])|床号|(?<![A-Za-z])ID(?![A-Za-z]))"
 )
 LABELLED_ID = re.compile(
-    rf"{_ID_LABEL}{_GAP}(?:[:：=#]|为|是|No\.?)?{_GAP}[(（]?(?P<found>{_CODE})", re.IGNORECASE
+    rf"{_ID_LABEL}{_GAP}(?:[:：=#|｜]|为|是|No\.?)?{_GAP}[(（]?(?P<found>{_CODE})", re.IGNORECASE
 )
 ID_BEFORE_LABEL = re.compile(
     rf"(?<![A-Za-z0-9_.])(?P<found>{_CODE})(?=[（(](?:{_ID_OF})(?:证|卡|单)?(?:编号|编码|号码|号|ID)[）)])"
@@ -39,7 +39,7 @@ LABELLED_ID_EN = re.compile(
     rf"[ \t]{{0,2}}{_NUMBER_WORD}?"
     r"|(?:Patient|Pt|Hospital|Chart|Study|Exam(?:ination)?|Case|Account|Visit|Encounter|Order"
     r"|Requests?|Policy|Member|Registration|Record|File|Specimen|Report|Episode|Unit)[ \t]{0,2}"
-    rf"{_NUMBER_WORD}|ID|Identification)[ \t]{{0,2}}{_NUMBER_WORD}?[ \t]{{0,2}}(?:[:#=]|is)?[ \t]{{0,3}}"
+    rf"{_NUMBER_WORD}|ID|Identification)[ \t]{{0,2}}{_NUMBER_WORD}?[ \t]{{0,2}}(?:[:#=|]|is)?[ \t]{{0,3}}"
     rf"(?P<found>\d{{3}}[ -]\d{{2,3}}[ -]\d{{4}}(?!\d)|{_CODE})",
     re.IGNORECASE,
 )
@@ -121,16 +121,16 @@ _PROVINCE = (
     r"|四川|贵州|云南|陕西|甘肃|青海|台湾|内蒙古|广西|西藏|宁夏|新疆)"
 )
 _PLACE = rf"[{_HAN}A-Za-z0-9\-－#]"
-_DOOR = r"[号弄幢栋室组楼院委座层]"
+_DOOR = r"[号弄幢栋室组楼院委座层村]"
 LABELLED_ADDRESS = re.compile(
     rf"(?:住址|地址|家住|现住|居住地?|户籍(?:所在)?地?|通讯处|籍贯|工作单位){_GAP}(?:[:：]|于|在|为)?{_GAP}"
     rf"(?P<found>{_PLACE}{{2,60}}(?:[ ](?=[{_HAN}]{{1,8}}(?:市|区|县|镇|路|街)){_PLACE}{{2,40}})*)"
 )
 ADDRESS = re.compile(
-    rf"(?:{_PROVINCE}(?:省|市|(?:维吾尔|壮族|回族)?自治区)?|(?<![{_HAN}])(?!家住|现住|住)[{_HAN}]{{2,7}}?(?:市|县)"
-    rf"|(?<=[于在自住到为])[{_HAN}]{{2,7}}?(?:市|县))"
-    rf"[{_HAN}]{{0,24}}?(?:区|县|市|镇|乡|村|旗|路|街|道|巷|弄|里|胡同)[{_HAN}]{{0,12}}?"
-    rf"(?:\d{{1,5}}{_DOOR}{{1,2}}(?:[ ]?\d{{0,5}}(?:{_DOOR}|单元){{0,2}}){{0,4}}\d{{0,5}}|村)"
+    rf"(?:{_PROVINCE}(?:省|市|(?:维吾尔|壮族|回族)?自治区)?|(?<![{_HAN}])(?!家住|现住|住|[{_HAN}]{{0,6}}(?:{_PROVINCE}|[系往于在自]))[{_HAN}]{{2,7}}?(?:市|县)"
+    rf"|(?<=[于在自住到为系往寄])(?![往到在])[{_HAN}]{{2,7}}?(?:市|县))"
+    rf"[{_HAN}]{{0,24}}?(?:区|县|市|镇|乡|村|旗|路|街|道|巷|弄|里|胡同)"
+    rf"(?:[{_HAN}]{{0,12}}?\d{{1,5}}{_DOOR}{{1,2}}(?:[ ]?\d{{0,5}}(?:{_DOOR}|单元){{0,2}}){{0,4}}\d{{0,5}}|[{_HAN}]{{0,12}}?村(?![{_HAN}]{{0,8}}\d))"
 )
 _STREET = (
     r"(?:Street|St|Road|Rd|Avenue|Ave|Lane|Ln|Drive|Dr|Boulevard|Blvd|Court|Ct|Way|Place|Pl|Square"

@@ -35,14 +35,14 @@ _STRONG = (
     rf"(?P<strong>{_PERSON}?姓{_SPACE}?名|{_ACT}{_ROLE}(?:签名|签字|姓名)?|(?:主任)?(?:医师|医生|技师|护士)(?:签名|签字)?"
     r"|签名|签字|联系人)"
 )
-_WEAK = rf"(?P<weak>{_PERSON}|审核|复核|家属|主诊|主刀|术者|核对|记录|书写|会诊|签发|校对|阅片|初审|终审|一审|二审|初诊|审签|报告|操作|技术员)"
+_WEAK = rf"(?P<weak>{_PERSON}|审核|复核|家属|主诊|主刀|术者|核对|记录|书写|会诊|签发|校对|阅片|初审|终审|一审|二审|初诊|收件人|寄件人|监护人|委托人|代领人|经办人|申请人|负责人|陪同人|审签|报告|操作|技术员)"
 _LABEL = re.compile(
-    rf"(?:{_STRONG}|{_WEAK})(?P<sep>{_SPACE}{{0,6}}[:：]{_SPACE}{{0,6}}|{_SPACE}{{0,6}})"
+    rf"(?:{_STRONG}|{_WEAK})(?P<sep>(?:[(（](?:签章|签名|签字|盖章)[)）])?{_SPACE}{{0,6}}[:：|｜]{_SPACE}{{0,6}}|{_SPACE}{{0,6}})"
 )
 _PEOPLES = re.compile(rf"[{_HAN}]{{1,10}}(?:[·•・‧∙][{_HAN}]{{1,10}}){{1,4}}")
 # 扎西·多吉 in a sentence: without the word before it and the title behind it.
 _PEOPLES_END = re.compile(
-    rf"性别|年龄|男|女|因|于|主任|医师|医生|教授|先生|护士|技师|申请|报告|审核|审阅|通知|沟通|{_PERSON}"
+    rf"性别|年龄|男|女|因|于|家属|要求|书写|主任|医师|医生|教授|先生|护士|技师|申请|报告|审核|审阅|通知|沟通|{_PERSON}"
 )
 _PEOPLES_ALONE = re.compile(
     rf"(?:[{_HAN}]{{0,10}}[请经由与和向给被找系知者人师生的属科室])?(?P<name>[{_HAN}]{{1,8}}[·•・‧∙][{_HAN}]{{1,8}}?"
@@ -59,7 +59,7 @@ _RUN = re.compile(rf"[{_HAN}]{{1,12}}")
 _SPACED = re.compile(rf"[{_HAN}]{{1,2}}{_SPACE}{{1,2}}[{_HAN}]")
 # With what a form or a sentence goes on behind a name.
 _NEXT = re.compile(
-    rf"性{_SPACE}?别|年龄|出生|男|女|{_PERSON}|{_ACT}|医师|医生|主任|教授|技师|护士|日期|时间|电话|门诊|病历|影像|科别|科室|床号"
+    rf"性{_SPACE}?别|家属|要求|入院|出院|本人|同意|拒绝|提示|复查|术后|撰写|出具|年龄|出生|男|女|{_PERSON}|{_ACT}|医师|医生|主任|教授|技师|护士|日期|时间|电话|门诊|病历|影像|科别|科室|床号"
     r"|身份证|住址|地址|签名|签字|通知|沟通|行|诉|的|自|来|在|于|因|曾|系|既往|与|和|为|是|有"
 )
 _LIST = re.compile(rf"{_SPACE}{{0,3}}[/／、]{_SPACE}{{0,3}}")
@@ -67,6 +67,11 @@ _TITLE = re.compile(rf"(?<=[{_HAN}]){_SPACE}?(?:某?{'|'.join(TITLES)})")
 _SEX_AGE = re.compile(
     rf"(?<=[，,、 \t\u3000(（]){_SPACE}?[男女]性?[，,、 \t\u3000/]{{0,2}}(?:年龄)?\d{{1,3}}{_SPACE}?(?:周?岁|个?月)"
 )
+# 由张三书写，李四审核
+_BEFORE_ACT = re.compile(
+    rf"[由经，、,](?=[{_HAN}]{{1,4}}(?:{_SPACE}[{_HAN}])?(?:书写|撰写|出具|审核|复核|审签|签发|审阅|操作))"
+)
+_BESIDE_NUMBER = re.compile(r"[(（，,]?[ ]?\[(?:编号|电话|ID|PHONE)\]")
 # After one of these a name may begin in the middle of a sentence.
 _LEFT = frozenset("请经由与和向给被让找知系的科室院诉者人是为同对于生师士属")
 _NO_VALUE = frozenset(
@@ -86,6 +91,17 @@ def chinese_names(text: str) -> Iterator[tuple[int, int]]:
             yield found, title.start()
     for name in _PEOPLES_ALONE.finditer(text):
         yield name.span("name")
+    for act in _BEFORE_ACT.finditer(text):
+        spaced = _SPACED.match(text, act.end())
+        end = _led_by_surname(text, act.end(), sure=False)
+        if spaced and _is_surname(spaced[0][0]) and _ends(text, spaced.end()):
+            end = spaced.end()
+        if end is not None:
+            yield act.end(), end
+    for number in _BESIDE_NUMBER.finditer(text):
+        found = _before(text, number.start(), titled=False)
+        if found is not None:
+            yield found, number.start()
     for masked in _MASKED_ALONE.finditer(text):
         for start in (masked.start(), masked.end("surname") - 1):
             if _is_surname(text[start : masked.end("surname")]):
@@ -103,7 +119,7 @@ def chinese_names(text: str) -> Iterator[tuple[int, int]]:
 
 def _values(text: str, label: re.Match[str]) -> Iterator[tuple[int, int]]:
     """The names behind a label: one, or a list of them."""
-    strong, colon = label["strong"] is not None, ":" in label["sep"] or "：" in label["sep"]
+    strong, colon = label["strong"] is not None, bool(label["sep"].strip())
     position = label.end()
     while True:
         end = _value(text, position, strong=strong and bool(label["sep"]), colon=colon)
@@ -122,6 +138,8 @@ def _values(text: str, label: re.Match[str]) -> Iterator[tuple[int, int]]:
 def _value(text: str, start: int, *, strong: bool, colon: bool) -> int | None:
     for pattern in (_PEOPLES, _MASKED_LABELLED):
         match = pattern.match(text, start)
+        if text[start : start + 1] in FUNCTION and not strong:
+            break
         named = _is_surname(text[start : start + 1]) or _is_surname(text[start : start + 2])
         if match and (strong or named or pattern is _PEOPLES):
             stop = _PEOPLES_END.search(text, start + 1, match.end())

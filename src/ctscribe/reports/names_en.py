@@ -17,7 +17,7 @@ _PARTICLE = r"(?:(?:van|von|der|den|de|la|le|del|di|da|dos|bin|ibn|al|el|ter|ten
 _WORD = rf"(?:[{_UP}][{_LOW}'’\-]{{1,24}}|(?!M\.D|D\.O|R\.N)(?:[{_UP}]\.){{1,3}}(?![{_LOW}])|[{_UP}](?![{_LOW}.]))"
 _NAME = rf"(?:{_PARTICLE})?{_WORD}(?:,?[ ](?:{_PARTICLE})?{_WORD}){{0,4}}"
 _PLAIN = rf"(?:{_PARTICLE})?{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{0,3}}"
-_ROLE = r"(?:physician|doctor|provider|radiologist|clinician|consultant|surgeon|radiographer|technologist)"
+_ROLE = r"(?:physician|doctor|provider|radiologist|clinician|consultant|surgeon|reader|typist|transcriptionist|radiographer|technologist)"
 _BY = (
     r"(?:reported|dictated|interpreted|reviewed|verified|signed|read|transcribed|approved|performed"
     r"|requested|referred|ordered|prepared|authenticated|finali[sz]ed|confirmed|supervised|checked)"
@@ -28,8 +28,8 @@ _LABELLED = re.compile(
     r"(?<![A-Za-z])(?i:(?:patient|pt)(?:'s)?(?:[ ]name)?|(?:full[ ]|last[ ]|first[ ]|family[ ]|given[ ]|sur)?name"
     rf"|(?:electronically[ ])?{_BY}(?:[ ]by)?|(?:co-?)?sign(?:ed|ature|atory)"
     rf"|(?:(?:referring|attending|ordering|reporting|requesting|consulting|reading|responsible|treating|primary)[ ])?{_ROLE}"
-    r"|attending|resident|fellow|technician|author|contact|emergency[ ]contact|next[ ]of[ ]kin|re|attn|cc|to)"
-    rf"[ \t]{{0,2}}[:=][ \t]{{0,6}}{_TITLED}(?P<found>{_NAME})"
+    r"|attending|resident|fellow|technician|author|subject|(?:primary[ ])?care[ ]provider|contact|emergency[ ]contact|next[ ]of[ ]kin|re|attn|cc|to)"
+    rf"(?:[ ]\d)?(?:[ \t]{{0,2}}[:=|]|[ ]-|[ ]is)[ \t]{{0,6}}{_TITLED}(?P<found>{_NAME})"
 )
 _AFTER_BY = re.compile(
     rf"\b(?i:(?:electronically[ ])?{_BY}[ ]by|(?:discussed|reviewed|shared|consulted)[ ]with"
@@ -38,7 +38,13 @@ _AFTER_BY = re.compile(
 )
 _AFTER_TITLE = re.compile(rf"\b{_TITLE}\b\.?[ ]{{1,2}}(?:{_TITLE}\.?[ ])?(?P<found>{_PLAIN})")
 _AFTER_PATIENT = re.compile(
-    rf"\b[Pp]atient(?:,| is| was| named)?[ ]{{1,2}}(?P<found>{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{1,3}})"
+    rf"\b(?:[Pp]atient(?:,| is| was| named)?|This is)[ ]{{1,2}}(?P<found>{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{1,3}})"
+)
+_AFTER_REGARDS = re.compile(
+    rf"\b(?:regards|sincerely|faithfully|truly),?\s{{1,3}}(?P<found>{_PLAIN})"
+)
+_BEFORE_NUMBER = re.compile(
+    rf"(?<![{_LOW}'\-])(?P<found>{_WORD}[ ]{_PLAIN}),?[ ][(]?(?:(?:MRN|ID)[ #:]{{0,3}})?\[(?:ID|编号)\]"
 )
 _AFTER_ROLE = re.compile(
     rf"\b(?:{_ROLE}|secretary|coordinator|receptionist|nurse|assistant|resident|fellow|colleague),?[ ]"
@@ -58,12 +64,19 @@ _WORDS = frozenset("HE SHE YOU AN DA MO LONG FAN PAN TAN SUN TU QI AI JI".split(
 
 def latin_names(text: str) -> Iterator[tuple[int, int]]:
     """Names in Latin letters, as far as something beside them says so."""
-    for pattern in (_LABELLED, _AFTER_BY, _AFTER_TITLE, _AFTER_PATIENT, _AFTER_ROLE):
+    for pattern in (
+        _LABELLED,
+        _AFTER_BY,
+        _AFTER_TITLE,
+        _AFTER_PATIENT,
+        _AFTER_ROLE,
+        _AFTER_REGARDS,
+    ):
         for match in pattern.finditer(text):
-            length = _leading_name(match["found"])
+            length = _leading_name(match["found"].removesuffix("'s"))
             if length and not (pattern is _AFTER_BY and length == 1):
                 yield match.start("found"), match.start("found") + length
-    for pattern in (_BEFORE_DEGREE, _BEFORE_AGE):
+    for pattern in (_BEFORE_DEGREE, _BEFORE_AGE, _BEFORE_NUMBER):
         for match in pattern.finditer(text):
             start = _trailing_name(match["found"])
             if start is not None:

@@ -12,7 +12,7 @@ SURNAMES = frozenset(
     "蔺屠蒙乌胥能苍双闻莘翟谭劳逄姬扶堵宰郦雍却璩濮寿通扈燕冀浦农别晋充慕茹习宦艾鱼容慎戈庾终暨居衡步都满弘匡国文寇广禄"
     "东沃利蔚越夔隆师巩厍勾敖融冷訾辛阚那简饶空毋沙乜养须丰巢荆游竺权盖益桓公岳楚晁勾鄢涂钦商佴伯赏墨哈谯年爱佟言福苟"
     "敬蔡逮迟原由甄尧滑信锺邝栗敬冒粟母仵暴勇雒铁闪门但撒帅战衣初相矣肇禚鄞补綦户呼"
-)
+) - frozenset("由从与")
 # Surnames that are everyday words: they begin a name only behind a label or before a title.
 WORDS_FIRST = frozenset(
     "和由从向与单时平明别能都通满相原补但但前初空双水国那利信越充年终门须权公言户强危班步查束计关代"
@@ -77,5 +77,5 @@ NOT_NAMES_EN = frozenset(
     "Accession Small Moderate Large Solid Nodule Nodules Consolidation Emphysema Effusion Pneumothorax Pleural Heart Bones Airways I "
     "Hodgkin's January February March April June July August September October November December Monday Tuesday Wednesday Thursday Friday "
     "Saturday Sunday Time Report Status Final Preliminary Confirmed Electronically Service Ward Unit Results Case Image Images Series "
-    "Slice Window Grade Stage Professor Prof Doctor Nurse Miss Sir Madam".split()
+    "Slice Window Grade Stage Professor Prof Doctor Nurse Miss Sir Madam Med Rec Medical Record Chart Encounter Order Request Visit Account Policy Member Prior Scan File".split()
 )
