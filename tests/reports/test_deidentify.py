@@ -78,6 +78,11 @@ def test_placeholders() -> None:
     assert deidentify(text) == "Patient: [NAME], MRN [ID], seen on [DATE] by Dr. [NAME]."
 
 
+def test_what_a_placeholder_shows_is_found_too() -> None:
+    text = "同名提示：胡桂东（110105491231002）。"
+    assert deidentify(text) == "同名提示：[姓名]（[编号]）。"
+
+
 def test_institutions_only_if_asked_for() -> None:
     text = "2024年1月5日外院（杭州市第一人民医院）CT。"
     assert [s.kind for s in find_personal(text)] == ["date"]
