@@ -106,6 +106,11 @@ THORAX = _any(
     r"bronch|\bribs?\b|breast|axill|esophag|oesophag|aort|diaphragm|scapul|clavic|emphysema|pneumo|coronary",
 )
 
+# What makes two reports of the same words different ones.
+CARRIER = re.compile(
+    r"\d+(?:\.\d+)?|[左右双两]|[上中下]叶|[前后尖背舌][基外内]?段|[未无不没]|增大|缩小|吸收|进展"
+    r"|\b(?:left|right|both|bilateral|upper|middle|lower|no|not|without|new|larger|smaller)\b"
+)
 MEASURE = re.compile(r"\d\s?(?:mm|cm|毫米|厘米)", re.IGNORECASE)
 NORMAL = _any(
     r"未见|未发现|未查见|未探及|没有|正常|清晰|通畅|对称|完整|自然|居中|不大|光整|良好|无殊|阴性|(?<!有)无(?!名)",

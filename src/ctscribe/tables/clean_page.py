@@ -1,0 +1,121 @@
+"""The page of `ctscribe clean`: what each filter did, and every change with its words marked."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctscribe.files import write_atomically
+from ctscribe.pages import environment
+from ctscribe.tables.filters import FilterCount
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LISTED_CHANGES, LISTED_REJECTED = 300, 100  # what a browser still opens at once; the CSVs have all
+LONGEST = 4000  # characters of a text on the page
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a changed text: kind is "same", "ins" or "del"."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """One edit of one row."""
+
+    row: str
+    case_id: str
+    filter: str
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """One rejected row."""
+
+    row: str
+    case_id: str
+    filter: str
+    reason: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class DiffPage:
+    """Everything the template shows; more_*: how many are in the CSV alone."""
+
+    language: str
+    source: str
+    counts: Sequence[FilterCount]
+    changes: tuple[Change, ...]
+    dropped: tuple[Dropped, ...]
+    more_changes: int
+    more_dropped: int
+
+
+def pieces(before: str, after: str) -> tuple[Piece, ...]:
+    """The two texts in one, by character: without "ins" it is `before`, without "del" `after`."""
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    found = []
+    for _, i, j, k, m in matcher.get_opcodes():
+        if before[i:j] == after[k:m]:
+            found.append(Piece("same", before[i:j]))
+            continue
+        found += [Piece("del", before[i:j])] if j > i else []
+        found += [Piece("ins", after[k:m])] if m > k else []
+    return tuple(found)
+
+
+def write_diff(
+    path: Path,
+    source: str,
+    changes: pd.DataFrame,
+    rejected: pd.DataFrame,
+    counts: Sequence[FilterCount],
+) -> None:
+    """Write the page of a `CleanResult`; whole or not at all."""
+    rows = changes.head(LISTED_CHANGES).to_dict("records")
+    gone = rejected.head(LISTED_REJECTED).to_dict("records")
+    shown = tuple(
+        Change(str(r["row"]), str(r["case_id"]), str(r["filter"]), _pieces(r["before"], r["after"]))
+        for r in rows
+    )
+    dropped = tuple(
+        Dropped(
+            str(r["row"]),
+            str(r.get("case_id", "")),
+            str(r["filter"]),
+            str(r["reason"]),
+            str(r["answer"])[:LONGEST],
+        )
+        for r in gone
+    )
+    said = "".join(piece.text for change in shown for piece in change.pieces)
+    said += "".join(row.answer for row in dropped)
+    page = DiffPage(
+        "zh" if re.search(r"[\u4e00-\u9fff]", said) or not said else "en",
+        source,
+        counts,
+        shown,
+        dropped,
+        len(changes) - len(shown),
+        len(rejected) - len(dropped),
+    )
+    html = environment().get_template("clean_diff.html.j2").render(page=page)
+    # Half a character cannot be written; a browser shows the mark for what was lost.
+    write_atomically(path, html.encode("utf-8", "replace"))
+
+
+def _pieces(before: str, after: str) -> tuple[Piece, ...]:
+    if max(len(before), len(after)) > LONGEST:  # difflib takes minutes for the longest
+        return (Piece("del", before[:LONGEST] + "…"), Piece("ins", after[:LONGEST] + "…"))
+    return pieces(before, after)
