@@ -11,7 +11,7 @@ _LONGEST = 8  # clauses in a block that repeats
 _LEAST = 4  # letters and digits of a phrase that is said twice
 _STUCK_TIMES, _STUCK_SHARE = 4, 0.6
 # Without any stop between: "结节结节结节结节", "no no no no", a phrase three times.
-_RUN = re.compile(r"(?s)(?P<piece>.{4,40}?)(?P=piece){2,}|(?P<short>.{2,3}?)(?P=short){3,}")
+_RUN = re.compile(r"(?s)(?P<short>.{2,3}?)(?P=short){3,}|(?P<piece>.{4,40}?)(?P=piece){2,}")
 
 
 def collapse(text: str) -> str:
