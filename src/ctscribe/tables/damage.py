@@ -93,7 +93,7 @@ def _as_gbk(run: str) -> str | None:
 
 
 def _plausible(character: str) -> bool:
-    """Whether a report can hold it: Chinese, western letters, signs; no other script, no control."""
+    """Whether a report can hold it: Chinese, western letters, signs; no other script."""
     western = "\xa0" <= character <= "\xff" or character in _CP1252
     return western or (character.isprintable() and _gbk_bytes(character) is not None)
 
