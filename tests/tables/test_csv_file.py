@@ -87,6 +87,7 @@ def test_a_lone_encoding_is_no_mixture(tmp_path: Path) -> None:
         (b"\xff\xfea\x00,\x00b\x00\n\x001\x00,\x00\x00\x00", "unreadable", "its encoding is none"),
         (b"a," + b"x," * MOST_COLUMNS, "too-large", "columns"),
         (b"a,a\n1,2", "bad-table", "twice"),
+        (b"a,,b,\n1,x,2,y", "bad-table", "columns 2, 4 have no name"),
     ],
 )
 def test_refusals(data: bytes, code: str, says: str, tmp_path: Path) -> None:
@@ -105,6 +106,11 @@ def test_long_cells_are_read_and_the_process_keeps_its_limit(tmp_path: Path) -> 
 def test_rows_that_are_short_are_filled_and_blank_lines_left_out(tmp_path: Path) -> None:
     frame = read_table(file_of(tmp_path, b"a,b\r\n\r\n1\r\n2,x\r\n\r\n"))
     assert frame.to_dict("list") == {"a": ["1", "2"], "b": ["", "x"]}
+
+
+def test_empty_columns_beside_the_table_are_left_out(tmp_path: Path) -> None:
+    frame = read_table(file_of(tmp_path, b"a,b,,,\n1,2,,,\n3,4,,x,\n"))
+    assert frame.to_dict("list") == {"a": ["1", "3"], "b": ["2", "4"], "": ["", "x"]}
 
 
 def test_half_a_character_is_written_as_its_number(tmp_path: Path) -> None:

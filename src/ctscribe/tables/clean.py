@@ -366,7 +366,14 @@ def clean_file(options: CleanOptions, extra: Sequence[Filter] = ()) -> CleanResu
         for part, path in ((result.kept, outputs.clean), (result.rejected, outputs.rejected)):
             write_table(rebase_paths(part, source.parent, path.parent), path)
         write_table(result.changes, outputs.changes)
-        write_diff(outputs.diff, source.name, result.changes, result.rejected, result.counts)
+        write_diff(
+            outputs.diff,
+            source.name,
+            result.changes,
+            result.rejected,
+            result.counts,
+            show_rejected=not any(rule.private for rule in extra),
+        )
     _print(result, source, str(frame.attrs["encoding"]), None if options.dry_run else outputs)
     return replace(result, output=outputs.clean)
 

@@ -81,8 +81,13 @@ def write_diff(
     changes: pd.DataFrame,
     rejected: pd.DataFrame,
     counts: Sequence[FilterCount],
+    *,
+    show_rejected: bool = True,
 ) -> None:
-    """Write the page of a `CleanResult`; whole or not at all."""
+    """Write the page of a `CleanResult`; whole or not at all.
+
+    show_rejected: with the texts of rejected rows, which hold whatever the source holds.
+    """
     rows = changes.head(LISTED_CHANGES).to_dict("records")
     gone = rejected.head(LISTED_REJECTED).to_dict("records")
     shown = tuple(
@@ -95,7 +100,7 @@ def write_diff(
             str(r.get("case_id", "")),
             str(r["filter"]),
             str(r["reason"]),
-            str(r["answer"])[:LONGEST],
+            str(r["answer"])[:LONGEST] if show_rejected else "",
         )
         for r in gone
     )

@@ -53,9 +53,25 @@ def read_table(path: str | Path, *, required: Sequence[str] = ()) -> pd.DataFram
     names = [name.strip() for name in rows[0]]
     require_columns(names, required, path)
     frame = pd.DataFrame(rows[1:], columns=pd.Index(names), dtype=str)
+    if names.count("") > 1:  # Excel writes empty columns beside the table
+        frame = _without_empty_columns(frame, path)
     frame.attrs["encoding"] = encoding
     _log.info("%s: %d rows, read as %s", path, len(frame), encoding)
     return frame
+
+
+def _without_empty_columns(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The columns that have a name or, one of them, anything in it."""
+    kept = [n for n, name in enumerate(frame.columns) if name or (frame.iloc[:, n] != "").any()]
+    nameless = [str(n + 1) for n in kept if not frame.columns[n]]
+    if len(nameless) > 1:
+        raise DataError(
+            f"columns {', '.join(nameless[:5])} have no name",
+            file=path,
+            fix="name them in the first line, or remove them",
+            code="bad-table",
+        )
+    return frame.iloc[:, kept]
 
 
 def _cells(text: str, path: Path, *, tabs: bool) -> list[list[str]]:
