@@ -258,7 +258,8 @@ def anonymous() -> Filter:
 def test_a_filter_of_the_callers_and_what_it_takes_out_is_shown_nowhere(tmp_path: Path) -> None:
     source = tmp_path / "a.csv"
     source.write_text(
-        "case_id,image_path,answer,name\nc1,a.nii,患者王小明，右肺　，结节。,王小明\nc2,b.nii,王小明左肺__mm,王小明\n",
+        "case_id,image_path,answer,name\nc1,a.nii,患者王小明，右肺　，结节。,王小明\n"
+        "c2,b.nii,王小明左肺__mm,王小明\n",
         encoding="utf-8",
     )
     options = CleanOptions(input=source, deidentify=True, skip_filters="missing_image")
@@ -291,6 +292,7 @@ def test_changes_and_their_page(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in page
     assert "<script" not in page
     assert "a template was not filled in: __" in page
+    assert "电话号码" in page  # what each filter does, in the page's language
 
 
 def test_the_page_shows_the_first_and_counts_the_rest(tmp_path: Path) -> None:

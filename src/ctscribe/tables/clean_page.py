@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctscribe.files import write_atomically
-from ctscribe.pages import environment
+from ctscribe.pages import Text, Words, environment
 from ctscribe.tables.filters import FilterCount
 
 if TYPE_CHECKING:
@@ -18,6 +18,28 @@ if TYPE_CHECKING:
 
 LISTED_CHANGES, LISTED_REJECTED = 300, 100  # what a browser still opens at once; the CSVs have all
 LONGEST = 4000  # characters of a text on the page
+
+ABOUT_ZH = {
+    "encoding_damage": "乱码",
+    "deidentify": "姓名、编号、日期、电话",
+    "characters": "全角数字、多余空格",
+    "phone": "电话号码",
+    "advertising": "广告与联系方式",
+    "sex_age": "性别年龄",
+    "placeholder": "未填写的模板",
+    "repeats": "重复的语句",
+    "drop_line": "要去掉的行",
+    "keep_line": "不保留的行",
+    "thorax_only": "胸部以外的内容",
+    "empty": "没有内容",
+    "generic_only": "空泛的一句话",
+    "min_answer_chars": "过短",
+    "require_keywords": "没有关键词",
+    "numbered_prefix": "编号",
+    "missing_image": "没有图像文件",
+    "duplicate": "完全重复",
+    "near_duplicate": "近似重复",
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +77,7 @@ class DiffPage:
 
     language: str
     source: str
-    counts: Sequence[FilterCount]
+    counts: Sequence[tuple[FilterCount, Words]]
     changes: tuple[Change, ...]
     dropped: tuple[Dropped, ...]
     more_changes: int
@@ -109,7 +131,7 @@ def write_diff(
     page = DiffPage(
         "zh" if re.search(r"[\u4e00-\u9fff]", said) or not said else "en",
         source,
-        counts,
+        [(count, Text(ABOUT_ZH.get(count.name, count.about), count.about)) for count in counts],
         shown,
         dropped,
         len(changes) - len(shown),
