@@ -42,8 +42,8 @@ def test_what_excel_calls_unicode_text(mark: str, divider: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        (["utf-8", "utf-8", "gbk"], "line 4 is gbk or gb18030, 2 others are utf-8"),
-        (["gbk", "utf-8", "gbk", "gbk"], "line 3 is utf-8, 3 others are gbk or gb18030"),
+        (["utf-8", "utf-8", "gbk"], "line 4 is gbk or gb18030, line 2 is utf-8"),
+        (["gbk", "utf-8", "gbk", "gbk"], "line 3 is utf-8, line 2 is gbk or gb18030"),
         (["gb18030", "gbk", "gbk", "utf-8", "utf-8"], "line 5 is utf-8"),
         (["utf-8-sig", "gbk", "utf-8"], "line 3 is gbk"),
     ],

@@ -243,7 +243,7 @@ def _refuse_mixture(data: bytes, path: Path) -> None:
     main, *others = sorted(kinds, key=lambda kind: (-len(kinds[kind]), kinds[kind]))
     first, kind = min((kinds[other][0], other) for other in others)
     raise DataError(
-        f"it mixes encodings: line {first} is {kind}, {len(kinds[main])} others are {main}",
+        f"it mixes encodings: line {first} is {kind}, line {kinds[main][0]} is {main}",
         file=path,
         fix=_SAVE,
         code="encoding-mixed",

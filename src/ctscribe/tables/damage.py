@@ -7,6 +7,7 @@ is made only if a whole run of such characters turns back into bytes that are so
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 # What Windows shows for the bytes 0x80 to 0x9f, which latin-1 leaves invisible.
@@ -15,10 +16,14 @@ _CP1252 = {
     for n in range(0x80, 0xA0)
     if n not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
 }
-_SINGLE = "\x80-\xff" + "".join(_CP1252)  # each of them is one byte
-_SINGLES = re.compile(f"[{_SINGLE}]{{2,}}")
 _TAIL = "\x80-\xbf" + "".join(_CP1252)
+_SINGLES = re.compile(f"[{_TAIL}\xc0-\xff]+")  # each of them is one byte
+_LETTERS = re.compile("[\xc0-\xd6\xd8-\xf6\xf8-\xff]")
 _UTF8 = re.compile(rb"(?:[\xe2-\xe9\xef][\x80-\xbf]{2})+")  # Chinese characters and stops
+_BIG5 = re.compile("[\u3105-\u3129﹛﹜﹝]")  # what the stops of gbk are in big5
+_OTHER = (
+    "\u0180-\u02af\u0300-\u036f\u0400-\u07ff\u3041-\u30fa"  # neither Chinese nor western nor Greek
+)
 _LOST: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile("\ufffd"), "a replacement character stands where text was"),
     (re.compile("锟斤|斤拷|烫{3,}|屯{3,}|锘"), "filler of a failed conversion"),
@@ -33,18 +38,27 @@ _LOST: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile("[\xa1-\xff]{4,}"), "gbk read as latin-1, with bytes lost"),
     (re.compile("[\uff66-\uff9f]{3,}"), "gbk read as Japanese"),
+    (_BIG5, "gbk read as big5"),
+    (
+        re.compile(f"(?s)[{_OTHER}].*[{_OTHER}]"),
+        "letters of other scripts",
+    ),
 )
 
 
 def mend(text: str) -> str:
-    """The text with runs of garbled characters turned back where their bytes prove them.
+    """The text with garbled characters turned back where their bytes prove them.
 
-    Each run is exchanged whole or left alone; a text that is sound stays exactly as it is.
+    One run that turns back into sound text proves what happened. All others that look garbled must
+    then turn back as well: half a repair would hide the rest. Otherwise, and if nothing is proven,
+    the text stays exactly as it is.
     """
     if text.isascii():
         return text
-    text = _SINGLES.sub(lambda m: _as_single_bytes(m[0]) or m[0], text)
-    return _NOT_ASCII.sub(lambda m: _as_gbk(m[0]) or m[0], text)
+    for mended in (_mended(text, *method) for method in _METHODS):
+        if mended is not None:
+            return mended
+    return text
 
 
 def damage(text: str) -> str | None:
@@ -63,33 +77,64 @@ def damage(text: str) -> str | None:
     return None
 
 
-def _as_single_bytes(run: str) -> str | None:
-    """A run of latin-1 or Windows-1252 characters as the utf-8 or gbk that it was, or None."""
-    data = bytes(_CP1252.get(c, ord(c) & 0xFF) for c in run)
-    try:
-        text = mend(data.decode("utf-8"))  # it may have happened twice
-        return text if all(map(_plausible, text)) else None
-    except UnicodeDecodeError:
-        pass
-    if len(run) < 4:  # two signs such as ±° are a pair of gbk bytes by chance
-        return None
-    try:
-        text = data.decode("gb2312")
-    except UnicodeDecodeError:
-        return None
-    return text if any("\u4e00" <= c <= "\u9fff" for c in text) else None
+def _mended(
+    text: str,
+    runs: re.Pattern[str],
+    turn_back: Callable[[str], str | None],
+    proves: Callable[[str, str], bool],
+    garbled: Callable[[str], object],
+) -> str | None:
+    """The text with all runs turned back, None if none is a proof or one stays garbled."""
+    pieces, end, proven = [], 0, False
+    for match in runs.finditer(text):
+        run = match[0]
+        new = turn_back(run)
+        if new is None:
+            if garbled(run):
+                return None
+            new = run
+        else:
+            proven = proven or proves(run, new)
+        pieces += [text[end : match.start()], new]
+        end = match.end()
+    return "".join([*pieces, text[end:]]) if proven else None
 
 
-def _as_gbk(run: str) -> str | None:
-    """A run of Chinese characters as the utf-8 that it was, or None."""
+def _single_bytes(run: str) -> bytes:
+    return bytes(_CP1252.get(c, ord(c) & 0xFF) for c in run)
+
+
+def _latin_to_utf8(run: str) -> str | None:
+    try:
+        text = mend(_single_bytes(run).decode("utf-8"))  # it may have happened twice
+    except UnicodeDecodeError:
+        return None
+    return text if all(map(_plausible, text)) else None
+
+
+def _latin_to_gbk(run: str) -> str | None:
+    try:
+        return _single_bytes(run).decode("gb2312")
+    except UnicodeDecodeError:
+        return None
+
+
+def _gbk_to_utf8(run: str) -> str | None:
     data = _gbk_bytes(run)
-    if data is None or not _rare(run):
-        return None
     try:
-        text = data.decode("utf-8")
+        text = None if data is None else data.decode("utf-8")
     except UnicodeDecodeError:
         return None
-    return text if all(map(_plausible, text)) and _rare(text) < _rare(run) else None
+    return text if text is not None and all(map(_plausible, text)) else None
+
+
+def _big5_to_gbk(run: str) -> str | None:
+    for encoding in ("cp950", "big5"):
+        try:
+            return run.encode(encoding).decode("gb2312")
+        except UnicodeError:
+            continue
+    return None
 
 
 def _plausible(character: str) -> bool:
@@ -115,3 +160,25 @@ def _rare(text: str) -> int:
         except UnicodeEncodeError:
             count += 1
     return count
+
+
+def _is_garbled_latin(run: str) -> object:
+    return len(run) > 1 and _LETTERS.search(run)
+
+
+# Of each: the runs, how one is turned back, whether that proves it, and what may not be left.
+# Two signs such as ±° are a pair of gbk bytes by chance, four are not.
+_METHODS: tuple[
+    tuple[
+        re.Pattern[str],
+        Callable[[str], str | None],
+        Callable[[str, str], bool],
+        Callable[[str], object],
+    ],
+    ...,
+] = (
+    (_SINGLES, _latin_to_utf8, lambda run, new: run != new, _is_garbled_latin),
+    (_SINGLES, _latin_to_gbk, lambda run, new: len(run) >= 4 and new != "", _is_garbled_latin),
+    (_NOT_ASCII, _gbk_to_utf8, lambda run, new: _rare(run) > _rare(new), _rare),
+    (_NOT_ASCII, _big5_to_gbk, lambda run, new: bool(_BIG5.search(run)), bool),
+)
