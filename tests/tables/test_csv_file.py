@@ -59,6 +59,13 @@ def test_mixed_encodings_are_named_by_line(lines: list[str], says: str, tmp_path
     assert says in str(error)
 
 
+def test_a_mixture_that_gbk_could_read_from_end_to_end(tmp_path: Path) -> None:
+    even = "右肺上叶结节"  # of which utf-8 makes an even number of bytes
+    data = f"{HEADER}\na,".encode() + even.encode("gbk") + b"\nb," + even.encode()
+    assert even not in data.decode("gbk").split("b,")[1]
+    assert "line 3 is" in str(refusal(tmp_path, data))
+
+
 def test_one_broken_character_among_sound_lines_is_named(tmp_path: Path) -> None:
     data = f"{HEADER}\na,{SAID}\nb,{SAID}\nc,".encode() + SAID.encode()[:4] + b"\nd,x"
     error = refusal(tmp_path, data)

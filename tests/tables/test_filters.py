@@ -116,6 +116,14 @@ def test_mending_stops_at_the_first_sound_text() -> None:
     assert mend(mend(twice)) == text
 
 
+def test_half_a_repair_is_none() -> None:
+    whole = "右肺上叶结节".encode().decode("latin-1")
+    cut = "双侧胸腔".encode()[:-1].decode("latin-1")
+    assert mend(f"{whole} 8mm") == "右肺上叶结节 8mm"
+    assert mend(f"{whole} 8mm {cut}") == f"{whole} 8mm {cut}"
+    assert damage(f"{whole} 8mm {cut}")
+
+
 def test_a_stuck_text_is_left_to_be_dropped() -> None:
     text = "左肺实变。" * 6
     assert collapse(text) == text
