@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ctscribe.errors import ConfigError, DataError
 from ctscribe.settings import Config, setting
 from ctscribe.tables import filters
-from ctscribe.tables.clean_page import write_diff
+from ctscribe.tables.clean_page import LONGEST, write_diff
 from ctscribe.tables.damage import mend
 from ctscribe.tables.filters import Candidate, Filter, FilterCount
 from ctscribe.tables.manifest import (
@@ -324,7 +324,9 @@ def _settle(
 
 
 def _blackened(before: str, after: str) -> str:
-    """`before` with a block for each character that is not in `after`."""
+    """`before` with a block for each character that is not in `after`; a long one is all black."""
+    if len(before) > LONGEST:  # difflib takes minutes for the longest
+        return "█" * len(before)
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
     pieces = []
     for kind, start, end, _, _ in matcher.get_opcodes():
