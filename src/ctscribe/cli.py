@@ -225,8 +225,9 @@ def fetch_sample(
 def clean(config: CleanOptions) -> None:
     """Take the dirt out of a table of reports.
 
-    Writes INPUT_clean.csv and INPUT_rejected.csv, which gives the reason for each row, and shows
-    what each filter did. Any of utf-8, gbk and gb18030 is read; utf-8-sig is written.
+    Writes INPUT_clean.csv, INPUT_rejected.csv with the reason for each row, INPUT_changes.csv with
+    every text before and after, and INPUT_diff.html to look at; shows what each filter did. Any of
+    utf-8, gbk, gb18030 and utf-16 with its mark is read; utf-8-sig is written.
     """
     from ctscribe.tables.clean import run_clean
 

@@ -1,18 +1,27 @@
 """Cleaning a whole table: finds all the phantom's dirt, restores texts, loses no row."""
 
+import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ctscribe.errors import ConfigError, CtscribeError, DataError, ImageError
 from ctscribe.phantom.rubbish import ANSWER_BEFORE, EXTRA_ROWS, RUBBISH, add_rubbish, without_truth
 from ctscribe.phantom.text import write_report
 from ctscribe.reports.schema import AMOUNTS, DENSITIES, LOBES, SIDES, Finding, Language, side_of
 from ctscribe.reports.sections import format_report
-from ctscribe.tables.clean import CleanOptions, clean_table, run_clean
+from ctscribe.tables.clean import FILTERS, CleanOptions, clean_file, clean_table, run_clean
+from ctscribe.tables.clean_page import LISTED_CHANGES, pieces
+from ctscribe.tables.csv_file import read_table as read_any
+from ctscribe.tables.filters import Filter
 from ctscribe.tables.manifest import load_rows, read_table
+from ctscribe.tables.text import tidy
 
 # The filter that must drop each kind of added row.
 DROPS = {"missing_image": "missing_image", "duplicate": "duplicate", "one_liner": "generic_only"}
@@ -194,3 +203,211 @@ def test_refusals(
 def test_a_bad_pattern_names_its_flag() -> None:
     with pytest.raises(ConfigError, match="--drop-line-regex is"):
         CleanOptions(drop_line_regex="(")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"filters": "phone,phones"}, "--filters names phones, which is no filter"),
+        ({"skip_filters": "x, y"}, "--skip-filters names x, y, which is no filter"),
+        ({"filters": "keep_line"}, "needs --keep-line-regex"),
+        ({"filters": "min-answer-chars"}, "needs --min-answer-chars"),
+    ],
+)
+def test_unknown_filters_and_missing_parameters(options: dict[str, str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        CleanOptions(**options)  # type: ignore[arg-type]
+    if "no filter" in says:
+        assert "near_duplicate" in str(caught.value)  # the known ones are listed
+
+
+def test_which_filters_run_and_in_which_order() -> None:
+    default = [name for name, flag in FILTERS.items() if not flag]
+    assert CleanOptions().wanted() == default
+    assert CleanOptions(filters="duplicate，phone, thorax-only").wanted() == [
+        "phone",
+        "thorax_only",
+        "duplicate",
+    ]
+    assert CleanOptions(filters="phone", drop_generic_only=True).wanted() == [
+        "phone",
+        "generic_only",
+    ]
+    skipped = CleanOptions(skip_filters="phone,generic_only", drop_generic_only=True).wanted()
+    assert skipped == [name for name in default if name != "phone"]
+
+
+def test_skipped_filters_leave_their_dirt(tmp_path: Path) -> None:
+    source = table(tmp_path, ("lost.nii.gz", "右肺结节１２ｍｍ。电话13812345678"))
+    result = run_clean(CleanOptions(input=source, filters="sex_age", dry_run=True))
+    assert list(result.kept["answer"]) == ["右肺结节１２ｍｍ。电话13812345678"]
+    with pytest.raises(ConfigError, match="deidentify is asked for"):
+        run_clean(CleanOptions(input=source, deidentify=True))
+
+
+def anonymous() -> Filter:
+    """As a de-identifying filter is: it reads the row's own columns."""
+    return Filter(
+        "deidentify",
+        "names",
+        edit_row=lambda row: row.answer.replace(row.cells["name"], "[姓名]"),
+        private=True,
+    )
+
+
+def test_a_filter_of_the_callers_and_what_it_takes_out_is_shown_nowhere(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text(
+        "case_id,image_path,answer,name\nc1,a.nii,患者王小明，右肺　，结节。,王小明\n"
+        "c2,b.nii,王小明左肺__mm,王小明\n",
+        encoding="utf-8",
+    )
+    options = CleanOptions(input=source, deidentify=True, skip_filters="missing_image")
+    result = clean_file(options, [anonymous()])
+    assert list(result.kept["answer"]) == ["患者[姓名]，右肺，结节。"]
+    assert list(result.changes["filter"]) == ["deidentify", "characters", "deidentify"]
+    assert list(result.rejected["answer"]) == ["王小明左肺__mm"]  # nothing is lost
+    for name in ("a_changes.csv", "a_diff.html"):
+        said = (tmp_path / name).read_text(encoding="utf-8-sig")
+        assert "王小明" not in said
+        assert "███" in said
+
+
+def test_changes_and_their_page(tmp_path: Path) -> None:
+    source = table(
+        tmp_path,
+        ("a.nii.gz", "右肺<b>结节１２ｍｍ。电话13812345678"),
+        ("b.nii.gz", "双肺清晰。"),
+        ("c.nii.gz", "结节大小__mm <script>"),
+    )
+    result = run_clean(CleanOptions(input=source))
+    changes = read_any(tmp_path / "数据_changes.csv")
+    assert list(changes.columns) == ["row", "case_id", "filter", "before", "after"]
+    assert changes.to_dict("list") == {k: [str(v) for v in vs] for k, vs in result.changes.items()}
+    assert list(changes["row"]) == ["2", "2"]
+    page = (tmp_path / "数据_diff.html").read_text(encoding="utf-8")
+    assert "<del>电话13812345678</del>" in page
+    assert "<ins>12mm</ins>" in page
+    assert "&lt;b&gt;" in page
+    assert "&lt;script&gt;" in page
+    assert "<script" not in page
+    assert "a template was not filled in: __" in page
+    assert "电话号码" in page  # what each filter does, in the page's language
+
+
+def test_the_page_shows_the_first_and_counts_the_rest(tmp_path: Path) -> None:
+    rows = [(f"{n}.nii.gz", f"结节{n}ｍｍ。") for n in range(LISTED_CHANGES + 7)]
+    run_clean(CleanOptions(input=table(tmp_path, *rows)))
+    page = (tmp_path / "数据_diff.html").read_text(encoding="utf-8")
+    assert page.count("<ins>mm</ins>") == LISTED_CHANGES
+    assert "7 more changes are in _changes.csv" in page
+
+
+def test_a_dry_run_shows_examples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(f"{n}.nii.gz", f"结节{n}mm，电话13812345678。") for n in range(5)]
+    source = table(tmp_path, *rows, ("x.nii.gz", "结节__mm"))
+    run_clean(CleanOptions(input=source, dry_run=True))
+    out = capsys.readouterr().out
+    assert out.count(" becomes ") == 3
+    assert "placeholder, row 7: dropped, a template was not filled in: __" in out
+    assert "not run: deidentify (--deidentify), drop_line (--drop-line-regex)" in out
+    assert sorted(p.name for p in tmp_path.glob("数据*")) == ["数据.csv"]
+
+
+def test_near_duplicates_name_the_other_case(tmp_path: Path) -> None:
+    said = (
+        "右肺上叶尖段见一枚实性结节，大小约14×11mm，边界清晰，余肺野清晰，双侧胸腔未见积液及气胸，"
+        "气管通畅，纵隔内未见肿大淋巴结，心影不大，所示骨质未见异常。"
+    )
+    rows = (
+        ("a.nii", said),
+        ("b.nii", said.replace("边界清晰", "边界较清晰")),
+        ("c.nii", "双肺清晰。"),
+    )
+    source = table(tmp_path, *rows, ("d.nii", "双肺清晰。"))
+    assert len(run_clean(CleanOptions(input=source, dry_run=True)).rejected) == 0
+    result = run_clean(CleanOptions(input=source, dry_run=True, drop_near_duplicates=True))
+    (reason,) = result.rejected["reason"]
+    assert re.fullmatch(r"\d\d% the measured report of case c0 above: whose is it\?", reason)
+
+
+# ------------------------------------------------------------------------------ for any table
+
+LABELLED = json.loads((Path(__file__).parent / "labelled_texts.json").read_text(encoding="utf-8"))
+PARTS = sorted({row["text"] for row in LABELLED if len(row["text"]) < 80})
+TEXT = st.one_of(
+    st.text(max_size=40),
+    st.text(
+        alphabet="右肺结节。，；、\n \r\t,\"'12mm.:：电话13812345678男岁?_左/×()（）", max_size=60
+    ),
+    st.lists(st.sampled_from(PARTS), min_size=1, max_size=4).map("".join),
+    st.lists(st.sampled_from(PARTS), min_size=2, max_size=3).map("，".join),
+    st.sampled_from(PARTS).map(lambda text: text * 30),
+)
+CHOICE = st.sets(st.sampled_from([name for name in FILTERS if name != "deidentify"]), min_size=1)
+
+
+def options_for(names: Iterable[str]) -> CleanOptions:
+    return CleanOptions(
+        filters=",".join(names),
+        skip_filters=",".join(set(FILTERS) - set(names)),
+        drop_missing_paths=True,
+        min_answer_chars=3,
+        require_keywords="肺|结节|lung|nodule|[a-z]",
+        drop_line_regex="医师|signed",
+        keep_line_regex="肺|结|[a-z]",
+    )
+
+
+def frame_of(answers: list[str], folder: Path) -> pd.DataFrame:
+    (folder / "here.nii").write_bytes(b"x")
+    rows = [
+        (f"c{n}", f"p{n}", "here.nii" if n % 3 else "lost.nii", "", answer)
+        for n, answer in enumerate(answers, 1)
+    ]
+    names = pd.Index(["case_id", "patient_id", "image_path", "question", "answer"])
+    return pd.DataFrame(rows, columns=names, dtype=object)
+
+
+@given(st.lists(TEXT, max_size=6), CHOICE)
+@settings(max_examples=300, deadline=None)
+def test_no_row_is_lost_and_cleaning_again_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, answers: list[str], names: set[str]
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    frame = frame_of(answers, folder)
+    result = clean_table(frame, options_for(names), folder)
+    again = sorted([*result.kept["case_id"], *result.rejected["case_id"]])
+    assert again == sorted(frame["case_id"])
+    assert list(frame["answer"]) == answers
+    as_read = dict(zip(frame["case_id"], answers, strict=True))
+    assert [as_read[c] for c in result.rejected["case_id"]] == list(result.rejected["answer"])
+    twice = clean_table(result.kept, options_for(names), folder)
+    assert list(twice.kept["answer"]) == list(result.kept["answer"])
+    assert len(twice.rejected) == len(twice.changes) == 0
+
+
+@given(TEXT, CHOICE)
+@settings(max_examples=300, deadline=None)
+def test_no_filter_adds_text(
+    tmp_path_factory: pytest.TempPathFactory, text: str, names: set[str]
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    adding = {"numbered_prefix", "encoding_damage"}
+    options = options_for((names - adding) or {"characters"})
+    result = clean_table(frame_of([text], folder), options, folder)
+    for answer in result.kept["answer"]:
+        assert any(is_left_of(before, answer) for before in (text, tidy(text))), answer
+
+
+def is_left_of(before: str, after: str) -> bool:
+    """Whether all that is in `after` was in `before`, in this order; spaces do not count."""
+    left = iter("".join(before.split()))
+    return all(character in left for character in "".join(after.split()))
+
+
+@given(TEXT, TEXT)
+def test_the_pieces_of_a_change_are_its_two_texts(before: str, after: str) -> None:
+    found = pieces(before, after)
+    assert "".join(p.text for p in found if p.kind != "ins") == before
+    assert "".join(p.text for p in found if p.kind != "del") == after

@@ -64,7 +64,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     ("data", "says"),
     [
         (b"", "the table is empty"),
-        (HEADER.encode("utf-16"), "its encoding is none of utf-8"),
+        (HEADER.encode("utf-16-le"), "its encoding is none of utf-8"),
         (b"PK\x03\x04 and so on", "Excel workbook"),
         (HEADER.replace(",", "\t").encode(), "divided by tabs"),
         (HEADER.replace(",", ";").encode(), "divided by semicolons"),

@@ -1,22 +1,28 @@
 """Named rules for the answers of a caption table: what to take out of a text, what to refuse.
 
-Each filter either edits an answer or gives a reason to drop its row. Editing filters work by clause
-and leave a text in which they find nothing exactly as it is. `clean.py` runs them over a table.
+Each filter edits an answer, gives a reason to drop its row, or looks at all rows that are left.
+Editing filters work by clause and leave a text in which they find nothing exactly as it is.
+`clean.py` runs them over a table.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ctscribe.tables import wording
+from ctscribe.tables.damage import damage
 from ctscribe.tables.manifest import image_fault
-from ctscribe.tables.text import HEADING, clauses, sentences, tidy
+from ctscribe.tables.repeats import stuck
+from ctscribe.tables.text import HEADING, clauses, near_identical, sentences, tidy
+from ctscribe.tables.unfilled import unfilled
 
 Edit = Callable[[str], str]
 GENERIC_CHARACTERS, GENERIC_WORDS = 40, 20  # most that a report without content has (zh, en)
+LONG_CHARACTERS = 60  # letters and digits of a report that is of one study only, if it measures
 
 
 @dataclass(frozen=True)
@@ -27,19 +33,45 @@ class Candidate:
     image_path: Path
     question: str
     answer: str
+    patient_id: str = ""
+    cells: Mapping[str, str] = field(default_factory=dict, hash=False)  # the row as it was read
 
 
 Reject = Callable[[Candidate], str | None]
+Sift = Callable[[Sequence[Candidate]], Mapping[int, str]]
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A rule with a name and a sentence; it edits an answer, or says why a row must go."""
+    """A rule with a name and a sentence; it edits an answer, or says why a row must go.
+
+    edit_row: an edit that needs the other cells of the row. sift: given the rows that all others
+    keep, a reason for each that must go, by its place. private: what it takes out is not shown.
+    """
 
     name: str
     about: str
     edit: Edit | None = None
     reject: Reject | None = None
+    edit_row: Callable[[Candidate], str] | None = None
+    sift: Sift | None = None
+    private: bool = False
+
+    def edited(self, row: Candidate) -> str:
+        """The answer of a row after its edits, if it has any."""
+        if self.edit_row is not None:
+            return self.edit_row(row)
+        return row.answer if self.edit is None else self.edit(row.answer)
+
+
+@dataclass(frozen=True)
+class FilterCount:
+    """What one filter did."""
+
+    name: str
+    about: str
+    changed: int
+    dropped: int
 
 
 def strip_phones(text: str) -> str:
@@ -171,23 +203,69 @@ def reject_elsewhere(row: Candidate) -> str | None:
     return None if wording.THORAX.search(row.answer) else "says nothing of the thorax"
 
 
-def reject_missing_image(row: Candidate) -> str | None:
-    """A reason if there is no image to read."""
-    return image_fault(row.image_path)
+def reject_damage(row: Candidate) -> str | None:
+    """A reason if characters are lost; see `damage.damage`."""
+    what = damage(row.answer)
+    return what and f"damaged text: {what}"
 
 
-def reject_duplicates() -> Reject:
-    """A filter, with a memory for one table, for the same answer on the same image and question."""
+def reject_unfilled(row: Candidate) -> str | None:
+    """A reason if a template was not filled in; see `unfilled.unfilled`."""
+    what = unfilled(row.answer)
+    return what and f"a template was not filled in: {what}"
+
+
+def reject_stuck(row: Candidate) -> str | None:
+    """A reason if most of the report is one phrase; see `repeats.stuck`."""
+    phrase = stuck(row.answer)
+    return phrase and f"says mostly {phrase[:40]}, again and again"
+
+
+def sift_missing_images(rows: Sequence[Candidate]) -> dict[int, str]:
+    """Rows without an image to read."""
+    return {n: fault for n, row in enumerate(rows) if (fault := image_fault(row.image_path))}
+
+
+def sift_duplicates(rows: Sequence[Candidate]) -> dict[int, str]:
+    """Rows with the same answer on the same image and question as one above."""
     first: dict[tuple[str, str, str], str] = {}
-
-    def reject(row: Candidate) -> str | None:
+    found = {}
+    for place, row in enumerate(rows):
         key = (str(row.image_path), row.question, "".join(row.answer.split()))
         if key in first:
-            return f"the same image and answer as case {first[key]} above"
-        first[key] = row.case_id
-        return None
+            found[place] = f"the same image and answer as case {first[key]} above"
+        first.setdefault(key, row.case_id)
+    return found
 
-    return reject
+
+def sift_near_duplicates(rows: Sequence[Candidate]) -> dict[int, str]:
+    """Rows with nearly the report of one above: on the same image, or a measured one elsewhere.
+
+    Numbers, sides, lobes and negations must be the same: without, they are other findings. Two
+    patients may well have the same short or normal report, and one patient the same finding at two
+    studies; a long one with a measurement is of one patient only, and may have been pasted.
+    """
+    of_one_study = [_is_of_one_study(row.answer) for row in rows]
+    images = Counter(row.image_path for row in rows)
+    watched = [n for n, r in enumerate(rows) if of_one_study[n] or images[r.image_path] > 1]
+    carriers = {n: wording.CARRIER.findall(rows[n].answer.lower()) for n in watched}
+    found: dict[int, str] = {}
+    for i, j, alike in near_identical([rows[n].answer for n in watched]):
+        one, two = watched[i], watched[j]
+        if one in found or two in found or carriers[one] != carriers[two]:
+            continue
+        a, b = rows[one], rows[two]
+        if a.image_path == b.image_path:
+            if a.question == b.question:
+                found[two] = f"{alike:.0%} the report of case {a.case_id} above, on the same image"
+        elif of_one_study[two] and not (a.patient_id and a.patient_id == b.patient_id):
+            found[two] = f"{alike:.0%} the measured report of case {a.case_id} above: whose is it?"
+    return found
+
+
+def _is_of_one_study(text: str) -> bool:
+    long = sum(c.isalnum() for c in text) >= LONG_CHARACTERS
+    return long and wording.MEASURE.search(text) is not None
 
 
 def _without_phone(clause: str) -> str:

@@ -85,7 +85,9 @@ def image_path(text: str, base_dir: Path, *, case: str, file: Path | None = None
     Raises DataError for an empty cell, and for a Windows drive or share on another system.
     """
     if not text.strip():
-        raise DataError("image_path is empty", case=case, file=file, fix="fill it in")
+        raise DataError(
+            "image_path is empty", case=case, file=file, fix="fill it in", code="bad-table"
+        )
     text = text.strip()
     if os.name != "nt":
         if _WINDOWS_PATH.match(text):
@@ -94,6 +96,7 @@ def image_path(text: str, base_dir: Path, *, case: str, file: Path | None = None
                 case=case,
                 file=file,
                 fix="give a path of this machine, best one relative to the CSV's folder",
+                code="missing",
             )
         text = text.replace("\\", "/")
     return base_dir / text
@@ -118,6 +121,7 @@ def points(
                 case=case,
                 file=file,
                 fix="write x,y,z in the image's RAS+ mm, several points separated by ;",
+                code="bad-table",
             ) from error
         found.append((x, y, z))
     return tuple(found)
@@ -154,7 +158,12 @@ def load_rows(path: str | Path, *, check_images: bool = True) -> list[Row]:
     path = Path(path)
     frame = read_table(path)
     if frame.empty:
-        raise DataError("the table has no rows", file=path, fix="give a CSV with studies in it")
+        raise DataError(
+            "the table has no rows",
+            file=path,
+            fix="give a CSV with studies in it",
+            code="bad-table",
+        )
     rows: list[Row] = []
     for line, record in enumerate(frame.to_dict("records"), 2):
         cells = {str(name): str(value).strip() for name, value in record.items()}
@@ -166,6 +175,7 @@ def load_rows(path: str | Path, *, check_images: bool = True) -> list[Row]:
                     case=case,
                     file=path,
                     fix="run ctscribe clean" if column == "answer" else f"fill in {column}",
+                    code="report-empty" if column == "answer" else "bad-table",
                 )
         image = image_path(cells["image_path"], path.parent, case=case, file=path)
         extra = {k: v for k, v in cells.items() if k not in COLUMNS}
@@ -201,6 +211,7 @@ def _require_one_identity(rows: Iterable[Row], path: Path) -> None:
                     case=row.case_id,
                     file=path,
                     fix="give each study its own case_id",
+                    code="bad-id",
                 )
 
 
@@ -237,6 +248,7 @@ def refuse_images(faults: Sequence[tuple[str, Path, str]], rows: int) -> None:
         case=case,
         file=path,
         fix="correct image_path, or drop such rows: ctscribe clean --drop-missing-paths",
+        code="missing",
     )
 
 
@@ -259,6 +271,7 @@ def split_by_patient(
             f"{len(patients)} patient(s) cannot be divided with {val_ratio:g} for validation and "
             f"{test_ratio:g} for the test",
             fix="lower the ratios, or give more patients",
+            code="bad-table",
         )
     order = np.random.default_rng(seed).permutation(len(patients))
     n_val, n_test = counts["val"], counts["test"]
@@ -326,6 +339,7 @@ def refuse_leaks(leaks: Sequence[Leak]) -> None:
                 fix="split anew with ctscribe split"
                 if kind == "patient"
                 else "give the same image one patient_id, or remove one of its rows",
+                code="patient-leak" if kind == "patient" else "image-duplicate",
             )
 
 
@@ -404,6 +418,7 @@ def _unreadable(row: Row, error: Exception) -> ImageError:
         case=row.case_id,
         file=row.image_path,
         fix="restore the file, or remove the row",
+        code="unreadable",
     )
 
 

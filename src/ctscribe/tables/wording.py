@@ -21,9 +21,9 @@ ADVERTISING = _any(
     r"欢迎(?:您|各位)?(?:前来|来院|来我院)?(?:来我院|预约|来电|咨询|致电|关注|莅临|就诊|拨打|访问|光临|转发)",
     r"竭诚|专家(?:一对一|在线|解读|团队)|一对一|详询|垂询|详情请?(?:咨询|见|访问|询问)|广告",
     r"(?:我|本)(?:院|中心|科)(?:全?新|特色|现已|已)?(?:引进|开展|推出|开设|专业)|权威专家",
-    r"https?://|www\.|\b[a-z0-9-]+\.(?:com|cn|net|org)\b|[a-z0-9]@[a-z0-9-]+\.|QQ\s?(?:群|号|[:：]|\d)|邮箱[:：]|乘车路线|(?:地址|院址)[:：]",
+    r"https?://|www\.|[a-z0-9-]\.(?:com|cn|net|org)\b|[a-z0-9]@[a-z0-9-]+\.|QQ\s?(?:群|号|[:：]|\d)|邮箱[:：]|乘车路线|(?:地址|院址)[:：]",
     r"\bQR\b|\bfollow us\b|\bwechat\b|\bwhatsapp\b|\bfacebook\b|\bvisit (?:us|our)\b",
-    r"\d+ ?% (?:off|discount)|\bdiscounts? (?:on|for|price)",
+    r"\d ?% (?:off|discount)|\bdiscounts? (?:on|for|price)",
     r"\b(?:limited|special)[ -](?:time )?offer",
     r"\bfree (?:consultations?|check-?ups?|screenings?|second opinion)",
     r"\b(?:coupons?|vouchers?)\b|\bsubscribe\b|\bnewsletter",
@@ -106,6 +106,11 @@ THORAX = _any(
     r"bronch|\bribs?\b|breast|axill|esophag|oesophag|aort|diaphragm|scapul|clavic|emphysema|pneumo|coronary",
 )
 
+# What makes two reports of the same words different ones.
+CARRIER = re.compile(
+    r"\d+(?:\.\d+)?|[左右双两]|[上中下]叶|[前后尖背舌][基外内]?段|[未无不没]|增大|缩小|吸收|进展"
+    r"|\b(?:left|right|both|bilateral|upper|middle|lower|no|not|without|new|larger|smaller)\b"
+)
 MEASURE = re.compile(r"\d\s?(?:mm|cm|毫米|厘米)", re.IGNORECASE)
 NORMAL = _any(
     r"未见|未发现|未查见|未探及|没有|正常|清晰|通畅|对称|完整|自然|居中|不大|光整|良好|无殊|阴性|(?<!有)无(?!名)",
