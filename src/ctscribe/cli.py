@@ -229,9 +229,10 @@ def clean(config: CleanOptions) -> None:
     every text before and after, and INPUT_diff.html to look at; shows what each filter did. Any of
     utf-8, gbk, gb18030 and utf-16 with its mark is read; utf-8-sig is written.
     """
-    from ctscribe.tables.clean import run_clean
+    from ctscribe.intake.private import deidentifying_filter
+    from ctscribe.tables.clean import DEIDENTIFY, clean_file
 
-    run_clean(config)
+    clean_file(config, [deidentifying_filter()] if DEIDENTIFY in config.wanted() else [])
 
 
 @command(app, "excel", ExcelOptions, argument="excel")

@@ -1,0 +1,19 @@
+"""The filter of `ctscribe clean --deidentify`: reports' own rules, and the names of the row."""
+
+from __future__ import annotations
+
+from ctscribe.reports.deidentify import deidentify
+from ctscribe.tables.clean import DEIDENTIFY
+from ctscribe.tables.excel import NAME_NAMES
+from ctscribe.tables.filters import Candidate, Filter
+
+
+def deidentifying_filter() -> Filter:
+    """Replaces personal data of an answer; names in the row's own columns are found anywhere."""
+
+    def edit(row: Candidate) -> str:
+        names = [row.cells[column] for column in row.cells if column.strip() in NAME_NAMES]
+        return deidentify(row.answer, names=[name for name in names if name.strip()])
+
+    about = "names, ids, dates, phone numbers"
+    return Filter(DEIDENTIFY, about, edit_row=edit, private=True)
