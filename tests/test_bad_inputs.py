@@ -1,4 +1,4 @@
-"""The 25 bad inputs are named, each by its own message; their sound neighbours pass; nothing changes.
+"""The 25 bad inputs are named, each by its own message; what only looks like them passes.
 
 `benchmarks/guards.py` takes the guards out one by one, and `test_bad_input` must then fail.
 """
@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from ctscribe.intake.examine import Examined, examine
+from ctscribe.imaging.volume import Volume
+from ctscribe.intake.examine import Examined, examine, voxels_sha256
 from ctscribe.intake.find import find_cases
 
 from benchmarks.guards import GUARDS
@@ -28,16 +29,24 @@ assert tables
 assert series
 
 
-def build(root: Path, faults: Iterable[int]) -> tuple[list[Variant], list[sound.Sound]]:
-    """Every way of these faults below `root`, a folder each, and what looks like them."""
+def build(
+    root: Path, faults: Iterable[int]
+) -> tuple[list[Variant], list[sound.Sound], dict[str, Volume]]:
+    """Every way of these faults below `root`, a folder each, and what looks like them.
+
+    The last: of folders whose CT must be read as it was, that CT.
+    """
     wanted = set(faults)
     bad = [variant for variant in VARIANTS if variant.fault in wanted]
     good = [one for one in sound.SOUND if one.like in wanted]
+    whole: dict[str, Volume] = {}
     for number, one in enumerate([*bad, *good]):
         folder = root / folder_of(one)
         folder.mkdir(parents=True)
-        one.build(folder, ct(1000 * min(wanted) + number))
-    return bad, good
+        written = one.build(folder, ct(1000 * min(wanted) + number))
+        if isinstance(written, Volume):
+            whole[folder.name] = written
+    return bad, good, whole
 
 
 def folder_of(one: Variant | sound.Sound) -> str:
@@ -64,7 +73,7 @@ def names(variant: Variant, problems: Iterable[Problem]) -> bool:
 @pytest.mark.parametrize("fault", [f"{number:02}" for number in FAULTS])
 def test_bad_input(fault: str, tmp_path: Path) -> None:
     root = tmp_path / "share"
-    bad, good = build(root, [int(fault)])
+    bad, good, whole = build(root, [int(fault)])
     before = content(root)
     examined = [one for case in find_cases(root).cases for one in examine(case)]
     assert bad
@@ -80,6 +89,9 @@ def test_bad_input(fault: str, tmp_path: Path) -> None:
         alarms = [p for case in cases for p in case.problems if p.severity != "note"]
         assert cases, neighbour.folder
         assert not alarms, (neighbour.folder, alarms)
+    for folder, volume in whole.items():
+        (case,) = found_in(root, folder, examined)
+        assert case.voxels_sha256 == voxels_sha256(volume), folder
     assert content(root) == before
 
 
@@ -88,7 +100,7 @@ def test_a_share_with_every_fault_and_every_sound_case(
 ) -> None:
     """The command itself: children, totals, exit code, files."""
     root, out = tmp_path / "share", tmp_path / "out"
-    bad, good = build(root, FAULTS)
+    bad, good, _ = build(root, FAULTS)
     before = content(root)
     with pytest.raises(SystemExit) as ended:
         main(["check", str(root), "--output-dir", str(out), "--workers", "2"])

@@ -48,7 +48,8 @@ class Variant:
 
     code: of `problems.KINDS`, which a check must name for it; says: a regular expression that its
     detail must match. loads: whether the case is accepted all the same, with a note or warning.
-    build: writes it into an empty folder, from a CT of its own.
+    build: writes it into an empty folder, from a CT of its own; what it returns, if it is a Volume,
+    must be read from there voxel by voxel.
     """
 
     fault: int

@@ -39,14 +39,16 @@ def write(folder: Path, ct: Volume, **how: object) -> list[Path]:
 
 
 @variant(11, "slopes", "slope-varies", "slopes from 1 to 2", loads=True)
-def _slopes(folder: Path, ct: Volume) -> None:
-    even = ct.array_zyx // 2 * 2
-    write(folder, replace(ct, array_zyx=even), slopes=((1.0, -1024.0), (2.0, -1024.0)))
+def _slopes(folder: Path, ct: Volume) -> Volume:
+    even = replace(ct, array_zyx=ct.array_zyx // 2 * 2)
+    write(folder, even, slopes=((1.0, -1024.0), (2.0, -1024.0)))
+    return even
 
 
 @variant(11, "intercepts", "slope-varies", "intercepts from -1024 to 0", loads=True)
-def _intercepts(folder: Path, ct: Volume) -> None:
+def _intercepts(folder: Path, ct: Volume) -> Volume:
     write(folder, ct, slopes=((1.0, -1024.0), (1.0, 0.0)))
+    return ct
 
 
 @variant(12, "one", "slices-missing", "1 slice is missing of")
@@ -77,9 +79,10 @@ def _tilt(folder: Path, ct: Volume) -> None:
 
 
 @variant(15, "equal", "slices-duplicate", "1 slice", loads=True)
-def _equal(folder: Path, ct: Volume) -> None:
+def _equal(folder: Path, ct: Volume) -> Volume:
     files = write(folder, ct)
     (folder / "copy of CT0020.dcm").write_bytes(files[20].read_bytes())
+    return ct
 
 
 @variant(15, "conflicting", "slices-conflict", "differ in")
@@ -95,21 +98,24 @@ def _conflicting(folder: Path, ct: Volume) -> None:
 
 
 @variant(16, "localizer", "left-out", "(?i)localizer|scout|topogram", loads=True)
-def _localizer(folder: Path, ct: Volume) -> None:
+def _localizer(folder: Path, ct: Volume) -> Volume:
     write(folder, ct)
     write_localizer(folder, study=study_of(folder))
+    return ct
 
 
 @variant(16, "capture", "left-out", "(?i)secondary|capture|screen", loads=True)
-def _capture(folder: Path, ct: Volume) -> None:
+def _capture(folder: Path, ct: Volume) -> Volume:
     write(folder, ct)
     write_secondary_capture(folder, study=study_of(folder))
+    return ct
 
 
 @variant(16, "dose-report", "left-out", "(?i)dose|SR|report", loads=True)
-def _dose(folder: Path, ct: Volume) -> None:
+def _dose(folder: Path, ct: Volume) -> Volume:
     write(folder, ct)
     write_dose_report(folder, study=study_of(folder))
+    return ct
 
 
 @variant(17, "two-series", "several-series", "best of 2", loads=True)
@@ -135,8 +141,9 @@ def _unsupported(folder: Path, ct: Volume) -> None:
 
 
 @variant(18, "lossy", "syntax-lossy", "loss", loads=True)
-def _lossy(folder: Path, ct: Volume) -> None:
+def _lossy(folder: Path, ct: Volume) -> Volume:
     write(folder, ct, tags={"LossyImageCompression": "01"})
+    return ct
 
 
 def _retag(file: Path, syntax: str) -> None:

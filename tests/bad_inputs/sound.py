@@ -66,15 +66,17 @@ def _outside_circle(array: NDArray[np.int16]) -> NDArray[np.bool_]:
 
 
 @sound(1, "several-gzip-members")
-def _members(folder: Path, ct: Volume) -> None:
+def _members(folder: Path, ct: Volume) -> Volume:
     data = bytes(nifti_bytes(ct, folder))
     parts = [packed(data[at : at + 100_000]) for at in range(0, len(data), 100_000)]
     (folder / "ct.nii.gz").write_bytes(b"".join(parts))
+    return ct
 
 
 @sound(2, "ending-in-capitals")
-def _capitals(folder: Path, ct: Volume) -> None:
+def _capitals(folder: Path, ct: Volume) -> Volume:
     (folder / "CT.NII.GZ").write_bytes(packed(nifti_bytes(ct, folder)))
+    return ct
 
 
 @sound(3, "mostly-air")
@@ -87,8 +89,9 @@ def _mostly_air(folder: Path, ct: Volume) -> None:
 
 
 @sound(4, "fourth-axis-of-one")
-def _one_time(folder: Path, ct: Volume) -> None:
+def _one_time(folder: Path, ct: Volume) -> Volume:
     sitk.WriteImage(sitk.JoinSeries([image_of(ct)]), str(folder / "ct.nii.gz"))
+    return ct
 
 
 @sound(5, "thick-slices")
@@ -127,8 +130,9 @@ def _oblique(folder: Path, ct: Volume) -> None:
 
 
 @sound(9, "stored-lps")
-def _stored_lps(folder: Path, ct: Volume) -> None:
+def _stored_lps(folder: Path, ct: Volume) -> Volume:
     sitk.WriteImage(sitk.DICOMOrient(image_of(ct), "LPS"), str(folder / "ct.nrrd"))
+    return ct
 
 
 @sound(10, "padded-and-metal")
@@ -152,10 +156,11 @@ def _workbook(folder: Path, ct: Volume) -> None:
 
 
 @sound(24, "odd-characters")
-def _odd(folder: Path, ct: Volume) -> None:
+def _odd(folder: Path, ct: Volume) -> Volume:
     inside = folder / "[胸部] #1 100% 'a' & (b)"
     inside.mkdir()
     write_volume(ct, inside / "it's ~ CT +.nii.gz")
+    return ct
 
 
 @sound(25, "same-normal-report")
@@ -173,50 +178,57 @@ def _one_slope(folder: Path, ct: Volume) -> None:
 
 
 @sound(12, "order-of-names")
-def _order(folder: Path, ct: Volume) -> None:
+def _order(folder: Path, ct: Volume) -> Volume:
     """File names and instance numbers say nothing of where a slice lies."""
     order = np.random.default_rng(12).permutation(len(ct.array_zyx)).tolist()
     series.write(folder, ct, order=order)
+    return ct
 
 
 @sound(13, "rounded-positions")
-def _rounded(folder: Path, ct: Volume) -> None:
+def _rounded(folder: Path, ct: Volume) -> Volume:
     shift = {at: 0.04 * (-1) ** at for at in range(len(ct.array_zyx))}
     series.write(folder, ct, shift_mm=shift)
+    return ct
 
 
 @sound(14, "oblique-series")
-def _oblique_series(folder: Path, ct: Volume) -> None:
+def _oblique_series(folder: Path, ct: Volume) -> Volume:
     """Turned about the patient's long axis: slices still stand at right angles to it."""
     angle = np.radians(6)
     turn = np.eye(4)
     turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     series.write(folder, replace(ct, affine=turn @ ct.affine))
+    return ct
 
 
 @sound(15, "multi-frame")
-def _multi_frame(folder: Path, ct: Volume) -> None:
+def _multi_frame(folder: Path, ct: Volume) -> Volume:
     write_enhanced(ct, folder / "enhanced.dcm", study=series.study_of(folder))
+    return ct
 
 
 @sound(16, "named-by-topogram")
-def _named(folder: Path, ct: Volume) -> None:
+def _named(folder: Path, ct: Volume) -> Volume:
     series.write(folder, ct, description="Chest, planned on topogram")
+    return ct
 
 
 @sound(17, "two-folders")
-def _two_folders(folder: Path, ct: Volume) -> None:
+def _two_folders(folder: Path, ct: Volume) -> Volume:
     """One series whose files lie in two folders, in no order."""
     files = series.write(folder, ct)
     for part in ("A", "B"):
         (folder / part).mkdir()
     for number, file in enumerate(files):
         file.rename(folder / "AB"[number % 2] / file.name)
+    return ct
 
 
 @sound(18, "without-loss")
-def _without_loss(folder: Path, ct: Volume) -> None:
+def _without_loss(folder: Path, ct: Volume) -> Volume:
     series.write(folder, ct, syntax=JPEG_2000)
+    return ct
 
 
 @sound(19, "circle")
@@ -228,12 +240,14 @@ def _circle(folder: Path, ct: Volume) -> None:
 
 
 @sound(20, "tiff-preamble")
-def _tiff(folder: Path, ct: Volume) -> None:
+def _tiff(folder: Path, ct: Volume) -> Volume:
     """A preamble that makes the file a TIFF as well is what the standard made it for."""
     files = series.write(folder, ct, preamble=b"II*\0" + bytes(124))
     write_dicomdir(folder, [(file.name,) for file in files])
+    return ct
 
 
 @sound(21, "zip")
-def _sound_zip(folder: Path, ct: Volume) -> None:
+def _sound_zip(folder: Path, ct: Volume) -> Volume:
     series.zipped(folder, ct)
+    return ct
