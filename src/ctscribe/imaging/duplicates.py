@@ -95,7 +95,7 @@ def _each(
                 title,
                 total=len(paths),
                 console=Console(stderr=True),
-                disable=not title,
+                disable=not (title and paths),
             )
         )
     errors = [result for result in results if isinstance(result, ImageError)]

@@ -69,15 +69,20 @@ class Balance:
     def warnings(self) -> tuple[Text, ...]:
         """Which findings have too few studies in a part to be scored, in words."""
         names = self.charts[0].names
-        return tuple(
-            Text(
-                f"{part} 中只有 {count} 份报告提到“{names[label].zh}”（少于 {FEWEST} 份）："
-                "该征象在此部分的得分几乎不能说明问题。",
-                f"Only {count} reports in {part} state “{names[label].en}”, fewer than {FEWEST}: "
-                "a score for it there says next to nothing.",
-            )
-            for part, label, count in self.too_few
-        )
+        words = []
+        for part in self.parts:
+            few = [(names[label], n) for where, label, n in self.too_few if where == part]
+            if few:
+                zh = "、".join(f"{name.zh}（{n}）" for name, n in few)
+                en = ", ".join(f"{name.en} ({n})" for name, n in few)
+                words.append(
+                    Text(
+                        f"{part} 中以下征象的报告少于 {FEWEST} 份，其得分几乎不能说明问题：{zh}。",
+                        f"In {part} fewer than {FEWEST} reports state each of these, so a score "
+                        f"for them there says next to nothing: {en}.",
+                    )
+                )
+        return tuple(words)
 
     def share(self, chart: Chart, value: str, part: int) -> float:
         """Of the part's reports (of its nodules, in the chart of sizes), those with the value."""

@@ -64,7 +64,7 @@ def run_split(config: SplitConfig) -> SplitResult:
             labels=labels,
         )
         apart = {part: own for part, own in found.items() if own}
-        parts = {**found}
+        parts = dict(found.items())
     leaks = require_no_leaks(apart, allow_similar_reports=config.allow_similar_reports)
     files = _write(config, source, folder, parts, said)
     balance = balance_of(apart, said)
