@@ -175,3 +175,15 @@ def test_weights_by_hand() -> None:
         1.5 / np.minimum(raw, 1.5).mean()
     )
     assert sampler_weights([]).shape == (0,)
+
+
+def test_a_patient_has_the_labels_of_all_studies() -> None:
+    """The finding stands in the first study of each of ten patients, in none of the later ones."""
+    rows = [Row(f"c{i}-{k}", f"p{i}", Path("x"), "", "答") for i in range(100) for k in (0, 1)]
+    first = {f"c{i}-0" for i in range(10)}
+    labels: dict[str, set[str]] = {
+        row.case_id: {"rare"} if row.case_id in first else set() for row in rows
+    }
+    for seed in range(5):
+        found = folds_by_patient(rows, 5, seed=seed, labels=labels)
+        assert [sum("rare" in labels[r.case_id] for r in own) for own in found] == [2] * 5
