@@ -21,7 +21,7 @@ from ctscribe.tables.split import (
 
 FINDINGS = ["nodule", "effusion", "pneumothorax", "normal"]
 SEEDS = st.integers(0, 2**31 - 1)
-BRIEF = settings(max_examples=80, deadline=None, derandomize=True)
+BRIEF = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 @st.composite
