@@ -37,7 +37,7 @@ from ctscribe.model.nnunet_encoder import NnunetEncoder
 from ctscribe.reports.labeller import label_report
 from ctscribe.reports.schema import Finding
 from ctscribe.tables.csv_file import read_table, write_table
-from ctscribe.tables.manifest import Split, load_rows
+from ctscribe.tables.manifest import load_rows
 from ctscribe.training import setup
 from ctscribe.training.align import run_align
 from ctscribe.training.caption import run_caption
@@ -107,7 +107,7 @@ class Job:
 
     variation: Variation
     seed: int
-    tables: dict[Split, Path]
+    tables: dict[str, Path]
     truth: Path
     folder: Path
     cache: Path
@@ -329,7 +329,7 @@ def _row(
 def _jobs(
     given: argparse.Namespace,
     rows: list[Variation],
-    splits: list[dict[Split, Path]],
+    splits: list[dict[str, Path]],
     out: Path,
 ) -> list[Job]:
     encoders = {None: given.encoder, "imported": given.nnunet}
@@ -382,7 +382,7 @@ def _random(imported: Path, folder: Path) -> Path:
     return folder
 
 
-def _splits(given: argparse.Namespace, out: Path) -> list[dict[Split, Path]]:
+def _splits(given: argparse.Namespace, out: Path) -> list[dict[str, Path]]:
     """The first studies of the phantoms (made if they are not there), split anew for each seed."""
     total = studies(given)
     if not (given.data / "captions.csv").is_file():

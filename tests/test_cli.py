@@ -14,6 +14,7 @@ from ctscribe.config import (
     CaptionConfig,
     DemoConfig,
     EvaluateConfig,
+    LeaksConfig,
     ModelConfig,
     ReportConfig,
     SplitConfig,
@@ -34,7 +35,8 @@ COMMANDS: dict[str, tuple[type[Config], str, str]] = {
     "evaluate": (EvaluateConfig, "ctscribe.evaluation.run", "run_evaluate"),
     "clean": (CleanOptions, "ctscribe.tables.clean", "run_clean"),
     "excel": (ExcelOptions, "ctscribe.tables.excel", "run_excel"),
-    "split": (SplitConfig, "ctscribe.tables.split", "run_split"),
+    "split": (SplitConfig, "ctscribe.intake.split", "run_split"),
+    "leaks": (LeaksConfig, "ctscribe.intake.leaks", "run_leaks"),
     "contours": (ContoursOptions, "ctscribe.imaging.contours", "run_contours"),
     "segment": (SegmentOptions, "ctscribe.evaluation.segment", "run_segment"),
 }

@@ -41,8 +41,8 @@ ALLOWED: dict[str, set[str]] = {
     "intake": BASE | LEAVES,
     "training": BASE | LEAVES | PARTS,
     "generation": BASE | LEAVES | PARTS,
-    # The demo and the controls train and generate.
-    "evaluation": BASE | LEAVES | PARTS | {"training", "generation"},
+    # The demo splits, trains and generates; the controls generate.
+    "evaluation": BASE | LEAVES | PARTS | {"intake", "training", "generation"},
     "serving": BASE | LEAVES | PARTS | {"generation", "evaluation"},
     "cli": BASE | LEAVES | PARTS | {"intake", "training", "generation", "evaluation", "serving"},
     "__init__": BASE | LEAVES,

@@ -31,6 +31,7 @@ def test_commands() -> None:
             "fetch-sample",
             "import-encoder",
             "info",
+            "leaks",
         ),
         *("report", "segment", "split", "train"),
     ]
@@ -86,7 +87,8 @@ def test_an_error_comes_whole_out_of_a_worker_process() -> None:
         ("evaluation.report", "run_report", "ReportConfig"),
         ("tables.clean", "run_clean", "CleanOptions"),
         ("tables.excel", "run_excel", "ExcelOptions"),
-        ("tables.split", "run_split", "SplitConfig"),
+        ("intake.leaks", "run_leaks", "LeaksConfig"),
+        ("intake.split", "run_split", "SplitConfig"),
         ("training.align", "run_align", "AlignConfig"),
         ("training.caption", "run_caption", "CaptionConfig"),
     ],

@@ -27,6 +27,7 @@ from ctscribe.config import (
     DoctorConfig,
     EvaluateConfig,
     ImportEncoderConfig,
+    LeaksConfig,
     ModelConfig,
     Part,
     ReportConfig,
@@ -264,12 +265,26 @@ def import_encoder(config: ImportEncoderConfig) -> None:
 def split(config: SplitConfig) -> None:
     """Divide a CSV by patient: train, val, test.
 
-    Refuses a split in which a patient or an image stands in two parts. Writes INPUT_train.csv,
-    INPUT_val.csv and INPUT_test.csv.
+    Each finding of the reports is spread over the parts in proportion. Refuses a split in which a
+    patient, the voxels of an image or nearly the same measured report stand in two parts. Writes
+    INPUT_train.csv, INPUT_val.csv and INPUT_test.csv (with --folds INPUT_fold0_train.csv and so
+    on), and what is in each as balance.html and balance.json.
     """
-    from ctscribe.tables.split import run_split
+    from ctscribe.intake.split import run_split
 
     run_split(config)
+
+
+@command(app, "leaks", LeaksConfig)
+def leaks(config: LeaksConfig) -> None:
+    """Compare parts that were divided before.
+
+    Lists every patient, image (by its voxels, however stored) and long measured report that
+    stands in two of them. Exit code 2 if there is one.
+    """
+    from ctscribe.intake.leaks import run_leaks
+
+    run_leaks(config)
 
 
 @command(train, "align", AlignConfig)

@@ -351,7 +351,34 @@ class SplitConfig(Config):
     output_dir: Path | None = setting(None, "Folder for the parts; left out, the CSV's own.")
     val_ratio: float = setting(0.1, "Share of patients for validation.", low=0, high=0.9)
     test_ratio: float = setting(0.1, "Share of patients for the test.", low=0, high=0.9)
+    folds: int = setting(
+        0,
+        "Instead of the ratios: this many folds, each patient in one's validation.",
+        low=0,
+        high=20,
+    )
+    stratify: bool = setting(True, "Spread each finding over the parts in proportion.")
+    sampler_weights: bool = setting(
+        False, "Add the column sample_weight to training rows: rare findings are drawn more often."
+    )
+    allow_similar_reports: bool = setting(
+        False, "Accept nearly the same measured report in two parts, after looking at them."
+    )
     seed: int = setting(0, "Seed of the split.", low=0, high=2**31 - 1)
+
+
+@dataclass(frozen=True)
+class LeaksConfig(Config):
+    """`ctscribe leaks`: what parts that are divided already have in common."""
+
+    section = "leaks"
+
+    train: Path | None = setting(None, "CSV of training rows.")
+    val: Path | None = setting(None, "CSV of validation rows.")
+    test: Path | None = setting(None, "CSV of test rows.")
+    allow_similar_reports: bool = setting(
+        False, "Accept nearly the same measured report in two parts, after looking at them."
+    )
 
 
 @dataclass(frozen=True)
@@ -379,6 +406,7 @@ SECTIONS: dict[str, type[Config]] = {
         EvaluateConfig,
         DemoConfig,
         SplitConfig,
+        LeaksConfig,
         DoctorConfig,
     )
 }

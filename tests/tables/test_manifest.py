@@ -1,6 +1,5 @@
 """Tables in, rows out: encodings, columns, images, splits, leaks; each fault is one line."""
 
-import gzip
 import os
 from pathlib import Path
 
@@ -11,21 +10,13 @@ from ctscribe.tables.csv_file import read_table as read_any
 from ctscribe.tables.csv_file import write_table
 from ctscribe.tables.manifest import (
     Row,
-    check_leaks,
     load_rows,
     manifest_sha256,
     read_table,
     rebase,
-    refuse_leaks,
-    require_no_leaks,
-    split_by_patient,
 )
 
 HEADER = "case_id,patient_id,image_path,question,answer"
-LONG = (
-    "所见：右肺上叶见一枚实性结节，大小约14×11mm，边界清晰。双侧胸腔未见积液及气胸，气管通畅，"
-    "纵隔淋巴结无肿大，心影不大。\n结论：右上肺占位性病变。\n建议：3个月后复查薄层CT。"
-)
 
 
 def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -131,72 +122,28 @@ def test_all_missing_images_are_counted_in_one_error(tmp_path: Path) -> None:
         load_rows(write(tmp_path, f"{HEADER}\n{lines}"))
 
 
-def test_a_split_holds_every_row_once_and_no_patient_twice() -> None:
-    rows = [row(f"c{i}", f"p{i % 50}", Path("x")) for i in range(120)]
-    parts = split_by_patient(rows, val_ratio=0.1, test_ratio=0.2, seed=1)
-    patients = {name: {r.patient_id for r in part} for name, part in parts.items()}
-    assert {name: len(ids) for name, ids in patients.items()} == {
-        "train": 35,
-        "val": 5,
-        "test": 10,
-    }
-    assert len(set.union(*patients.values())) == 50
-    assert sorted(r.case_id for p in parts.values() for r in p) == sorted(r.case_id for r in rows)
-    backwards = split_by_patient(rows[::-1], val_ratio=0.1, test_ratio=0.2, seed=1)
-    assert {r.patient_id for r in backwards["test"]} == patients["test"]
-    other = split_by_patient(rows, val_ratio=0.1, test_ratio=0.2, seed=2)
-    assert {r.patient_id for r in other["test"]} != patients["test"]
+def test_a_case_has_one_patient_and_one_report_for_a_question(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").write_bytes(b"x")
+    spelled = f"{HEADER}\nc1,P1,a.nii.gz,问一,答\nc1,ｐ 1,a.nii.gz,问二,另答\n"
+    assert len(load_rows(write(tmp_path, spelled))) == 2
+    conflict = spelled.replace("问二", "问一")
+    with pytest.raises(DataError, match=r"case c1, .*with different reports") as caught:
+        load_rows(write(tmp_path, conflict))
+    assert caught.value.code == "report-conflict"
 
 
-@pytest.mark.parametrize(("n", "val", "test"), [(1, 0.1, 0.0), (2, 0.1, 0.1), (10, 0.5, 0.5)])
-def test_a_split_that_would_leave_a_part_empty(n: int, val: float, test: float) -> None:
-    rows = [row(f"c{i}", f"p{i}", Path("x")) for i in range(n)]
-    with pytest.raises(DataError, match="cannot be divided"):
-        split_by_patient(rows, val_ratio=val, test_ratio=test, seed=0)
-
-
-def test_leaks_of_patients_images_and_reports(tmp_path: Path) -> None:
-    def image(name: str, data: bytes) -> Path:
-        (tmp_path / name).write_bytes(data)
-        return tmp_path / name
-
-    voxels = bytes(range(256)) * 8
-    one = image("one.nii.gz", gzip.compress(voxels, 1))
-    anew = image("anew.nii.gz", gzip.compress(voxels, 9))  # other bytes, the same voxels
-    plain = image("plain.nii", b"abc")
-    same_size = image("same_size.nii", b"abd")
-    train = [row("a", "p1", one, LONG), row("b", "p2", plain), row("g", "p5", plain, "未见异常")]
-    clean = [row("c", "p3", same_size, LONG.replace("14×11", "15×11")), row("d", "p4", same_size)]
-    assert check_leaks({"train": train, "test": clean}) == []
-    require_no_leaks({"train": train, "test": clean})
-
-    patient = [row("e", "p1", same_size)]
-    assert [(k.kind, k.cases, k.what) for k in check_leaks({"train": train, "val": patient})] == [
-        ("patient", ("a", "e"), "p1")
-    ]
-    with pytest.raises(
-        DataError, match=r"1 patient stands in two parts.*p1 \(a in train, e in val"
+def test_errors_have_their_codes(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").write_bytes(b"x")
+    for line, code in (
+        ("c1,p1,lost.nii.gz,,答", "missing"),
+        ("c1,p1,a.nii.gz,,", "report-empty"),
+        ("c1,,a.nii.gz,,答", "bad-table"),
+        ("c1,p1,,,答", "bad-table"),
+        ("", "bad-table"),
     ):
-        require_no_leaks({"train": train, "val": patient})
-
-    copy = [row("f", "p9", anew, LONG.replace("心影不大", "心影大小正常"))]
-    found = check_leaks({"train": train, "test": copy})
-    assert [(leak.kind, leak.splits) for leak in found] == [
-        ("image", ("train", "test")),
-        ("report", ("train", "test")),
-    ]
-    with pytest.raises(DataError, match="1 image stands"):
-        refuse_leaks(found)
-    refuse_leaks(found[1:])  # a report alone is told, not refused
-
-
-def test_a_broken_image_is_named_in_the_leak_check(tmp_path: Path) -> None:
-    whole = gzip.compress(b"voxels" * 500)
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.nii.gz").write_bytes(whole[:20] + whole[-8:])
-    rows = [row(n, f"p{n}", tmp_path / f"{n}.nii.gz") for n in "ab"]
-    with pytest.raises(ImageError, match=r"case a, .*cannot be read"):
-        check_leaks({"train": rows[:1], "val": rows[1:]})
+        with pytest.raises(DataError) as caught:
+            load_rows(write(tmp_path, f"{HEADER}\n{line}"))
+        assert caught.value.code == code
 
 
 def test_the_manifest_hash_knows_contents_not_order_or_folder(tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ from ctscribe.config import (
 from ctscribe.evaluation.page import Text, write_page
 from ctscribe.evaluation.run import Evaluation, results, run_evaluate
 from ctscribe.files import write_atomically
+from ctscribe.intake.split import SplitResult, run_split
 from ctscribe.tables.clean import CleanOptions, CleanResult, run_clean
-from ctscribe.tables.split import SplitResult, run_split
 from ctscribe.training import setup
 from ctscribe.training.align import run_align
 from ctscribe.training.caption import run_caption
@@ -199,6 +199,8 @@ def run_demo(config: DemoConfig) -> Path:
                 output_dir=data,
                 val_ratio=plan.val / total,
                 test_ratio=plan.test / total,
+                stratify=False,  # the published figures are of this split
+                allow_similar_reports=True,  # phantoms' reports are written from templates
                 seed=config.seed,
             )
         )

@@ -123,6 +123,33 @@ def stored_as(path: Path, ending: str, folder: Path) -> Path:
     return copy
 
 
+def stored_size(path: Path, *, case: str | None = None) -> tuple[int, ...]:
+    """Voxels along the axes of an image as it is stored, by its header alone; axes of 1 left out.
+
+    Raises ImageError for a file without such a header.
+    """
+    suffix = _suffix(path, case)
+    try:
+        if suffix.startswith(".nii"):
+            with open_nifti(path) as file:
+                size = read_header(file).shape_xyz
+        else:
+            reader = _simpleitk().ImageFileReader()
+            reader.SetImageIO(FORMATS[suffix])
+            reader.SetFileName(str(path))
+            reader.ReadImageInformation()
+            size = reader.GetSize()
+    except (RuntimeError, *BROKEN) as error:
+        raise ImageError(
+            f"the image cannot be read ({_last_line(error)})",
+            case=case,
+            file=path,
+            fix="copy or export the file again, complete",
+            code="unreadable",
+        ) from error
+    return tuple(int(n) for n in size if n != 1)
+
+
 def _write(image: _Stored, path: Path) -> None:
     suffix = _suffix(path, None)
     sitk = _simpleitk()

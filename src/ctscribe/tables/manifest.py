@@ -1,4 +1,4 @@
-"""Rows of a caption table: reading, checking, splitting by patient, and looking for leaks.
+"""Rows of a caption table: reading and checking. `split.py` divides them, `leaks.py` compares.
 
 A caption table is a CSV with the columns `COLUMNS`; others are carried along. A relative
 image_path is relative to the folder of the CSV, and may use either slash.
@@ -6,39 +6,31 @@ image_path is relative to the folder of the CSV, and may use either slash.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
 import os
 import re
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ctscribe.errors import DataError, ImageError
 from ctscribe.tables import csv_file
 from ctscribe.tables.csv_file import write_table as write_table
 from ctscribe.tables.grade import GRADE_COLUMN, Grade, read_grade
-from ctscribe.tables.text import near_identical
+from ctscribe.tables.split import SPLITS as SPLITS
+from ctscribe.tables.split import Split as Split
+from ctscribe.tables.split import patient_key
+from ctscribe.tables.split import split_by_patient as split_by_patient
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("case_id", "patient_id", "image_path", "question", "answer")
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-LeakKind = Literal["patient", "image", "report"]
 LISTED = 5  # problems named in one error; the rest are counted
 
 _WINDOWS_PATH = re.compile(r"^(?:[A-Za-z]:[\\/]|\\\\)")
-# A report that gives a measurement and is this long (letters and digits) is of one study only.
-_MEASURED = re.compile(r"\d\s?(?:mm|cm|毫米|厘米)", re.IGNORECASE)
-_LONG = 60
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -64,16 +56,6 @@ class Row:
         return read_grade(self.extra.get(GRADE_COLUMN, ""), case=self.case_id)
 
 
-@dataclass(frozen=True)
-class Leak:
-    """Something that stands in two parts of a split, and so tells the model the answer."""
-
-    kind: LeakKind
-    splits: tuple[Split, Split]
-    cases: tuple[str, str]  # one of each part
-    what: str  # the patient, the image's name, or how alike the reports are
-
-
 def read_table(path: str | Path, *, required: Sequence[str] = COLUMNS) -> pd.DataFrame:
     """`csv_file.read_table` for a table that must have the columns of a caption table."""
     return csv_file.read_table(path, required=required)
@@ -96,7 +78,7 @@ def image_path(text: str, base_dir: Path, *, case: str, file: Path | None = None
                 case=case,
                 file=file,
                 fix="give a path of this machine, best one relative to the CSV's folder",
-                code="missing",
+                code="bad-table",
             )
         text = text.replace("\\", "/")
     return base_dir / text
@@ -201,18 +183,28 @@ def load_rows(path: str | Path, *, check_images: bool = True) -> list[Row]:
 
 def _require_one_identity(rows: Iterable[Row], path: Path) -> None:
     first: dict[str, Row] = {}
+    said: dict[tuple[str, str], str] = {}
     for row in rows:
         known = first.setdefault(row.case_id, row)
         for what in ("image_path", "patient_id"):
-            one, two = getattr(known, what), getattr(row, what)
-            if one != two:
+            one, two = (str(getattr(r, what)) for r in (known, row))
+            same = patient_key if what == "patient_id" else str
+            if same(one) != same(two):
                 raise DataError(
                     f"two rows of this case have another {what} ({one} and {two})",
                     case=row.case_id,
                     file=path,
                     fix="give each study its own case_id",
-                    code="bad-id",
+                    code="bad-table",
                 )
+        if said.setdefault((row.case_id, row.question), row.answer) != row.answer:
+            raise DataError(
+                "two rows of this case answer the same question with different reports",
+                case=row.case_id,
+                file=path,
+                fix="keep the report that is right",
+                code="report-conflict",
+            )
 
 
 def image_fault(path: Path) -> str | None:
@@ -252,36 +244,6 @@ def refuse_images(faults: Sequence[tuple[str, Path, str]], rows: int) -> None:
     )
 
 
-def split_by_patient(
-    rows: Sequence[Row], *, val_ratio: float, test_ratio: float, seed: int
-) -> dict[Split, list[Row]]:
-    """Divide rows so that no patient is in two parts; rows keep their order within a part.
-
-    The ratios are shares of patients. Who goes where depends on the seed and the set of patients,
-    not on the order of the rows. Raises DataError if a part that was asked for would be empty.
-    """
-    patients = sorted({row.patient_id for row in rows})
-    wanted = {"val": val_ratio, "test": test_ratio}
-    counts = {part: round(len(patients) * ratio) for part, ratio in wanted.items()}
-    for part, ratio in wanted.items():
-        if ratio > 0:
-            counts[part] = max(1, counts[part])
-    if not 0 <= sum(counts.values()) < len(patients) or min(wanted.values()) < 0:
-        raise DataError(
-            f"{len(patients)} patient(s) cannot be divided with {val_ratio:g} for validation and "
-            f"{test_ratio:g} for the test",
-            fix="lower the ratios, or give more patients",
-            code="bad-table",
-        )
-    order = np.random.default_rng(seed).permutation(len(patients))
-    n_val, n_test = counts["val"], counts["test"]
-    part_of: dict[str, Split] = {
-        patients[i]: "val" if rank < n_val else "test" if rank < n_val + n_test else "train"
-        for rank, i in enumerate(order)
-    }
-    return {part: [row for row in rows if part_of[row.patient_id] == part] for part in SPLITS}
-
-
 def manifest_sha256(rows: Sequence[Row]) -> str:
     """SHA-256 of what the rows say, whatever their order and wherever the folder lies.
 
@@ -297,130 +259,3 @@ def manifest_sha256(rows: Sequence[Row]) -> str:
     for line in sorted(lines):
         digest.update(line.encode() + b"\x1e")
     return digest.hexdigest()
-
-
-def check_leaks(splits: Mapping[Split, Sequence[Row]], *, reports: bool = True) -> list[Leak]:
-    """What two parts share: patients, images (equal content, also if packed anew), reports.
-
-    Reports count if they are nearly the same, long, and give a measurement: what is left is said
-    of many patients ("未见明显异常"). One leak for each patient, image or pair of reports, and pair
-    of parts; reports=False looks at none. Raises ImageError for an image that cannot be read.
-    """
-    rows = [(part, row) for part in SPLITS for row in splits.get(part, ())]
-    seen: dict[str, dict[Split, Row]] = {}
-    for part, row in rows:
-        seen.setdefault(row.patient_id, {}).setdefault(part, row)
-    leaks = _across("patient", seen) + _across("image", _same_images(rows))
-    return leaks + _same_reports(rows) if reports else leaks
-
-
-def require_no_leaks(splits: Mapping[Split, Sequence[Row]]) -> None:
-    """Raise DataError if a patient or an image stands in two parts; see `check_leaks`."""
-    refuse_leaks(check_leaks(splits, reports=False))
-
-
-def refuse_leaks(leaks: Sequence[Leak]) -> None:
-    """Raise DataError if a patient or an image stands in two parts.
-
-    Reports alone do not: two patients can truly have the same thing said of them.
-    """
-    for kind in ("patient", "image"):
-        found = [leak for leak in leaks if leak.kind == kind]
-        if found:
-            listed = ", ".join(
-                f"{leak.what} ({leak.cases[0]} in {leak.splits[0]}, {leak.cases[1]} in "
-                f"{leak.splits[1]})"
-                for leak in found[:LISTED]
-            )
-            more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
-            raise DataError(
-                f"{len(found)} {kind}{'s stand' if len(found) > 1 else ' stands'} in two parts of "
-                f"the split: {listed}{more}",
-                fix="split anew with ctscribe split"
-                if kind == "patient"
-                else "give the same image one patient_id, or remove one of its rows",
-                code="patient-leak" if kind == "patient" else "image-duplicate",
-            )
-
-
-def _across(kind: LeakKind, seen: Mapping[str, Mapping[Split, Row]]) -> list[Leak]:
-    leaks = []
-    for what, by_part in seen.items():
-        parts = [part for part in SPLITS if part in by_part]
-        for i, one in enumerate(parts):
-            for two in parts[i + 1 :]:
-                cases = (by_part[one].case_id, by_part[two].case_id)
-                leaks.append(Leak(kind, (one, two), cases, what))
-    return leaks
-
-
-def _same_images(rows: Iterable[tuple[Split, Row]]) -> dict[str, dict[Split, Row]]:
-    """First row of each part by image content, under the image's name; only those of two parts."""
-    alike: dict[tuple[object, ...], list[tuple[Split, Row]]] = {}
-    for part, row in rows:
-        alike.setdefault(_quick_key(row), []).append((part, row))
-    found: dict[str, dict[Split, Row]] = {}
-    for group in alike.values():
-        if len({part for part, _ in group}) < 2:
-            continue  # nothing to read: sizes or checksums differ already
-        by_content: dict[str, dict[Split, Row]] = {}
-        for part, row in group:
-            by_content.setdefault(_content_sha256(row), {}).setdefault(part, row)
-        for by_part in by_content.values():
-            if len(by_part) > 1:
-                found[str(next(iter(by_part.values())).image_path)] = by_part
-    return found
-
-
-def _same_reports(rows: Iterable[tuple[Split, Row]]) -> list[Leak]:
-    first: dict[tuple[Split, str], Row] = {}  # of each part: templates would make pairs endless
-    for part, row in rows:
-        if _MEASURED.search(row.answer) and _content(row.answer) >= _LONG:
-            first.setdefault((part, row.answer), row)
-    items = list(first.items())
-    leaks = []
-    for i, j, alike in near_identical([text for (_, text), _ in items]):
-        ((one, _), a), ((two, _), b) = items[i], items[j]
-        if one != two:
-            what = f"reports {alike:.0%} alike"
-            leaks.append(Leak("report", (one, two), (a.case_id, b.case_id), what))
-    return leaks
-
-
-def _quick_key(row: Row) -> tuple[object, ...]:
-    """What equal images share and most others do not, without reading them whole."""
-    try:
-        with row.image_path.open("rb") as file:
-            if row.image_path.suffix.lower() != ".gz":
-                return (row.image_path.suffix.lower(), file.seek(0, os.SEEK_END))
-            # gzip ends with the checksum and the length of what it holds, however it was packed.
-            file.seek(-8, os.SEEK_END)
-            return (".gz", file.read(8))
-    except OSError as error:
-        raise _unreadable(row, error) from error
-
-
-def _content_sha256(row: Row) -> str:
-    digest = hashlib.sha256()
-    packed = row.image_path.suffix.lower() == ".gz"
-    try:
-        with (gzip.open if packed else open)(row.image_path, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(row, error) from error
-    return digest.hexdigest()
-
-
-def _unreadable(row: Row, error: Exception) -> ImageError:
-    return ImageError(
-        f"the image cannot be read ({getattr(error, 'strerror', None) or error})",
-        case=row.case_id,
-        file=row.image_path,
-        fix="restore the file, or remove the row",
-        code="unreadable",
-    )
-
-
-def _content(text: str) -> int:
-    return sum(character.isalnum() for character in text)

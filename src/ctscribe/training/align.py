@@ -36,7 +36,7 @@ from ctscribe.reports.language import SLOTS, detect_language, slot_phrase, slots
 from ctscribe.reports.schema import Finding, Language
 from ctscribe.tables.manifest import Row, manifest_sha256
 from ctscribe.training import gates, setup
-from ctscribe.training.data import encode_rows
+from ctscribe.training.data import encode_rows, epoch_order, sample_weights
 from ctscribe.training.losses import sigmoid_contrastive, token_alignment, variance_floor
 
 VARIANCE_FLOOR = 0.5 / 128**0.5  # half of what unit vectors of 128 dimensions have at random
@@ -96,6 +96,7 @@ class AlignStudies:
     pooled: (n, L, D). labels: of the slots, read from the reports. phrases: what the visual tokens
     should come to. text: (n, W) the LLM's embedding of the whole report. same: (n, n) bool,
     reports that state the same findings in the same places. grades: (n,) see `grade_labels`.
+    weights: (n,) how often each is drawn in training, None for once an epoch.
     """
 
     pooled: Pooled
@@ -104,6 +105,7 @@ class AlignStudies:
     text: Tensor
     same: Tensor
     grades: Tensor
+    weights: Tensor | None = None
 
 
 def align_studies(
@@ -123,6 +125,7 @@ def align_studies(
         text=llm.text_embedding(answers).float().cpu(),
         same=group[:, None] == group[None],
         grades=grade_labels([row.grade for row in rows]),
+        weights=sample_weights(rows),
     )
 
 
@@ -177,7 +180,7 @@ def align(
         for module in modules:
             module.train()
         sums: dict[str, float] = {}
-        for index in torch.randperm(n)[: batches * batch_size].chunk(batches):
+        for index in epoch_order(n, train.weights)[: batches * batch_size].chunk(batches):
             terms = _terms(vision, text, train, index, weights, device)
             loss = torch.stack([WEIGHTS[k] * v for k, v in terms.items()]).sum()
             optimizer.zero_grad(set_to_none=True)

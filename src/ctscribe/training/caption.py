@@ -24,7 +24,14 @@ from ctscribe.reports.language import SLOTS, detect_language
 from ctscribe.tables.manifest import manifest_sha256
 from ctscribe.training import gates, setup
 from ctscribe.training.align import SlotTargets, slot_targets, write_log
-from ctscribe.training.data import TokenizedRows, collate, encode_rows, tokenize_rows
+from ctscribe.training.data import (
+    TokenizedRows,
+    collate,
+    encode_rows,
+    epoch_order,
+    sample_weights,
+    tokenize_rows,
+)
 from ctscribe.training.graphs import GraphedStep
 from ctscribe.training.losses import token_alignment
 
@@ -38,6 +45,7 @@ class CaptionStudies:
     pooled: Pooled
     tokens: TokenizedRows
     phrases: SlotTargets | None = None  # with `align_vocab`
+    weights: Tensor | None = None  # (n,) how often each is drawn
 
     def batch(
         self, index: list[int], pad: int, device: str
@@ -79,7 +87,7 @@ def caption(
     vlm.bridge.train()
     step = 0
     for epoch in range(config.epochs):
-        batches = _batches(train.tokens, config.batch_size)
+        batches = _batches(train.tokens, config.batch_size, train.weights)
         for start in range(0, len(batches), config.gradient_accumulation_steps):
             group = batches[start : start + config.gradient_accumulation_steps]
             caption_sum = 0.0
@@ -104,10 +112,10 @@ def caption(
     vlm.bridge.eval()
 
 
-def _batches(tokens: TokenizedRows, size: int) -> list[list[int]]:
+def _batches(tokens: TokenizedRows, size: int, weights: Tensor | None = None) -> list[list[int]]:
     """Shuffled batches of similar length: padding costs as much as text."""
     n = len(tokens.answers)
-    order = torch.randperm(n).tolist()
+    order = epoch_order(n, weights).tolist()
     chunks = [order[i : i + 8 * size] for i in range(0, n, 8 * size)]
     batches = []
     for chunk in chunks:
@@ -195,8 +203,12 @@ def run_caption(config: CaptionConfig) -> Path:
             encoded.rows(index).pooled,
             tokens.rows(index),
             None if phrases is None else phrases.rows(torch.tensor(list(index))),
+            weights,
         )
-        for index in (range(n), range(n, len(rows)))
+        for index, weights in (
+            (range(n), sample_weights(train_rows)),
+            (range(n, len(rows)), None),
+        )
     )
     vlm = VLM(vision, llm, GraphedStep(llm))
     loss_before = caption_loss(vlm, val, config.batch_size, device)

@@ -7,6 +7,7 @@ that a kept feature can never be stale. What the encoder read is kept likewise (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
+from torch.utils.data import WeightedRandomSampler
 
 from ctscribe.errors import CtscribeError, DataError, ImageError
 from ctscribe.imaging.cache import Cache, code_digest
@@ -36,6 +38,7 @@ from ctscribe.model.nnunet_encoder import NnunetConfig
 from ctscribe.model.pooling import Pooled, PoolingConfig
 from ctscribe.model.vlm import Vision
 from ctscribe.tables.manifest import Row
+from ctscribe.tables.split import WEIGHT_COLUMN
 
 Progress = Callable[[int], None]
 THUMBNAIL_CELLS = 16  # a side, of the raw voxels kept for the nearest-image control
@@ -307,6 +310,39 @@ def _ahead(
         if i + depth < len(items):
             waiting.append(pool.submit(work, items[i + depth]))
         yield result
+
+
+def sample_weights(rows: Sequence[Row]) -> Tensor | None:
+    """The rows' column `sample_weight`, (n,) float64; None where no row has one.
+
+    Raises DataError for a row without a weight among others that have one, or with one that is no
+    positive number.
+    """
+    cells = [row.extra.get(WEIGHT_COLUMN, "") for row in rows]
+    if not any(cells):
+        return None
+    weights = []
+    for row, cell in zip(rows, cells, strict=True):
+        try:
+            weight = float(cell)
+        except ValueError:
+            weight = math.nan
+        if not (math.isfinite(weight) and weight > 0):
+            raise DataError(
+                f"{WEIGHT_COLUMN} is {cell!r}, not a positive number",
+                case=row.case_id,
+                fix="run ctscribe split --sampler-weights again, or remove the column",
+                code="bad-table",
+            )
+        weights.append(weight)
+    return torch.tensor(weights, dtype=torch.float64)
+
+
+def epoch_order(n: int, weights: Tensor | None) -> Tensor:
+    """The n rows of an epoch by torch's seed: each once, or drawn by weight with replacement."""
+    if weights is None:
+        return torch.randperm(n)
+    return torch.tensor(list(WeightedRandomSampler(weights.tolist(), n)))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ctscribe.config import ImportEncoderConfig, ModelConfig, bundled
 from ctscribe.errors import CheckpointError, ConfigError, DataError, TrainingError
+from ctscribe.imaging.duplicates import equal_images
 from ctscribe.imaging.orientation import agreed_orientation
 from ctscribe.model.checkpoint import tensors_sha256
 from ctscribe.model.cmi import CmiConfig
@@ -28,7 +29,8 @@ from ctscribe.model.streams import cost
 from ctscribe.model.vlm import Vision, new_vision
 from ctscribe.reports.language import QUESTIONS, SLOTS
 from ctscribe.reports.schema import Language
-from ctscribe.tables.manifest import Row, load_rows, require_no_leaks, split_by_patient
+from ctscribe.tables.leaks import check_leaks, refuse_leaks
+from ctscribe.tables.manifest import Row, load_rows, split_by_patient
 from ctscribe.training.data import Progress
 
 USUAL_LUNGS_MM = (300.0, 240.0, 340.0)  # what is read of a CT, about, to tell what it costs
@@ -366,7 +368,8 @@ def open_rows(
     """Training and validation rows, by patient, checked for leaks between them.
 
     Without a validation table, patients of the training table are set aside. Raises ConfigError
-    if no table is named, DataError if a row cannot be used or the two share a patient or an image.
+    if no table is named, DataError if a row cannot be used or the two share a patient or an image;
+    nearly the same reports are told only, as `ctscribe split` has asked about them.
     """
     if train is None:
         raise ConfigError(
@@ -385,7 +388,16 @@ def open_rows(
             file=train,
             fix="give a table of more patients, or a validation table of its own",
         )
-    require_no_leaks({"train": rows, "val": held_out})
+    images = {row.image_path: row.case_id for row in (*rows, *held_out)}
+    leaks = check_leaks({"train": rows, "val": held_out}, equal_images(images, bar=True))
+    refuse_leaks(leaks, allow_similar_reports=True)
+    if leaks:
+        show(
+            [
+                f"note: {len(leaks)} pairs of nearly the same measured report stand in training "
+                f"and validation, such as {leaks[0]}; ctscribe leaks lists them"
+            ]
+        )
     return rows, held_out
 
 
