@@ -10,8 +10,8 @@ import pytest
 
 from ctscribe.errors import ConfigError, CtscribeError, DataError
 from ctscribe.tables.excel import ExcelOptions, excel_to_captions, run_excel
+from ctscribe.tables.ids import read_id
 from ctscribe.tables.manifest import load_rows, read_table
-from ctscribe.tables.sheet import read_id
 
 COLUMNS = ("检查号", "患者ID", "所见", "结论", "建议", "病理倾向")
 
@@ -86,16 +86,20 @@ def test_what_does_not_match_is_rejected_with_its_reason_on_both_sides(tmp_path:
         (r["source"], r["row"], r["id"]): r["reason"] for r in result.rejected.to_dict("records")
     }
     assert reasons == {
-        ("excel", "7", "A4"): "the same again as row 6",
-        ("excel", "8", "A5"): "rows 8, 9 give id A5 different reports or patients",
-        ("excel", "9", "A5"): "rows 8, 9 give id A5 different reports or patients",
+        ("excel", "7", "A4"): "the same again as Sheet!6",
+        ("excel", "8", "A5"): "Sheet!8, Sheet!9 give id A5 different reports or patients",
+        ("excel", "9", "A5"): "Sheet!8, Sheet!9 give id A5 different reports or patients",
         ("excel", "10", "A6"): "its image: id A6 has 2 images",
         ("excel", "11", "A7"): "no image has this id",
         ("excel", "12", "A8"): "its image: the image is missing",
         ("excel", "13", ""): "the id 1.23E+15 has lost digits in Excel",
-        ("excel", "14", "A10"): "column 患者ID: there is no id",
-        ("excel", "15", "A11"): "empty: nothing is left of the answer",
-        ("images", "7", "A5"): "its report: rows 8, 9 give id A5 different reports or patients",
+        ("excel", "14", "A10"): "there is no id of its patient",
+        ("excel", "15", "A11"): "column 建议: cell E15 holds the error #N/A: correct it in Excel",
+        (
+            "images",
+            "7",
+            "A5",
+        ): "its report: Sheet!8, Sheet!9 give id A5 different reports or patients",
         ("images", "8", "A6"): "id A6 has 2 images",
         ("images", "9", "A6"): "id A6 has 2 images",
         ("images", "10", "A8"): "the image is missing",

@@ -1,15 +1,14 @@
-"""`ctscribe excel`: a hospital's sheet of reports and its images become caption tables.
+"""`ctscribe excel`: a hospital's workbook of reports and its images become caption tables.
 
 Reports and images are joined by their id, never by position. What does not match, or matches twice,
-on either side, is not guessed at: it goes to caption_rejected.csv with the reason.
+on either side, is not guessed at: it goes to caption_rejected.csv with the reason, and reports that
+contradict each other to caption_quarantine.csv, side by side.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,37 +16,30 @@ from typing import TYPE_CHECKING
 from ctscribe.errors import ConfigError, DataError
 from ctscribe.settings import Config, setting
 from ctscribe.tables.clean import compile_pattern, content_filters
-from ctscribe.tables.csv_file import read_table, write_table
+from ctscribe.tables.csv_file import write_table
+from ctscribe.tables.entries import images_of_csv, images_of_folder, notes_of, read_reports
 from ctscribe.tables.filters import Candidate, Filter
-from ctscribe.tables.manifest import (
-    COLUMNS,
-    LISTED,
-    Row,
-    image_fault,
-    image_path,
-    rebase,
-    split_by_patient,
+from ctscribe.tables.join import (
+    Conflict,
+    Entry,
+    by_id,
+    complete_reports,
+    join,
+    refuse_repeated_images,
 )
-from ctscribe.tables.sheet import (
-    ID_NAMES,
-    PATIENT_NAMES,
-    QUESTION_NAMES,
-    Id,
-    Sheet,
-    cell_text,
-    find_column,
-    read_id,
-    read_sheet,
-    report_text,
-)
+from ctscribe.tables.manifest import COLUMNS, LISTED, Row, split_by_patient
+from ctscribe.tables.sheet import read_book, report_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PATH_NAMES = ("image_path", "path", "image", "影像路径", "图像路径", "文件路径", "路径")
-NAME_NAMES = ("姓名", "患者姓名", "病人姓名", "patient_name")
-IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
-REJECTED_COLUMNS = ("source", "row", "id", "reason", "image_path", "answer")
+REJECTED_COLUMNS = (
+    *("source", "sheet", "row", "id", "status", "code", "reason", "image_path", "answer"),
+)
+JOIN_COLUMNS = ("source", "sheet", "row", "id", "status", "partner", "reason")
+QUARANTINE_COLUMNS = (
+    *("id", "column", "one_at", "one_date", "one", "two_at", "two_date", "two", "difference"),
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,15 @@ class ExcelOptions(Config):
     pairs_path_col: str | None = setting(
         None, "Column of the image in --pairs-csv; left out, a usual name such as image_path."
     )
-    sheet_index: int = setting(0, "Sheet of the workbook, counted from 0.", low=0, high=1000)
+    sheet_index: int | None = setting(
+        None,
+        "The one sheet to read, counted from 0; left out, every sheet with a line of names.",
+        low=0,
+        high=1000,
+    )
+    include_hidden: bool = setting(
+        False, "Read sheets, rows and columns that are hidden or filtered out in Excel too."
+    )
     excel_id_col: str | None = setting(
         None, "Column of the id in the sheet; left out, that of --pairs-csv or a usual name."
     )
@@ -97,30 +97,21 @@ class ExcelOptions(Config):
 
 @dataclass(frozen=True)
 class ExcelResult:
-    """Caption tables (`COLUMNS` and accession), and every row of either side that is in none.
+    """Caption tables (`COLUMNS` and accession), and what became of every row of either side.
 
-    rejected: `source` (excel or images), `row`, `id`, `reason`, and what the row held.
+    rejected: the rows that are in no caption table, with the reason. quarantine: reports of one id
+    that contradict each other. join: each row of either side, `REJECTED_COLUMNS` and
+    `JOIN_COLUMNS` name the columns. matched: rows of (reports, images) in the caption tables.
     """
 
     full: pd.DataFrame
     train: pd.DataFrame
     val: pd.DataFrame
     rejected: pd.DataFrame
-    notes: tuple[str, ...]  # what was repaired, and how columns were taken
-
-
-@dataclass
-class _Entry:
-    """A report or an image with its id; `reason` is why it cannot be used."""
-
-    source: str
-    row: int | str
-    id: Id
-    patient: str = ""
-    question: str = ""
-    answer: str = ""
-    image: str = ""
-    reason: str | None = None
+    quarantine: pd.DataFrame
+    join: pd.DataFrame
+    notes: tuple[str, ...]  # what was repaired or not used, and how columns were taken
+    matched: tuple[int, int]
 
 
 def excel_to_captions(options: ExcelOptions) -> ExcelResult:
@@ -136,84 +127,88 @@ def excel_to_captions(options: ExcelOptions) -> ExcelResult:
             "neither --pairs-csv nor --image-root is given", fix="pass one, to say where images are"
         )
     out_dir = options.out_dir or options.excel.parent
-    sheet = read_sheet(options.excel, options.sheet_index)
-    notes: list[str] = []
-    reports = _reports(sheet, options, notes)
+    book = read_book(
+        options.excel,
+        sheet_index=options.sheet_index,
+        include_hidden=options.include_hidden,
+        id_name=options.excel_id_col,
+        like_id=options.pairs_id_col,
+        patient_name=options.patient_id_col,
+    )
+    reports = [entry for sheet in book.sheets for entry in read_reports(sheet)]
     if options.pairs_csv is not None:
-        images = _images_of_csv(options.pairs_csv, options, out_dir)
+        images = images_of_csv(
+            options.pairs_csv,
+            out_dir,
+            id_name=options.pairs_id_col,
+            path_name=options.pairs_path_col,
+        )
     else:
         assert options.image_root is not None
-        images = _images_of_folder(options.image_root, {e.id.text for e in reports}, out_dir)
-    _reject_repeated_reports(reports)
-    _reject_repeated_images(images)
-    pairs = _join(reports, images, options.excel)
-    notes += [f"{e.source} row {e.row}: id {e.id.note}" for e in reports + images if e.id.note]
-    rows = [
-        Row(r.id.text, r.patient, Path(i.image), r.question, r.answer, {"accession": r.id.text})
-        for r, i in pairs
-    ]
+        images = images_of_folder(options.image_root, {e.id.text for e in reports}, out_dir)
+    conflicts = complete_reports(reports)
+    _write_answers(reports, options)
+    refuse_repeated_images(images)
+    pairs = join(reports, images)
+    _require_pairs(pairs, reports, images, options.excel)
+    notes = [*notes_of(book), *_notes_of_ids(reports, images, pairs)]
+    rows, text_of = [], {}
+    for report, image in pairs:
+        case = max(report.id.text, image.id.text, key=len)  # the one that has its zeros
+        text_of[case] = image.image
+        extra = {"accession": case}
+        rows.append(
+            Row(case, report.patient, Path(image.image), report.question, report.answer, extra)
+        )
     parts = split_by_patient(rows, val_ratio=options.val_ratio, test_ratio=0, seed=options.seed)
-    text_of = {report.id.text: image.image for report, image in pairs}
+    both = reports + images
     return ExcelResult(
         _frame(rows, text_of),
         _frame(parts["train"], text_of),
         _frame(parts["val"], text_of),
-        _rejected(reports + images),
+        _table(REJECTED_COLUMNS, [_rejected(e) for e in both if e.reason is not None]),
+        _table(QUARANTINE_COLUMNS, [_quarantined(conflict) for conflict in conflicts]),
+        _table(JOIN_COLUMNS, [_joined(e) for e in both]),
         tuple(notes),
+        (sum(e.reason is None for e in reports), len(pairs)),
     )
 
 
 def run_excel(options: ExcelOptions) -> ExcelResult:
     """Convert, print what matched and what did not, and write the tables to `out_dir`.
 
-    Writes caption_full.csv, caption_train.csv, caption_val.csv and caption_rejected.csv, nothing
-    if an error is raised.
+    Writes caption_full.csv, caption_train.csv, caption_val.csv, caption_rejected.csv,
+    caption_quarantine.csv and caption_join_report.csv, nothing if an error is raised.
     """
     result = excel_to_captions(options)
     assert options.excel is not None
     out_dir = options.out_dir or options.excel.parent
-    for name in ("full", "train", "val", "rejected"):
-        write_table(getattr(result, name), out_dir / f"caption_{name}.csv")
+    for name, file in _files(out_dir).items():
+        write_table(getattr(result, name), file)
     _print(result, out_dir)
     return result
 
 
-def _reports(sheet: Sheet, options: ExcelOptions, notes: list[str]) -> list[_Entry]:
-    wanted = [options.excel_id_col] if options.excel_id_col else []
-    if not wanted:
-        wanted = ([options.pairs_id_col] if options.pairs_id_col else []) + list(ID_NAMES)
-    id_column = _need(sheet, wanted, "id", "--excel-id-col")
-    named = [options.patient_id_col] if options.patient_id_col else [*PATIENT_NAMES, *NAME_NAMES]
-    patient_column = _need(sheet, named, "patient", "--patient-id-col")
-    is_name = find_column([patient_column], NAME_NAMES) is not None
-    question_column = sheet.column(QUESTION_NAMES)
-    notes.append(f"sheet {sheet.title}: ids from {id_column}, patients from {patient_column}")
-    if is_name:
-        notes.append(f"{patient_column} is a name: only its hash is written, as patient_id")
+def _write_answers(reports: Iterable[Entry], options: ExcelOptions) -> None:
+    """The answer of each report that is complete, or why it is none."""
     rules = content_filters(
         min_answer_chars=options.min_answer_chars,
         require_keywords=options.require_keywords,
         force_numbered_prefix=options.force_numbered_prefix,
     )
-    entries = []
-    for number, cells in sheet.rows:
-        entry = _Entry("excel", number, read_id(cells[id_column]))
-        patient = read_id(cells[patient_column])
-        entry.patient = _hashed(patient.text) if is_name and patient.text else patient.text
-        entry.question = cell_text(cells[question_column]) if question_column else ""
-        entry.answer = report_text(sheet, cells)
-        entry.reason = entry.id.fault
-        if entry.reason is None and patient.fault:
-            entry.reason = f"column {patient_column}: {patient.fault}"
-        if entry.reason is None:
+    for entry in reports:
+        if entry.reason is not None or entry.head is not None:
+            continue
+        entry.answer = report_text(entry.parts)
+        if not entry.patient:
+            entry.reject("there is no id of its patient", code="bad-id")
+        else:
             _filter(entry, rules)
         if entry.reason is None:
             entry.answer = options.answer_prefix + entry.answer
-        entries.append(entry)
-    return entries
 
 
-def _filter(entry: _Entry, rules: Iterable[Filter]) -> None:
+def _filter(entry: Entry, rules: Iterable[Filter]) -> None:
     for rule in rules:
         if rule.edit is not None:
             entry.answer = rule.edit(entry.answer)
@@ -221,166 +216,102 @@ def _filter(entry: _Entry, rules: Iterable[Filter]) -> None:
             candidate = Candidate(entry.id.text, Path(), entry.question, entry.answer)
             reason = rule.reject(candidate)
             if reason is not None:
-                entry.reason = f"{rule.name}: {reason}"
+                code = "report-empty" if rule.name == "empty" else ""
+                entry.reject(f"{rule.name}: {reason}", code=code)
                 return
 
 
-def _need(sheet: Sheet, names: Sequence[str], what: str, flag: str) -> str:
-    column = sheet.column(names)
-    if column is None:
-        missing = f"no column {names[0]}" if len(names) == 1 else f"no column of the {what}"
-        raise DataError(
-            f"sheet {sheet.title} has {missing}, only {', '.join(sheet.columns)}",
-            file=sheet.path,
-            fix=f"name one of them with {flag}",
-        )
-    return column
+def _require_pairs(
+    pairs: Sequence[object], reports: Sequence[Entry], images: Sequence[Entry], excel: Path
+) -> None:
+    if pairs:
+        return
+    reasons = [e.reason for e in (*reports, *images) if e.reason]
+    common = max(set(reasons), key=reasons.count) if reasons else "there are no rows"
+    examples = " and ".join(
+        ", ".join(list(by_id(side))[:LISTED]) or "none" for side in (reports, images)
+    )
+    raise DataError(
+        f"no report has an image ({common}); ids in the sheet and of the images: {examples}",
+        file=excel,
+        fix="name the columns of the same id with --excel-id-col and --pairs-id-col",
+        code="unmatched",
+    )
 
 
-def _images_of_csv(path: Path, options: ExcelOptions, out_dir: Path) -> list[_Entry]:
-    given = [name for name in (options.pairs_id_col, options.pairs_path_col) if name]
-    frame = read_table(path, required=given)
-    columns = [str(column) for column in frame.columns]
-    id_column = options.pairs_id_col or find_column(columns, ID_NAMES)
-    path_column = options.pairs_path_col or find_column(columns, PATH_NAMES)
-    for column, what, flag in (
-        (id_column, "id", "--pairs-id-col"),
-        (path_column, "image", "--pairs-path-col"),
-    ):
-        if column is None:
-            raise DataError(
-                f"there is no column of the {what}, only {', '.join(columns)}",
-                file=path,
-                fix=f"name one of them with {flag}",
-            )
-    entries = []
-    for line, record in enumerate(frame.to_dict("records"), 2):
-        entry = _Entry("images", line, read_id(record[id_column]))
-        cell = str(record[path_column])
-        entry.image, entry.reason = rebase(cell, path.parent, out_dir), entry.id.fault
-        if entry.reason is None:
-            file = image_path(cell, path.parent, case=entry.id.text, file=path)
-            entry.reason = image_fault(file)
-        entries.append(entry)
-    return entries
+def _notes_of_ids(
+    reports: Iterable[Entry], images: Iterable[Entry], pairs: Iterable[tuple[Entry, Entry]]
+) -> list[str]:
+    notes = [f"{e.source} {e.label}: id {e.id.note}" for e in (*reports, *images) if e.id.note]
+    for report, image in pairs:
+        if report.id.text != image.id.text:
+            short, long = sorted((report.id.text, image.id.text), key=len)
+            notes.append(f"excel {report.label}: id {short} taken for {long}: zeros were lost")
+    return notes
 
 
-def _images_of_folder(root: Path, ids: set[str], out_dir: Path) -> list[_Entry]:
-    """Images below a folder. The id is the file's name, without nnU-Net's _0000, or its folder's:
-    the first of these that the sheet has."""
-    if not root.is_dir():
-        raise DataError("there is no such folder", file=root, fix="check --image-root")
-    entries = []
-    for file in sorted(root.rglob("*")):
-        ending = next((e for e in IMAGE_ENDINGS if file.name.lower().endswith(e)), None)
-        if ending is None or not file.is_file():
-            continue
-        stem = file.name[: -len(ending)]
-        names = (stem, stem.removesuffix("_0000"), file.parent.name)
-        name = next((name for name in names if name in ids), stem)
-        entry = _Entry("images", str(file.relative_to(root)), Id(name))
-        entry.image = rebase(str(file), Path.cwd(), out_dir)
-        entry.reason = image_fault(file)
-        entries.append(entry)
-    if not entries:
-        raise DataError(
-            "there are no images in it",
-            file=root,
-            fix=f"give a folder of {', '.join(IMAGE_ENDINGS)}",
-        )
-    return entries
+def _files(out_dir: Path) -> dict[str, Path]:
+    names = {name: name for name in ("full", "train", "val", "rejected", "quarantine")}
+    names["join"] = "join_report"
+    return {name: out_dir / f"caption_{file}.csv" for name, file in names.items()}
 
 
-def _by_id(entries: Iterable[_Entry]) -> dict[str, list[_Entry]]:
-    groups: dict[str, list[_Entry]] = {}
-    for entry in entries:
-        if entry.id.text:
-            groups.setdefault(entry.id.text, []).append(entry)
-    return groups
-
-
-def _reject_repeated_reports(reports: Iterable[_Entry]) -> None:
-    """Of reports that stand there twice, one stays; if they differ, none does."""
-    for id_, group in _by_id(reports).items():
-        rows = ", ".join(str(entry.row) for entry in group)
-        if len({(e.answer, e.patient, e.question) for e in group}) > 1:
-            for entry in group:
-                entry.reason = f"rows {rows} give id {id_} different reports or patients"
-        for entry in group[1:]:
-            entry.reason = entry.reason or f"the same again as row {group[0].row}"
-
-
-def _reject_repeated_images(images: Iterable[_Entry]) -> None:
-    for id_, group in _by_id(images).items():
-        if len({os.path.normcase(e.image) for e in group}) > 1:
-            for entry in group:
-                entry.reason = f"id {id_} has {len(group)} images"
-        for entry in group[1:]:
-            entry.reason = entry.reason or f"the same again as row {group[0].row}"
-
-
-def _join(
-    reports: Sequence[_Entry], images: Sequence[_Entry], excel: Path
-) -> list[tuple[_Entry, _Entry]]:
-    """Usable reports with their usable image; the others get a reason."""
-    known = {side: _by_id(entries) for side, entries in (("r", reports), ("i", images))}
-    usable = {entry.id.text: entry for entry in images if entry.reason is None}
-    pairs = []
-    for report in reports:
-        if report.reason is not None:
-            continue
-        image = usable.get(report.id.text)
-        if image is not None:
-            pairs.append((report, image))
-        elif report.id.text in known["i"]:
-            report.reason = f"its image: {known['i'][report.id.text][0].reason}"
-        else:
-            report.reason = "no image has this id"
-    joined = {report.id.text for report, _ in pairs}
-    for id_, image in usable.items():
-        if id_ not in joined:
-            partner = known["r"].get(id_)
-            image.reason = (
-                f"its report: {partner[0].reason}" if partner else "no report has this id"
-            )
-    if not pairs:
-        reasons = [e.reason for e in (*reports, *images) if e.reason]
-        common = max(set(reasons), key=reasons.count) if reasons else "there are no rows"
-        examples = " and ".join(
-            ", ".join(list(known[side])[:LISTED]) or "none" for side in ("r", "i")
-        )
-        raise DataError(
-            f"no report has an image ({common}); ids in the sheet and of the images: {examples}",
-            file=excel,
-            fix="name the columns of the same id with --excel-id-col and --pairs-id-col",
-        )
-    return pairs
-
-
-def _frame(rows: Iterable[Row], text_of: dict[str, str]) -> pd.DataFrame:
+def _table(columns: Sequence[str], records: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     import pandas as pd
 
-    columns = [*COLUMNS, "accession"]
+    return pd.DataFrame(list(records), columns=list(columns), dtype=str)
+
+
+def _frame(rows: Iterable[Row], text_of: Mapping[str, str]) -> pd.DataFrame:
     records = [
-        (r.case_id, r.patient_id, text_of[r.case_id], r.question, r.answer, r.extra["accession"])
+        {
+            "case_id": r.case_id,
+            "patient_id": r.patient_id,
+            "image_path": text_of[r.case_id],
+            "question": r.question,
+            "answer": r.answer,
+            **r.extra,
+        }
         for r in rows
     ]
-    return pd.DataFrame(records, columns=columns, dtype=str)
+    return _table([*COLUMNS, "accession"], records)
 
 
-def _rejected(entries: Iterable[_Entry]) -> pd.DataFrame:
-    import pandas as pd
+def _joined(entry: Entry) -> dict[str, object]:
+    head = entry.head or entry
+    partner = head.partner.label if head.partner is not None else ""
+    return {
+        "source": entry.source,
+        "sheet": entry.sheet,
+        "row": str(entry.row),
+        "id": entry.id.text,
+        "status": entry.status,
+        "partner": partner if entry.reason is None else "",
+        "reason": entry.reason or (f"completes {head.label}" if entry.head else ""),
+    }
 
-    records = [
-        (e.source, str(e.row), e.id.text, e.reason, e.image, e.answer)
-        for e in entries
-        if e.reason is not None
-    ]
-    return pd.DataFrame(records, columns=list(REJECTED_COLUMNS), dtype=str)
+
+def _rejected(entry: Entry) -> dict[str, object]:
+    return _joined(entry) | {
+        "code": entry.code,
+        "image_path": entry.image,
+        "answer": entry.answer,
+    }
 
 
-def _hashed(name: str) -> str:
-    return "p" + hashlib.sha256(name.encode()).hexdigest()[:12]
+def _quarantined(conflict: Conflict) -> dict[str, object]:
+    one, two = conflict.one, conflict.two
+    return {
+        "id": conflict.id,
+        "column": conflict.column,
+        "one_at": one.label,
+        "one_date": one.date,
+        "one": one.says()[conflict.column],
+        "two_at": two.label,
+        "two_date": two.date,
+        "two": two.says()[conflict.column],
+        "difference": conflict.difference,
+    }
 
 
 def _print(result: ExcelResult, out_dir: Path) -> None:
@@ -390,10 +321,22 @@ def _print(result: ExcelResult, out_dir: Path) -> None:
     for note in result.notes[: 4 * LISTED]:
         console.print(note)
     if len(result.notes) > 4 * LISTED:
-        console.print(f"and {len(result.notes) - 4 * LISTED} more ids repaired")
-    pairs = zip(result.rejected["source"], result.rejected["reason"], strict=True)
-    for (source, reason), count in Counter(pairs).items():
+        console.print(f"and {len(result.notes) - 4 * LISTED} more notes")
+    kinds = zip(result.rejected["source"], result.rejected["status"], strict=True)
+    by_reason = Counter(
+        (source, reason)
+        for source, reason in zip(result.rejected["source"], result.rejected["reason"], strict=True)
+    )
+    for (source, reason), count in by_reason.most_common(4 * LISTED):
         console.print(f"left out, {source}: {count} × {reason}")
-    for name in ("full", "train", "val", "rejected"):
-        rows = len(getattr(result, name))
-        console.print(f"{rows:6} rows: {out_dir / f'caption_{name}.csv'}")
+    left = len(by_reason) - 4 * LISTED
+    if left > 0:
+        console.print(f"and {left} more reasons, in {_files(out_dir)['rejected']}")
+    counts = Counter(kinds)
+    for source, matched in zip(("excel", "images"), result.matched, strict=True):
+        by_status = {status: n for (side, status), n in sorted(counts.items()) if side == source}
+        total = matched + sum(by_status.values())
+        listed = ", ".join(f"{n} {status}" for status, n in by_status.items()) or "0"
+        console.print(f"{source}: {total} rows = {matched} matched + rejected ({listed})")
+    for name, file in _files(out_dir).items():
+        console.print(f"{len(getattr(result, name)):6} rows: {file}")

@@ -1,45 +1,36 @@
-"""An Excel sheet of reports: finding its columns, reading ids that Excel mangled, report text."""
+"""Sheets of reports: which of a workbook's sheets are lists, and what their columns are."""
 
 from __future__ import annotations
 
-import datetime
-import re
-import warnings
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ctscribe.errors import DataError
-from ctscribe.tables.text import HEADING, tidy
+from ctscribe.tables.ids import cell_text
+from ctscribe.tables.text import HEADING
+from ctscribe.tables.workbook import Fault, Grid, cell_name, read_workbook
 
-# Names of columns, small letters and without spaces; earlier ones are preferred.
-ID_NAMES = (
-    "accession",
-    "accessionnumber",
-    "检查号",
-    "检查编号",
-    "影像号",
-    "影像编号",
-    "登记号",
-    "放射编号",
-    "case_id",
-    "id",
+# Kinds of id: the names within one mean the same, so two sheets may use different ones; two kinds
+# are never compared with each other. Small letters and without spaces; earlier ones are preferred.
+ID_KINDS: tuple[tuple[str, ...], ...] = (
+    ("accession", "accessionnumber", "accession_number", "accessionno", "检查号", "检查编号"),
+    ("影像号", "影像编号", "放射编号", "放射号", "ct号"),
+    ("登记号",),
+    ("case_id", "id"),
 )
-PATIENT_NAMES = (
-    "patient_id",
-    "patientid",
-    "患者id",
-    "病人id",
-    "患者编号",
-    "病人编号",
-    "病历号",
-    "病案号",
-    "住院号",
-    "门诊号",
+ID_NAMES = tuple(name for kind in ID_KINDS for name in kind)
+PATIENT_KINDS: tuple[tuple[str, ...], ...] = (
+    ("patient_id", "patientid", "患者id", "病人id", "患者编号", "病人编号"),
+    ("病历号", "病案号"),
+    ("住院号",),
+    ("门诊号",),
+    ("姓名", "患者姓名", "病人姓名", "patient_name"),
 )
+NAME_NAMES = PATIENT_KINDS[-1]
 QUESTION_NAMES = ("question", "问题")
+DATE_NAMES = ("检查日期", "检查时间", "报告日期", "报告时间", "studydate", "study_date", "日期")
 # Section in a report: its Chinese and English heading, and the columns that hold it.
 _SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
@@ -64,32 +55,56 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 _WHOLE = ("报告", "报告内容", "报告全文", "检查报告", "report", "answer")
 _REPORT_NAMES = tuple(name for *_, names in _SECTIONS for name in names) + _WHOLE
+_KNOWN = {
+    *(ID_NAMES + QUESTION_NAMES + DATE_NAMES + _REPORT_NAMES),
+    *(name for kind in PATIENT_KINDS for name in kind),
+}
 _HEADER_WITHIN = 10  # rows in which the line of names is looked for, below a title
-_DIGITS_KEPT = 15  # of a number, by Excel
-_SCIENTIFIC = re.compile(r"(\d)(?:\.(\d+))?[eE]\+?(\d{1,2})")
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """A row below the line of names: its number in Excel, and its cells by column."""
+
+    number: int
+    cells: Mapping[str, Any]
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Rows below the line of names. Each row is its number in Excel and its cells by name."""
+    """A list: the rows below its line of names.
+
+    id_column, patient_column: chosen for the whole workbook; a sheet may lack the patients.
+    merges: ranges whose value was filled in. hidden_columns: left out. hidden: the sheet itself.
+    """
 
     path: Path
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[int, Mapping[str, Any]], ...]
+    rows: tuple[SheetRow, ...]
+    merges: tuple[str, ...] = ()
+    hidden_columns: tuple[str, ...] = ()
+    hidden: bool = False
+    id_column: str = ""
+    patient_column: str = ""
 
     def column(self, names: Iterable[str]) -> str | None:
         """The column that bears the first of these names that there is, or None."""
         return find_column(self.columns, names)
 
+    @property
+    def patient_is_name(self) -> bool:
+        """Patients are told apart by their names, which are never handed on."""
+        return find_column([self.patient_column], NAME_NAMES) is not None
+
 
 @dataclass(frozen=True)
-class Id:
-    """An id as text; or what is wrong with it; or what was repaired."""
+class Book:
+    """The sheets that are lists, and why the others (title, reason) are not used."""
 
-    text: str = ""
-    fault: str | None = None
-    note: str | None = None
+    sheets: tuple[Sheet, ...]
+    unused: tuple[tuple[str, str], ...]
 
 
 def find_column(columns: Sequence[str], names: Iterable[str]) -> str | None:
@@ -98,123 +113,218 @@ def find_column(columns: Sequence[str], names: Iterable[str]) -> str | None:
     return next((plain[_plain(name)] for name in names if _plain(name) in plain), None)
 
 
-def read_sheet(path: Path, sheet_index: int) -> Sheet:
-    """Read one sheet of a workbook (index from 0); values of formulas as Excel last computed them.
+def read_book(
+    path: Path,
+    *,
+    sheet_index: int | None = None,
+    include_hidden: bool = False,
+    id_name: str | None = None,
+    like_id: str | None = None,
+    patient_name: str | None = None,
+) -> Book:
+    """The lists of a workbook: every sheet with a line of names, or the one of `sheet_index`.
 
-    The line of names is the first with a column of report text. Raises DataError: no such file, no
-    .xlsx, no such sheet, no line of names, a name that stands there twice.
+    id_name, patient_name: what the user calls them, in place of the usual names. like_id: the other
+    table's name of the id, which comes first. The kind of id and of patient is one for all sheets,
+    that which most of them have: a 检查号 is never compared with a 登记号.
+    Raises DataError: what `read_workbook` does; no such sheet; no list in any; no column of
+    patients.
     """
-    import openpyxl
-    from openpyxl.utils.exceptions import InvalidFileException
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # openpyxl warns of styles that it does not know
-            book = openpyxl.load_workbook(path, data_only=True)
-    except FileNotFoundError as error:
-        raise DataError("there is no such file", file=path, fix="check --excel") from error
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise DataError(
-            "it is no .xlsx workbook (or has a password)", file=path, fix="save it as .xlsx"
-        ) from error
-    except OSError as error:
-        raise DataError(
-            f"it cannot be read ({error.strerror})", file=path, fix="close it in Excel"
-        ) from error
-    sheets = book.worksheets
-    if not 0 <= sheet_index < len(sheets):
-        titles = ", ".join(f"{i} {sheet.title}" for i, sheet in enumerate(sheets))
-        raise DataError(
-            f"there is no sheet {sheet_index}, only {titles}", file=path, fix="give --sheet-index"
-        )
-    cells = [list(row) for row in sheets[sheet_index].iter_rows(values_only=True)]
-    book.close()
-    title = str(sheets[sheet_index].title)
-    top, names = 0, []
-    for top, row in enumerate(cells[:_HEADER_WITHIN]):  # noqa: B007
-        names = [cell_text(cell).replace("\n", "") for cell in row]
-        if find_column(names, _REPORT_NAMES) is not None:
-            break
-    else:
-        first = next((row for row in cells if any(map(cell_text, row))), [])
-        seen = ", ".join(text for cell in first if (text := cell_text(cell))) or "nothing"
-        raise DataError(
-            f"sheet {title} has no column of report text, only {seen}",
-            file=path,
-            fix="name the columns 所见, 结论, 建议, 病理倾向, or 报告; or give --sheet-index",
-        )
-    twice = next((name for name in names if name and names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(
-            f"the column {twice} stands there twice", file=path, fix="rename one of them"
-        )
-    rows = tuple(
-        (number, {name: cell for name, cell in zip(names, row, strict=True) if name})
-        for number, row in enumerate(cells[top + 1 :], top + 2)
-        if any(map(cell_text, row))
-    )
-    return Sheet(path, title, tuple(name for name in names if name), rows)
-
-
-def cell_text(cell: Any) -> str:
-    """A cell as tidy text; nothing for an empty cell or an error of Excel's (#N/A, #REF!)."""
-    text = "" if cell is None else tidy(str(cell))
-    return "" if re.fullmatch(r"#[A-Z/0]+[!?A]", text) else text
-
-
-def read_id(cell: Any) -> Id:
-    """An id from a cell of Excel or of a CSV that Excel wrote.
-
-    "1.23E+15" has lost its digits and is a fault; "1.23456E+5" has all of them and is repaired.
-    Excel keeps 15 digits of a number, so a longer one that ends in 0 cannot be trusted.
-    """
-    if isinstance(cell, datetime.date | datetime.time):
-        return Id(fault=f"the id became a date ({cell})")
-    if isinstance(cell, float) and not cell.is_integer():
-        return Id(fault=f"the id is no whole number ({cell})")
-    if isinstance(cell, int | float) and not isinstance(cell, bool):
-        text = str(int(cell))
-        if len(text) > _DIGITS_KEPT and (int(cell) >= 2**53 or text.endswith("0")):
-            return Id(
-                fault=f"the id {text} is a number, of which Excel keeps {_DIGITS_KEPT} digits"
+    grids = read_workbook(path)
+    if sheet_index is not None:
+        if not 0 <= sheet_index < len(grids):
+            titles = ", ".join(f"{i} {grid.title}" for i, grid in enumerate(grids))
+            raise DataError(
+                f"there is no sheet {sheet_index}, only {titles}",
+                file=path,
+                fix="give --sheet-index",
+                code="bad-table",
             )
-        return Id(text)
-    text = cell_text(cell).removeprefix("'").strip()
-    if not text:
-        return Id(fault="there is no id")
-    if short := re.fullmatch(r"(\d+)\.0+", text):
-        return Id(short[1], note=f"{text} read as {short[1]}")
-    if match := _SCIENTIFIC.fullmatch(text):
-        digits, power = match[1] + (match[2] or ""), int(match[3])
-        if len(digits) - 1 < power:
-            return Id(fault=f"the id {text} has lost digits in Excel")
-        if len(digits) - 1 == power:
-            return Id(digits, note=f"{text} read as {digits}")
-    return Id(text)
+        grids = [grids[sheet_index]]
+    sheets: list[Sheet] = []
+    unused: list[tuple[str, str]] = []
+    first: DataError | None = None
+    for grid in grids:
+        if grid.hidden and sheet_index is None and not include_hidden:
+            unused.append((grid.title, "it is hidden; --include-hidden reads it"))
+            continue
+        try:
+            sheets.append(_sheet(grid, path, include_hidden))
+        except DataError as error:
+            first = first or error
+            unused.append((grid.title, error.reason.removeprefix(f"sheet {grid.title} ")))
+    if not sheets:
+        raise first or DataError(
+            f"its sheets are all hidden ({', '.join(grid.title for grid in grids)})",
+            file=path,
+            fix="show them in Excel, or pass --include-hidden",
+            code="bad-table",
+        )
+    kind = (id_name,) if id_name else _most(sheets, ID_KINDS)
+    if like_id and not id_name:
+        like = next((k for k in ID_KINDS if _plain(like_id) in k), (like_id,))
+        kind = like if any(sheet.column(like) for sheet in sheets) else kind
+    with_id = [
+        replace(sheet, id_column=column) for sheet in sheets if (column := sheet.column(kind))
+    ]
+    if not with_id:
+        raise _no_column(sheets[0], id_name, "id", "--excel-id-col")
+    for sheet in sheets:
+        if not sheet.column(kind):
+            other = sheet.column(ID_NAMES)
+            what = f"its ids are {other}, not {kind[0]}" if other else "it has no column of the id"
+            unused.append((sheet.title, f"{what}; --excel-id-col chooses"))
+    names = (patient_name,) if patient_name else _most(with_id, PATIENT_KINDS)
+    if not any(sheet.column(names) for sheet in with_id):
+        raise _no_column(with_id[0], patient_name, "patient", "--patient-id-col")
+    lists = [replace(sheet, patient_column=sheet.column(names) or "") for sheet in with_id]
+    return Book(tuple(lists), tuple(unused))
 
 
-def report_text(sheet: Sheet, row: Mapping[str, Any]) -> str:
-    """The report of a row: its sections under their headings, or the column of whole reports."""
-    parts = []
+def sections_of(sheet: Sheet, cells: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """What a row says: heading and text of each section that is filled; "" is the whole report.
+
+    The whole report is only taken from sheets that have no column of a section.
+    """
+    parts: dict[str, tuple[str, str]] = {}
     for chinese, english, names in _SECTIONS:
         columns = [column for column in sheet.columns if _plain(column) in names]
         bodies: list[str] = []
         for column in columns:
-            body = HEADING.sub("", cell_text(row[column]), count=1) if _headed(row[column]) else ""
-            body = body or cell_text(row[column])
+            text = cell_text(cells[column])
+            body = HEADING.sub("", text, count=1) if HEADING.match(text) else ""
+            body = body or text
             if body and body not in bodies:  # 结论 and 诊断 often say the same
                 bodies.append(body)
         if bodies:
             heading = f"{english}: " if columns[0].isascii() else f"{chinese}："
-            parts.append(heading + "\n".join(bodies))
-    if parts:
-        return "\n".join(parts)
+            parts[chinese] = (heading, "\n".join(bodies))
     whole = sheet.column(_WHOLE)
-    return "" if whole is None else cell_text(row[whole])
+    if not parts and whole is not None and (text := cell_text(cells[whole])):
+        parts[""] = ("", text)
+    return parts
 
 
-def _headed(cell: Any) -> bool:
-    return HEADING.match(cell_text(cell)) is not None
+def report_text(parts: Mapping[str, tuple[str, str]]) -> str:
+    """The report: its sections under their headings, in the order of a report.
+
+    A whole report of another sheet stands first; sections that it holds already are not repeated.
+    """
+    _, whole = parts.get("", ("", ""))
+    sections = [parts[name] for name, *_ in _SECTIONS if name in parts]
+    texts = [heading + body for heading, body in sections if body not in whole]
+    return "\n".join([whole] * bool(whole) + texts)
+
+
+def faults_of(sheet: Sheet, cells: Mapping[str, Any]) -> list[tuple[str, Fault]]:
+    """Columns of a report, a question or a patient whose cell cannot be used."""
+    used = {*_REPORT_NAMES, *QUESTION_NAMES, _plain(sheet.patient_column)}
+    return [
+        (column, cell)
+        for column, cell in cells.items()
+        if isinstance(cell, Fault) and _plain(column) in used
+    ]
+
+
+def _most(sheets: Sequence[Sheet], kinds: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The kind that most sheets have a column of; the first of equals."""
+    return max(kinds, key=lambda kind: sum(sheet.column(kind) is not None for sheet in sheets))
+
+
+def _sheet(grid: Grid, path: Path, include_hidden: bool) -> Sheet:
+    """Raises DataError if it has no line of names, or a name stands there twice."""
+    columns_hidden = frozenset() if include_hidden else grid.hidden_columns
+    top, names = _names(grid, path, columns_hidden)
+    hidden = [
+        text
+        for column in sorted(columns_hidden)
+        if (text := _name_at(grid, top, column)) and _plain(text) in _KNOWN
+    ]
+    shown = [name for name in dict.fromkeys(names.values())]
+    rows = []
+    for number, cells in grid.rows:
+        if number <= top:
+            continue
+        values: dict[str, Any] = dict.fromkeys(shown)
+        for column, name in names.items():
+            cell = cells[column - 1] if column <= len(cells) else None
+            values[name] = _joined(values[name], cell)
+        if any(isinstance(v, Fault) or cell_text(v) for v in values.values()):
+            is_hidden = number in grid.hidden_rows and not include_hidden
+            rows.append(SheetRow(number, values, is_hidden))
+    return Sheet(
+        path, grid.title, tuple(shown), tuple(rows), grid.merges, tuple(hidden), grid.hidden
+    )
+
+
+def _names(grid: Grid, path: Path, hidden: frozenset[int]) -> tuple[int, dict[int, str]]:
+    """The line of names: its row, and the name of each column that has one.
+
+    It is the row of most known names among the first; of names in two rows the lower, which fills
+    in what is merged downwards. A name merged over several columns is the name of each.
+    """
+    best: tuple[int, int, dict[int, str]] = (0, 0, {})
+    for number, cells in grid.rows[:_HEADER_WITHIN]:
+        names: dict[int, str] = {}
+        for column, cell in enumerate(cells, 1):
+            if (text := cell_text(cell).replace("\n", "")) and column not in hidden:
+                for below in range(column, grid.spans.get((number, column), column) + 1):
+                    names.setdefault(below, text)
+        known = len({_plain(name) for name in names.values()} & _KNOWN)
+        if known > best[1] and find_column(list(names.values()), _KNOWN - set(ID_NAMES)):
+            best = (number, known, names)
+    top, _, names = best
+    title = grid.title
+    if not top or find_column(list(names.values()), _REPORT_NAMES) is None:
+        listing = find_column(list(names.values()), ID_NAMES) is not None
+        if not (top and listing):  # a list of ids and patients may complete another sheet
+            first = next((cells for _, cells in grid.rows), ())
+            seen = ", ".join(text for cell in first if (text := cell_text(cell))) or "nothing"
+            out_of_sight = f"; columns {_letters(hidden)} are hidden" if hidden else ""
+            raise DataError(
+                f"sheet {title} has no column of report text, only {seen[:200]}{out_of_sight}",
+                file=path,
+                fix="name the columns 所见, 结论, 建议, 病理倾向, or 报告; or give --sheet-index"
+                + ("; --include-hidden reads hidden columns" if hidden else ""),
+                code="bad-table",
+            )
+    for name in set(names.values()):
+        at = [column for column, other in names.items() if other == name]
+        if len(at) > 1 and grid.spans.get((top, at[0]), 0) < at[-1]:
+            raise DataError(
+                f"sheet {title} has the column {name} twice",
+                file=path,
+                fix="rename one of them",
+                code="bad-table",
+            )
+    return top, names
+
+
+def _name_at(grid: Grid, top: int, column: int) -> str:
+    cells = next((cells for number, cells in grid.rows if number == top), ())
+    return cell_text(cells[column - 1]) if column <= len(cells) else ""
+
+
+def _joined(one: Any, two: Any) -> Any:
+    """The cells of one name that is merged over two columns."""
+    if one is None or two is None or isinstance(one, Fault):
+        return two if one is None else one
+    return two if isinstance(two, Fault) else f"{cell_text(one)}\n{cell_text(two)}"
+
+
+def _no_column(sheet: Sheet, name: str | None, what: str, flag: str) -> DataError:
+    missing = f"no column {name}" if name else f"no column of the {what}"
+    hidden = f"; hidden: {', '.join(sheet.hidden_columns)}" if sheet.hidden_columns else ""
+    return DataError(
+        f"sheet {sheet.title} has {missing}, only {', '.join(sheet.columns)}{hidden}",
+        file=sheet.path,
+        fix=f"name one of them with {flag}" + (", or pass --include-hidden" if hidden else ""),
+        code="bad-table",
+    )
+
+
+def _letters(columns: Iterable[int]) -> str:
+    return ", ".join(cell_name(1, column)[:-1] for column in sorted(columns)[:5])
 
 
 def _plain(name: str) -> str:

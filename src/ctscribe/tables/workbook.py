@@ -28,7 +28,9 @@ _OLE = bytes.fromhex("d0cf11e0a1b11ae1")
 _DTD = tuple("<!DOCTYPE".encode(code) for code in ("ascii", "utf-16-le", "utf-16-be"))
 _CHUNK = 1 << 20
 _MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
-_ERROR = re.compile(r"#(?:N/A|REF!|VALUE!|DIV/0!|NAME\?|NUM!|NULL!|SPILL!|CALC!|FIELD!|GETTING_DATA)")
+_ERROR = re.compile(
+    r"#(?:N/A|REF!|VALUE!|DIV/0!|NAME\?|NUM!|NULL!|SPILL!|CALC!|FIELD!|GETTING_DATA)"
+)
 
 
 @dataclass(frozen=True)
@@ -236,11 +238,15 @@ def _layout(file: Any) -> _Layout:
 
 
 def _grid(sheet: Any, layout: _Layout, path: Path) -> Grid:
+    from openpyxl.cell.read_only import EMPTY_CELL
+
     rows: dict[int, list[Any]] = {}
     if layout.rows:
         sheet.reset_dimensions()  # some exporters write one that cuts rows off
         lines = sheet.iter_rows(max_row=layout.rows, max_col=layout.columns)
         for number, line in enumerate(lines, 1):
+            if line.count(EMPTY_CELL) == len(line):
+                continue
             cells = [_value(c, number, n, layout.no_value) for n, c in enumerate(line, 1)]
             if any(cell is not None for cell in cells):
                 rows[number] = cells
@@ -286,8 +292,8 @@ def _value(cell: Any, row: int, column: int, no_value: set[tuple[int, int]]) -> 
             return None
         if _ERROR.fullmatch(value.strip()):
             return Fault(
-                f"cell {cell_name(row, column)} holds the error {value.strip()}: correct its "
-                "formula in Excel",
+                f"cell {cell_name(row, column)} holds the error {value.strip()}: correct it "
+                "in Excel",
                 "no-formula-value",
             )
         if len(value) > MOST_TEXT:
