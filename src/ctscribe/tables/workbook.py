@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 from ctscribe.errors import DataError
@@ -81,10 +81,12 @@ def read_workbook(path: Path) -> list[Grid]:
     """
     _refuse_what_is_no_xlsx(path)
     try:
-        with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
+        # openpyxl would leave a file open that it fails to read, and Windows keep it locked.
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # of styles and extensions that it drops
+            archive = zipfile.ZipFile(file)
             _refuse_bombs(archive, path)
-            return list(_grids(path, archive))
+            return list(_grids(file, archive))
     except (DataError, MemoryError):
         raise
     except OSError as error:
@@ -190,17 +192,17 @@ def _refuse_bombs(archive: zipfile.ZipFile, path: Path) -> None:
                 before = chunk[-32:]
 
 
-def _grids(path: Path, archive: zipfile.ZipFile) -> Iterator[Grid]:
+def _grids(workbook: BinaryIO, archive: zipfile.ZipFile) -> Iterator[Grid]:
     import openpyxl
 
-    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    book = openpyxl.load_workbook(workbook, read_only=True, data_only=True)
     try:
         for sheet in book.worksheets:
             with archive.open(sheet._worksheet_path) as file:
                 layout = _layout(file)
             if layout.rows > MOST_ROWS or layout.columns > MOST_COLUMNS:
                 raise ValueError(f"sheet {sheet.title} goes on to row {layout.rows}")
-            yield _grid(sheet, layout, path)
+            yield _grid(sheet, layout)
     finally:
         book.close()
 
@@ -237,7 +239,7 @@ def _layout(file: Any) -> _Layout:
     return layout
 
 
-def _grid(sheet: Any, layout: _Layout, path: Path) -> Grid:
+def _grid(sheet: Any, layout: _Layout) -> Grid:
     from openpyxl.cell.read_only import EMPTY_CELL
 
     rows: dict[int, list[Any]] = {}
