@@ -247,7 +247,7 @@ def _grid(sheet: Any, layout: _Layout) -> Grid:
         sheet.reset_dimensions()  # some exporters write one that cuts rows off
         lines = sheet.iter_rows(max_row=layout.rows, max_col=layout.columns)
         for number, line in enumerate(lines, 1):
-            if line.count(EMPTY_CELL) == len(line):
+            if all(cell is EMPTY_CELL for cell in line):
                 continue
             cells = [_value(c, number, n, layout.no_value) for n, c in enumerate(line, 1)]
             if any(cell is not None for cell in cells):
