@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from ctscribe.errors import DataError
@@ -123,6 +124,7 @@ def images_of_csv(
             entry.reject(f"{path_column} is empty", code="bad-table")
         else:
             file = image_path(cell, path.parent, case=entry.id.text, file=path)
+            entry.file = _same_file(file)
             if fault := image_fault(file):
                 entry.reject(fault, code="missing")
         entries.append(entry)
@@ -151,6 +153,7 @@ def images_of_folder(root: Path, ids: set[str], out_dir: Path) -> list[Entry]:
         name = next((name for name in names if name in ids), close[0] if close else stem)
         entry = Entry("images", "", file.relative_to(root).as_posix(), Id(name))
         entry.image = rebase(str(file), Path.cwd(), out_dir)
+        entry.file = _same_file(file)
         if fault := image_fault(file):
             entry.reject(fault, code="missing")
         entries.append(entry)
@@ -162,6 +165,10 @@ def images_of_folder(root: Path, ids: set[str], out_dir: Path) -> list[Entry]:
             code="missing",
         )
     return entries
+
+
+def _same_file(path: Path) -> str:
+    return os.path.normcase(os.path.realpath(path))
 
 
 def _hashed(name: str) -> str:

@@ -5,7 +5,6 @@ Each row of either side ends in one of `Status`; nothing is guessed at and nothi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -24,7 +23,8 @@ class Entry:
     """A row of the sheet or an image, with its id; `reason` is why it cannot be used.
 
     parts: heading and text of each section. code: of `problems.KINDS`, of the reason, where one
-    fits. head: the row of the same id that this one completes.
+    fits. file: of an image, the same for every way of writing its path. head: the row of the same
+    id that this one completes.
     """
 
     source: Side
@@ -37,6 +37,7 @@ class Entry:
     parts: dict[str, tuple[str, str]] = field(default_factory=dict)
     answer: str = ""
     image: str = ""
+    file: str = ""
     status: Status = "matched"
     reason: str | None = None
     code: str = ""
@@ -148,7 +149,7 @@ def refuse_repeated_images(images: Sequence[Entry]) -> None:
     """Of an image that is listed twice one stays; of two images of an id, or two ids of an image,
     none does."""
     for id_, group in by_id(images).items():
-        if len({os.path.normcase(e.image) for e in group}) > 1:
+        if len({e.file for e in group}) > 1:
             for entry in group:
                 entry.reject(f"id {id_} has {len(group)} images", status="twice", code="unmatched")
         for entry in group[1:]:
@@ -156,7 +157,7 @@ def refuse_repeated_images(images: Sequence[Entry]) -> None:
     of_file: dict[str, list[Entry]] = {}
     for entry in images:
         if entry.reason is None:
-            of_file.setdefault(os.path.normcase(entry.image), []).append(entry)
+            of_file.setdefault(entry.file, []).append(entry)
     for group in of_file.values():
         if len(group) > 1:
             ids = ", ".join(entry.id.text for entry in group)
