@@ -1,5 +1,6 @@
 """Whatever a hospital does to its tables: no report gets another study's image, no row vanishes."""
 
+import datetime
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def cells_of(id_: str, fault: str) -> list[list[Any]]:
     if fault == "formula":
         return [[*row[:3], "=A1"]]
     if fault == "date":
-        return [["2024-01-03", *row[1:]]]
+        return [[datetime.date(2024, 1, 3), *row[1:]]]
     return [row]
 
 
