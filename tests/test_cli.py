@@ -22,6 +22,7 @@ from ctscribe.config import (
 from ctscribe.errors import CheckpointError, GenerationError
 from ctscribe.evaluation.segment import SegmentOptions
 from ctscribe.imaging.contours import ContoursOptions
+from ctscribe.intake.public import DatasetOptions
 from ctscribe.settings import Config, flag, options
 from ctscribe.tables.clean import CleanOptions
 from ctscribe.tables.excel import ExcelOptions
@@ -37,6 +38,7 @@ COMMANDS: dict[str, tuple[type[Config], str, str]] = {
     "excel": (ExcelOptions, "ctscribe.tables.excel", "run_excel"),
     "split": (SplitConfig, "ctscribe.intake.split", "run_split"),
     "leaks": (LeaksConfig, "ctscribe.intake.leaks", "run_leaks"),
+    "import-dataset": (DatasetOptions, "ctscribe.intake.public", "run_import_dataset"),
     "contours": (ContoursOptions, "ctscribe.imaging.contours", "run_contours"),
     "segment": (SegmentOptions, "ctscribe.evaluation.segment", "run_segment"),
 }

@@ -36,6 +36,7 @@ from ctscribe.config import (
 from ctscribe.errors import CtscribeError
 from ctscribe.evaluation.segment import SegmentOptions
 from ctscribe.imaging.contours import ContoursOptions
+from ctscribe.intake.public import DatasetOptions
 from ctscribe.resolve import read_settings, resolve
 from ctscribe.settings import Config, Option, flag, options
 from ctscribe.tables.clean import CleanOptions
@@ -44,7 +45,10 @@ from ctscribe.tables.excel import ExcelOptions
 C = TypeVar("C", bound=Config)
 SETTINGS = {
     **SECTIONS,
-    **{cls.section: cls for cls in (CleanOptions, ExcelOptions, ContoursOptions, SegmentOptions)},
+    **{
+        cls.section: cls
+        for cls in (CleanOptions, ExcelOptions, ContoursOptions, SegmentOptions, DatasetOptions)
+    },
 }
 
 _COMMON: dict[str, Any] = {
@@ -238,14 +242,29 @@ def clean(config: CleanOptions) -> None:
 
 @command(app, "excel", ExcelOptions, argument="excel")
 def excel(config: ExcelOptions) -> None:
-    """Make caption CSVs from a hospital's Excel sheet.
+    """Make caption CSVs from a hospital's Excel workbook.
 
-    Reports and images are joined by key, never by position, and split by patient. Writes
-    caption_full.csv, caption_train.csv and caption_val.csv.
+    Reports and images are joined by key, never by position, and split by patient. Every sheet with
+    a line of names is read; sheets that hold parts of the same reports complete each other. Writes
+    caption_full.csv, caption_train.csv, caption_val.csv, and what is in none of them:
+    caption_rejected.csv, caption_quarantine.csv (reports of one id that contradict each other, side
+    by side) and caption_join_report.csv (what became of each row).
     """
     from ctscribe.tables.excel import run_excel
 
     run_excel(config)
+
+
+@command(app, "import-dataset", DatasetOptions, argument="folder")
+def import_dataset(config: DatasetOptions) -> None:
+    """Make a caption table of a public data set.
+
+    Knows CT-RATE, RadGenome-ChestCT, M3D-Cap and LIDC-IDRI as they are downloaded. What has no
+    report, no volume, or a volume that is not in HU is in the rejected table with the reason.
+    """
+    from ctscribe.intake.public import run_import_dataset
+
+    run_import_dataset(config)
 
 
 @command(app, "import-encoder", ImportEncoderConfig, argument="path")
