@@ -200,24 +200,28 @@ def test_hidden_sheets_rows_and_columns_are_left_out_and_told(tmp_path: Path) ->
     def change(made: Any) -> None:
         made["旧"].sheet_state = "veryHidden"
         made["表"].row_dimensions[3].hidden = True
+        made["表"].row_dimensions[4].hidden = True
         made["表"].column_dimensions["D"].hidden = True
 
-    rows = [NAMES, ["A1", "P1", "好。", "旧结论。"], ["A2", "P2", "差。", ""]]
+    # The hidden row of A1 is the older report: it is no contradiction to the one that is shown.
+    old = ["A1", "P1", "旧的。", ""]
+    rows = [NAMES, ["A1", "P1", "好。", "旧结论。"], ["A2", "P2", "差。", ""], old]
     file = book(tmp_path, {"表": rows, "旧": [NAMES, ["A3", "P3", "藏。", ""]]}, change)
     result = converted(tmp_path, file, ["A1", "A2", "A3"])
     assert answers(result) == {"A1": "所见：好。"}
     assert reasons(result) == {
         "表!3": "the row is hidden or filtered out in Excel; --include-hidden reads it",
+        "表!4": "the row is hidden or filtered out in Excel; --include-hidden reads it",
         "3": "its report: the row is hidden or filtered out in Excel; --include-hidden reads it",
         "4": "no report has this id",
     }
     told = "\n".join(result.notes)
     assert "表: hidden columns are left out: 结论" in told
-    assert "表: 1 hidden or filtered rows are left out" in told
+    assert "表: 2 hidden or filtered rows are left out" in told
     assert "旧 is not used: it is hidden" in told
     result = converted(tmp_path, file, ["A1", "A2", "A3"], include_hidden=True)
-    assert answers(result)["A1"] == "所见：好。\n结论：旧结论。"
-    assert set(answers(result)) == {"A1", "A2", "A3"}
+    assert set(answers(result)) == {"A2", "A3"}
+    assert list(result.quarantine["id"]) == ["A1"]
 
     def all_hidden(made: Any) -> None:
         made["表"].column_dimensions["A"].hidden = True
