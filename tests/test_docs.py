@@ -78,6 +78,7 @@ def test_every_command_line_could_be_run(file: Path) -> None:
 def test_every_flag_that_is_mentioned_exists(file: Path) -> None:
     every = {"--help"}
     own = ("demo", "report", "evaluate", "split", "leaks", "contours", "segment", "import-encoder")
+    own += ("import-dataset",)
     for command in (*own, *SHIMS.values()):
         every |= flags_of(command)
     text = file.read_text(encoding="utf-8")

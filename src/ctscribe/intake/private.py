@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ctscribe.reports.deidentify import deidentify
 from ctscribe.tables.clean import DEIDENTIFY
-from ctscribe.tables.excel import NAME_NAMES
 from ctscribe.tables.filters import Candidate, Filter
+from ctscribe.tables.sheet import NAME_NAMES
 
 
 def deidentifying_filter() -> Filter:

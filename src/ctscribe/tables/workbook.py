@@ -244,7 +244,7 @@ def _grid(sheet: Any, layout: _Layout) -> Grid:
 
     rows: dict[int, list[Any]] = {}
     if layout.rows:
-        sheet.reset_dimensions()  # some exporters write one that cuts rows off
+        # Not by the sheet's own dimension: some exporters write one that cuts rows off.
         lines = sheet.iter_rows(max_row=layout.rows, max_col=layout.columns)
         for number, line in enumerate(lines, 1):
             if all(cell is EMPTY_CELL for cell in line):
