@@ -171,7 +171,7 @@ def _excel_seeds(folder: Path) -> Iterator[bytes]:
 @target("excel", _excel_seeds)
 def _excel(data: bytes, folder: Path) -> None:
     """The first byte says which part of the workbook is mutated; 255: the zip itself."""
-    from ctscribe.tables.excel import examine_workbook
+    from ctscribe.tables.examine import examine_workbook
 
     parts = _workbook_parts(folder)
     file = folder / "mutated.xlsx"

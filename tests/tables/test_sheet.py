@@ -305,7 +305,7 @@ def test_examine_names_every_problem_with_its_place(tmp_path: Path) -> None:
             ("repaired", "A1", "表!10"),
             ("no-formula-value", "A2", "表!3"),
             ("bad-id", "", "表!5"),
-            ("report-conflict", "A5", "表!6 and 表!7 differ in 所见"),
+            ("report-conflict", "A5", "表!6 and 表!7 give different 所见"),
             ("report-empty", "A7", "表!8"),
             ("bad-id", "A8", "表!9"),
         ]

@@ -48,7 +48,7 @@ def examine_workbook(path: str | Path, *, include_hidden: bool = False) -> list[
     for conflict in conflicts:
         found(
             "report-conflict",
-            f"{conflict.one.label} and {conflict.two.label} differ in {conflict.column}",
+            f"{conflict.one.label} and {conflict.two.label} give different {conflict.column}",
             conflict.id,
         )
     for report in reports:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -327,5 +328,6 @@ def _letters(columns: Iterable[int]) -> str:
     return ", ".join(cell_name(1, column)[:-1] for column in sorted(columns)[:5])
 
 
+@lru_cache(4096)  # asked of every row's columns
 def _plain(name: str) -> str:
     return "".join(name.lower().split())
