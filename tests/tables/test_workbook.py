@@ -17,6 +17,7 @@ from openpyxl.utils.datetime import CALENDAR_MAC_1904
 
 from ctscribe.errors import DataError
 from ctscribe.tables.ids import read_date, read_id
+from ctscribe.tables.sheet import read_book
 from ctscribe.tables.workbook import Fault, Grid, cell_name, read_workbook
 
 
@@ -241,6 +242,15 @@ def test_dates_of_both_epochs_serials_and_text(tmp_path: Path) -> None:
         assert read_date(cell) == "2024-01-03"
     for cell in (None, "", "2024-13-01", 12, "A20240103", 1.5, True):
         assert read_date(cell) == ""
+
+
+def test_strict_open_xml_is_not_taken_for_an_empty_workbook(tmp_path: Path) -> None:
+    file = saved(tmp_path, ["检查号", "所见"], ["A1", "好"])
+    main = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    with_part(file, lambda _, data: data.replace(main, b"http://purl.oclc.org/ooxml/main"))
+    with pytest.raises(DataError, match="Strict Open XML") as caught:
+        read_book(file)
+    assert caught.value.code == "unreadable"
 
 
 def test_cell_names() -> None:

@@ -22,6 +22,8 @@ import re
 import struct
 from pathlib import Path
 
+from rich.progress import track
+
 from ctscribe.imaging.nifti_file import BROKEN, open_nifti, read_header
 from ctscribe.intake.dataset import Dataset, Record, tables_like
 
@@ -49,7 +51,7 @@ def read_ct_rate(folder: Path) -> Dataset:
     of_volume: dict[str, list[tuple[str, dict[str, str]]]] = {}
     for place, cells in rows:
         of_volume.setdefault(_volume(cells["VolumeName"]), []).append((place, cells))
-    for name, given in of_volume.items():
+    for name, given in track(of_volume.items(), description="volumes"):
         (place, cells), *again = given
         answer = _answer(cells)
         if any(_answer(other) != answer for _, other in again):
@@ -114,7 +116,7 @@ def read_radgenome(folder: Path) -> Dataset:
             of_name.setdefault(region, []).append((place, sentence))
         else:
             data.reject("reports", place, name, "report-empty", "there is no sentence")
-    for name, of_region in regions.items():
+    for name, of_region in track(regions.items(), description="volumes"):
         image = images.pop(name, None)
         fault = None if image is None else header_fault(image, {})
         if image is None or fault is not None:

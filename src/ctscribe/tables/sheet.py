@@ -132,6 +132,13 @@ def read_book(
     patients.
     """
     grids = read_workbook(path)
+    if not grids:
+        raise DataError(
+            "there is no worksheet in it",
+            file=path,
+            fix="put the list in a sheet of cells",
+            code="unreadable",
+        )
     if sheet_index is not None:
         if not 0 <= sheet_index < len(grids):
             titles = ", ".join(f"{i} {grid.title}" for i, grid in enumerate(grids))

@@ -213,6 +213,8 @@ def _layout(file: Any) -> _Layout:
     layout = _Layout()
     row = column = 0
     for event, element in ElementTree.iterparse(file, ("start", "end")):
+        if element.tag.endswith("}worksheet") and element.tag != f"{_MAIN}worksheet":
+            raise ValueError("its sheets are Strict Open XML, not the usual one")
         if event == "start":
             if element.tag == f"{_MAIN}row":
                 row, column = int(element.get("r", row + 1)), 0
