@@ -240,6 +240,10 @@ def test_lidc(tmp_path: Path) -> None:
     series(6, "3.7", both, 0)
     images = tmp_path / "nifti"
     volume(images / "LIDC-IDRI-0006.nii.gz")
+    # Of two series nobody can tell which one bears the patient's name.
+    series(7, "3.8", both, 0)
+    series(7, "3.9", both, 0)
+    volume(images / "LIDC-IDRI-0007.nii.gz")
     out = tmp_path / "t.csv"
     data = run_import_dataset(DatasetOptions(folder=tmp_path, output=out, images=images))
     rows = read_table(out).to_dict("records")
@@ -260,6 +264,10 @@ def test_lidc(tmp_path: Path) -> None:
         ("LIDC-IDRI-0004_3.5", "reports"): "unreadable",
         ("LIDC-IDRI-0005_3.6", "images"): "unmatched",
         ("LIDC-IDRI-0005_3.6", "reports"): "unreadable",
+        ("LIDC-IDRI-0007_3.8", "images"): "missing",
+        ("LIDC-IDRI-0007_3.8", "reports"): "missing",
+        ("LIDC-IDRI-0007_3.9", "images"): "missing",
+        ("LIDC-IDRI-0007_3.9", "reports"): "missing",
     }
 
 
