@@ -162,6 +162,8 @@ def test_radgenome(tmp_path: Path) -> None:
         ("train_1_a_1", "", "Whole."),
     ]
     assert [r.mask_path for r in rows] == [mask, None, None]
+    assert rows[0].question == "Describe the findings of this region: lung."
+    assert rows[2].question == ""
     assert (data.images, data.reports) == (3, 7)
     assert told(data) == {
         ("train_1_a_1", "reports"): "report-empty",

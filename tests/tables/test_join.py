@@ -84,7 +84,7 @@ def convert(
         for copy in range({"missing": 0, "two": 2}.get(image, 1)):
             name = f"{id_}_{copy}.nii.gz"
             (folder / name).write_bytes(b"x")
-            images.append((id_.lstrip("0") if image == "lost" else id_, name))
+            images.append(((id_.lstrip("0") or "0") if image == "lost" else id_, name))
     for id_, _ in lone:
         (folder / f"{id_}.nii.gz").write_bytes(b"x")
         images.append((id_, f"{id_}.nii.gz"))

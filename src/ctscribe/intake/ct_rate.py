@@ -96,6 +96,8 @@ def read_ct_rate(folder: Path) -> Dataset:
 def read_radgenome(folder: Path) -> Dataset:
     """A row for each region of a volume, with its sentences and the mask of that region, if any.
 
+    Its question names the region, so that the rows of a volume are told apart.
+
     Raises DataError if there is no table of regions.
     """
     data = Dataset()
@@ -131,7 +133,8 @@ def read_radgenome(folder: Path) -> Dataset:
             answer = " ".join(dict.fromkeys(sentence for _, sentence in given))
             extra = {**_identity(name), "region": region}
             mask = masks.get(f"{name}/{region}")
-            data.records.append(_record(name, image, answer, extra, mask, len(given)))
+            question = f"Describe the findings of this region: {region}." if region else ""
+            data.records.append(_record(name, image, answer, extra, mask, len(given), question))
     for name in list(images):
         _reject_image(data, folder, images, name, "unmatched", "no sentence has this volume")
     return data
@@ -241,7 +244,8 @@ def _record(
     extra: dict[str, str],
     mask: Path | None = None,
     report_rows: int = 1,
+    question: str = "",
 ) -> Record:
     match = NAME.fullmatch(name)
     assert match is not None
-    return Record(name, match["patient"], image, answer, extra, mask, report_rows)
+    return Record(name, match["patient"], image, answer, extra, mask, report_rows, question)

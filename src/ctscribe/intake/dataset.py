@@ -27,6 +27,7 @@ class Record:
     extra: dict[str, str] = field(default_factory=dict)
     mask: Path | None = None
     report_rows: int = 1
+    question: str = ""  # empty: the command's own question is asked
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def _tables(data: Dataset, folder: Path, out_dir: Path) -> tuple[pd.DataFrame, p
             "case_id": r.case_id,
             "patient_id": r.patient_id,
             "image_path": path(r.image),
-            "question": "",
+            "question": r.question,
             "answer": r.answer,
             "mask_path": path(r.mask) if r.mask else "",
             **r.extra,
