@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ctscribe.errors import ImageError
 from ctscribe.imaging.volume import Volume
-from ctscribe.problems import Problem
+from ctscribe.problems import KINDS, Problem
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,9 @@ class PixelFormat:
     frames: int
     bits_allocated: int
     bits_stored: int
+    high_bit: int
     signed: bool
+    little_endian: bool
     photometric: str
     syntax: str
     lossy: bool
@@ -58,6 +61,7 @@ class Instance:
 class Series:
     """Instances of one SeriesInstanceUID (of one folder and like fields where it is empty).
 
+    broken: its files that cannot be used; the scan lists them too. It is not read without them.
     patient_key: equal for the same patient, for comparing alone; never written anywhere.
     study_date: YYYYMMDD. body_part: BodyPartExamined. kernel: ConvolutionKernel.
     sop_class: the UID of the instances' kind. thickness_mm: SliceThickness, which is not the step.
@@ -66,6 +70,7 @@ class Series:
     study_uid: str
     series_uid: str
     instances: tuple[Instance, ...]
+    broken: tuple[Problem, ...] = ()
     modality: str = ""
     description: str = ""
     study_description: str = ""
@@ -116,11 +121,15 @@ class Scan:
 
 @dataclass(frozen=True)
 class Choice:
-    """The diagnostic chest CT series of a study, None without one; why: one line either way."""
+    """The diagnostic chest CT series of a study, None without one; why: one line either way.
+
+    left_out: every other series and why. diagnostic: all that would have done, the chosen one too.
+    """
 
     chosen: Series | None
     why: str
     left_out: tuple[tuple[Series, str], ...]
+    diagnostic: tuple[Series, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,3 +138,8 @@ class SeriesVolume:
 
     volume: Volume
     problems: tuple[Problem, ...]
+
+
+def refused(code: str, reason: str, *, file: Path, case: str | None) -> ImageError:
+    """The error of a code, with that code's own fix."""
+    return ImageError(reason, case=case, file=file, code=code, fix=KINDS[code].fix_en)
