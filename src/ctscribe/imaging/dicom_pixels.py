@@ -11,7 +11,7 @@ import tempfile
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,11 +180,27 @@ def _frame_bytes(instance: Instance) -> bytes:
     """One compressed frame out of its file's items."""
     pixels = instance.pixels
     with instance.file.open("rb") as handle:
+        if instance.frame == 0:
+            _require_all_items(handle, pixels.offset)
         handle.seek(pixels.offset)
         try:
             return get_frame(handle, instance.frame, number_of_frames=pixels.frames)
         except Exception as error:  # pydicom raises whatever a damaged file makes it raise
             raise _PixelsError(f"its compressed pixels are cut off or damaged ({error})") from error
+
+
+def _require_all_items(handle: BinaryIO, offset: int) -> None:
+    """Raise where the items do not go on to their end: pydicom would return what is there."""
+    size = handle.seek(0, io.SEEK_END)
+    at = offset
+    while True:
+        handle.seek(at)
+        head = handle.read(8)
+        if head[:4] == _END[:4]:
+            return
+        at += 8 + int.from_bytes(head[4:], "little")
+        if head[:4] != _ITEM or at > size:
+            raise _PixelsError("it is truncated: its compressed pixels have no end")
 
 
 def _decompressed(frame: bytes, pixels: PixelFormat) -> NDArray[Any]:
