@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydicom import dcmread
+from pydicom.config import IGNORE
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
@@ -139,6 +141,7 @@ def _look(file: Path, handle: BinaryIO, found: Found) -> None:
         return
     header, stream, syntax = _parse(handle, is_part_10)
     found.header = header
+    _require_whole_values(header)
     if is_part_10 and start.startswith(PROGRAMS):
         kind = "MZ" if start.startswith(b"MZ") else "ELF"
         raise BadHeaderError(f"its preamble is that of a program ({kind})", "executable-preamble")
@@ -150,7 +153,7 @@ def _look(file: Path, handle: BinaryIO, found: Found) -> None:
     offset, length = _pixel_data(stream, header)
     if offset < 0:
         if not kind and not modality:
-            raise BadHeaderError("its header ends before it says what it is")
+            raise BadHeaderError("its header does not say what it is; it may be cut off")
         if kind in CT_CLASSES or (modality == "CT" and not kind):
             raise BadHeaderError("it holds no pixel data; it may be cut off")
         found.left_out = f"no image but {class_name(kind) or modality}"
@@ -163,9 +166,8 @@ def _look(file: Path, handle: BinaryIO, found: Found) -> None:
 
 def _begins_like_dicom(start: bytes) -> bool:
     """Old archives leave the preamble out: the first element is then of group 2 or 8."""
-    return start[:4] in (b"\x02\0\0\0", b"\x08\0\0\0", b"\0\x08\0\0") or (
-        start[:2] in (b"\x08\0", b"\x02\0") and start[3:4] == b"\0" and start[2] < 0x20
-    )
+    little = start[:2] in (b"\x02\0", b"\x08\0") and start[3:4] == b"\0" and start[2] < 0x20
+    return little or (start[:3] == b"\0\x08\0" and len(start) > 3 and start[3] < 0x20)
 
 
 def _parse(handle: BinaryIO, is_part_10: bool) -> tuple[Dataset, BinaryIO, str]:
@@ -194,6 +196,16 @@ def _parse(handle: BinaryIO, is_part_10: bool) -> tuple[Dataset, BinaryIO, str]:
         specific_tags=_TAGS,
     )
     return header, stream, syntax
+
+
+def _require_whole_values(header: Dataset) -> None:
+    """Raise where the file ends within an element: pydicom would take half a value for it."""
+    if not len(header):
+        return
+    last = header.get_item(max(header.keys()))
+    if isinstance(last, RawDataElement) and last.value is not None:
+        if last.length != 0xFFFFFFFF and len(last.value) < last.length:
+            raise BadHeaderError("it is truncated: it ends within its header")
 
 
 def _pixel_data(stream: BinaryIO, header: Dataset) -> tuple[int, int]:
@@ -422,4 +434,4 @@ def patient_key(header: Dataset) -> str:
 
 def class_name(uid: str) -> str:
     """The DICOM standard's own name of a UID, the UID where it has none."""
-    return UID(uid).name
+    return UID(uid, IGNORE).name

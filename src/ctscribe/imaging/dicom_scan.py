@@ -66,12 +66,12 @@ def _add(
     header = found.header
     assert header is not None
     uid, patient = text(header, "SeriesInstanceUID"), patient_key(header)
+    if not uid and not found.instances:
+        return  # nobody knows where it belongs
     key: tuple[Any, ...] = (uid, text(header, "StudyInstanceUID"), patient)
     key += (text(header, "SOPClassUID"), "LOCALIZER" in text(header, "ImageType").upper())
     if not uid:
         key += (file.parent, *(text(header, keyword) for keyword in _ALIKE), _plane(found))
-    if problem is not None and not uid and not found.instances:
-        return  # nobody knows where it belongs
     group = groups.setdefault(key, _Group(header, patient))
     group.instances += found.instances
     if problem is not None:

@@ -11,8 +11,9 @@ import io
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,21 @@ _PIXEL_KEYWORDS = (
 )
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _unchecked(function: Callable[P, R]) -> Callable[P, R]:
+    """pydicom takes any value, since faults are what is written here."""
+
+    @wraps(function)
+    def write(*args: P.args, **kwargs: P.kwargs) -> R:
+        with disable_value_validation():
+            return function(*args, **kwargs)
+
+    return write
+
+
 @dataclass(frozen=True)
 class Study:
     """Who and when. seed: makes the UIDs. tags: elements of every file, keyword to value."""
@@ -71,6 +87,7 @@ def uid_of(*parts: object) -> str:
     return f"2.25.{int.from_bytes(digest, 'big')}"
 
 
+@_unchecked
 def write_series(
     volume: Volume,
     folder: Path,
@@ -141,6 +158,7 @@ def write_series(
     return paths
 
 
+@_unchecked
 def write_enhanced(
     volume: Volume,
     path: Path,
@@ -187,6 +205,7 @@ def write_enhanced(
     return path
 
 
+@_unchecked
 def write_localizer(folder: Path, *, study: Study | None = None, number: int = 90) -> Path:
     """A scout view: one coronal CT image."""
     rng = np.random.default_rng(number)
@@ -207,6 +226,7 @@ def write_localizer(folder: Path, *, study: Study | None = None, number: int = 9
     return path
 
 
+@_unchecked
 def write_secondary_capture(
     folder: Path, *, study: Study | None = None, number: int = 91, colour: bool = True
 ) -> Path:
@@ -227,6 +247,7 @@ def write_secondary_capture(
     return path
 
 
+@_unchecked
 def write_dose_report(folder: Path, *, study: Study | None = None, number: int = 92) -> Path:
     """A structured report of dose: DICOM without pixels."""
     study = study or Study()
@@ -238,6 +259,7 @@ def write_dose_report(folder: Path, *, study: Study | None = None, number: int =
     return path
 
 
+@_unchecked
 def write_dicomdir(folder: Path, references: Sequence[Sequence[str]]) -> Path:
     """A DICOMDIR whose records name files by their parts, such as ("..", "..", "SECRET")."""
     data = Dataset()
@@ -249,6 +271,7 @@ def write_dicomdir(folder: Path, references: Sequence[Sequence[str]]) -> Path:
     return path
 
 
+@_unchecked
 def write_file(
     data: Dataset,
     path: Path,
@@ -264,17 +287,16 @@ def write_file(
     uid = data.get("SOPInstanceUID") or uid_of(str(path))
     meta.MediaStorageSOPInstanceUID = UID(uid)
     buffer = io.BytesIO()
-    with disable_value_validation():
-        written = Dataset()
-        written.update(data)
-        written.file_meta = meta
-        dcmwrite(
-            buffer,
-            written,
-            implicit_vr=syntax == IMPLICIT,
-            little_endian=syntax != BIG_ENDIAN,
-            enforce_file_format=True,
-        )
+    written = Dataset()
+    written.update(data)
+    written.file_meta = meta
+    dcmwrite(
+        buffer,
+        written,
+        implicit_vr=syntax == IMPLICIT,
+        little_endian=syntax != BIG_ENDIAN,
+        enforce_file_format=True,
+    )
     path.write_bytes(preamble.ljust(128, b"\0")[:128] + buffer.getvalue()[128:])
 
 
