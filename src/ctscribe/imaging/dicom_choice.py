@@ -30,9 +30,9 @@ _CHEST = (
     r"|(?<![a-z])(c[-_ ]?a[-_ ]?p|t[-_ ]?a[-_ ]?p)(?![a-z])|胸|肺|纵隔|肋"
 )
 _OTHER = (
-    r"(?<![a-z])(head|brain|skull|cerebr|crani|neuro|sinus|orbit|temporal|petrous|dental|"
-    r"mandib|maxill|face|facial|neck|carotid|larynx|c[ _-]?spine|l[ _-]?spine|spine|lumbar|"
-    r"cervical|sacr|pelvi|hip|knee|ankle|foot|leg|extremit|femur|tibia|wrist|elbow|hand|shoulder)"
+    r"(?<![a-z])(head|brain|skull|cerebr[a-z]*|crani[a-z]*|neuro[a-z]*|sinus|orbit|temporal|petrous|dental|"
+    r"mandib[a-z]*|maxill[a-z]*|face|facial|neck|carotid|larynx|c[ _-]?spine|l[ _-]?spine|spine|lumbar|"
+    r"cervical|sacr[a-z]*|pelvi[a-z]*|hip|knee|ankle|foot|leg|extremit[a-z]*|femur|tibia|wrist|elbow|hand|shoulder)"
     r"(?![a-z])|(?<![a-z])(head|neck|sinus|spine)routine|头|颅|脑|鼻|眼眶|颞骨|乳突|牙|颌|颈|喉|"
     r"脊柱|腰椎|颈椎|骶|盆|髋|膝|踝|足|下肢|上肢|股骨|腕|肘|手|肩"
 )

@@ -203,9 +203,9 @@ def _require_whole_values(header: Dataset) -> None:
     if not len(header):
         return
     last = header.get_item(max(header.keys()))
-    if isinstance(last, RawDataElement) and last.value is not None:
-        if last.length != 0xFFFFFFFF and len(last.value) < last.length:
-            raise BadHeaderError("it is truncated: it ends within its header")
+    held = last.value if isinstance(last, RawDataElement) else None
+    if held is not None and len(held) < last.length != 0xFFFFFFFF:
+        raise BadHeaderError("it is truncated: it ends within its header")
 
 
 def _pixel_data(stream: BinaryIO, header: Dataset) -> tuple[int, int]:

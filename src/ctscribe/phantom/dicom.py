@@ -171,7 +171,7 @@ def write_enhanced(
     order: Sequence[int] | None = None,
     tags: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a volume as one multi-frame enhanced CT, as `write_series` does; slice i is order[i]."""
+    """Write a volume as one multi-frame enhanced CT, like `write_series`; slice i is order[i]."""
     study = study or Study()
     hu, (row, column, along), origin_lps, spacing = _stored(volume, axes)
     series_uid = uid_of("series", study.seed, study.patient_id, number)
