@@ -115,6 +115,7 @@ def test_what_is_no_diagnostic_chest_is_left_out_with_its_reason(
     [
         {"description": ""},
         {"description": "", "body_part": "ABDOMEN"},
+        {"description": "Abdomen Pelvis 1.0"},
         {"description": "CAP 1.0", "body_part": "HEAD"},
         {"description": "1.0 x 1.0", "body_part": "HEAD", "study_description": "Chest CT"},
         {"description": "Low dose 1.0 Qr40"},

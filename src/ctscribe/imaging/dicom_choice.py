@@ -30,12 +30,14 @@ _CHEST = (
     r"|(?<![a-z])(c[-_ ]?a[-_ ]?p|t[-_ ]?a[-_ ]?p)(?![a-z])|胸|肺|纵隔|肋"
 )
 _OTHER = (
-    r"(?<![a-z])(head|brain|skull|cerebr[a-z]*|crani[a-z]*|neuro[a-z]*|sinus|orbit|temporal|petrous|dental|"
-    r"mandib[a-z]*|maxill[a-z]*|face|facial|neck|carotid|larynx|c[ _-]?spine|l[ _-]?spine|spine|lumbar|"
-    r"cervical|sacr[a-z]*|pelvi[a-z]*|hip|knee|ankle|foot|leg|extremit[a-z]*|femur|tibia|wrist|elbow|hand|shoulder)"
-    r"(?![a-z])|(?<![a-z])(head|neck|sinus|spine)routine|头|颅|脑|鼻|眼眶|颞骨|乳突|牙|颌|颈|喉|"
+    r"(?<![a-z])(head|brain|skull|cerebr[a-z]*|crani[a-z]*|neuro[a-z]*|sinus|orbit|temporal|"
+    r"petrous|dental|mandib[a-z]*|maxill[a-z]*|face|facial|neck|carotid|larynx|c[ _-]?spine|"
+    r"l[ _-]?spine|spine|lumbar|cervical|sacr[a-z]*|pelvi[a-z]*|hip|knee|ankle|foot|leg|"
+    r"extremit[a-z]*|femur|tibia|wrist|elbow|hand|shoulder)(?![a-z])"
+    r"|(?<![a-z])(head|neck|sinus|spine)routine|头|颅|脑|鼻|眼眶|颞骨|乳突|牙|颌|颈|喉|"
     r"脊柱|腰椎|颈椎|骶|盆|髋|膝|踝|足|下肢|上肢|股骨|腕|肘|手|肩"
 )
+_MAYBE = r"(?<![a-z])(abd|body|whole|trunk|liver)|腹|肝|全身|体部"  # often on a chest as well
 _KINDS = (  # words of ImageType or description, and what they mean
     (r"localizer|scout|topo|surview|scano|定位|扫描图", "a localizer"),
     (
@@ -130,6 +132,8 @@ def _region(series: Series) -> tuple[str, str]:
         without_spine = re.sub(_SPINE, " spine ", words)
         if re.search(_CHEST, without_spine):
             return "chest", ""
+        if re.search(_MAYBE, without_spine):
+            return "", ""
         if found := re.search(_OTHER, without_spine):
             return "other", found[0]
     return "", ""
