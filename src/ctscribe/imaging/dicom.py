@@ -88,22 +88,23 @@ def _voxels(
     whole = np.empty((len(grid.slices), pixels.rows, pixels.columns), np.int16)
     blank: list[Path] = []
 
-    def read(at: int) -> NDArray[np.float32] | None:
-        first = grid.slices[at][0]
-        try:
-            return hu_of(first, whole[at], case=case)
-        except ImageError as error:
-            if error.code != "blank":
-                raise
-            blank.append(first.file)
-            return None
+    fractions: dict[int, NDArray[np.float32]] = {}
+
+    def read(start: int) -> None:
+        for at in range(start, len(whole), THREADS):
+            first = grid.slices[at][0]
+            try:
+                hu = hu_of(first, whole[at], case=case)
+            except ImageError as error:
+                if error.code != "blank":
+                    raise
+                blank.append(first.file)
+            else:
+                if hu is not None:
+                    fractions[at] = hu
 
     with ThreadPoolExecutor(THREADS) as pool:
-        try:
-            broken_up = list(pool.map(read, range(len(whole))))
-        except ImageError:
-            pool.shutdown(cancel_futures=True)
-            raise
+        list(pool.map(read, range(THREADS)))
     if blank:
         raise refused(
             "blank",
@@ -112,11 +113,10 @@ def _voxels(
             case=case,
         )
     array: NDArray[np.int16] | NDArray[np.float32] = whole
-    if any(hu is not None for hu in broken_up):
+    if fractions:
         array = whole.astype(np.float32)
-        for at, hu in enumerate(broken_up):
-            if hu is not None:
-                array[at] = hu
+        for at, hu in fractions.items():
+            array[at] = hu
     return array, _duplicates(grid, array, case)
 
 

@@ -105,11 +105,12 @@ def arrange(series: Series, *, case: str | None = None) -> Grid:
 def _one_plane(series: Series, case: str | None) -> tuple[float, float]:
     """Spacing along x and y, once size, orientation and spacing were found equal everywhere."""
     first = series.instances[0]
+    sound = {one.orientation: normal_of(one) is not None for one in _differing(series)}
     for what, lacking in (
         ("position (ImagePositionPatient)", [o for o in series.instances if not o.position_mm]),
         (
             "sound orientation (ImageOrientationPatient)",
-            [o for o in series.instances if normal_of(o) is None],
+            [o for o in series.instances if not sound[o.orientation]],
         ),
     ):
         if lacking:
@@ -133,7 +134,7 @@ def _one_plane(series: Series, case: str | None) -> tuple[float, float]:
         (rarest, _) = sizes.most_common()[-1]
         odd = next(o for o in series.instances if (o.pixels.columns, o.pixels.rows) == rarest)
         raise refused("not-3d", f"its slices differ in size: {listed}", file=odd.file, case=case)
-    for one in series.instances:
+    for one in _differing(series):
         turned = np.abs(np.subtract(one.orientation, first.orientation)).max()  # type: ignore[arg-type]
         if turned > COSINE_TOLERANCE:
             raise refused(
@@ -149,6 +150,14 @@ def _one_plane(series: Series, case: str | None) -> tuple[float, float]:
     assert first.spacing_yx_mm is not None
     y, x = first.spacing_yx_mm
     return x, y
+
+
+def _differing(series: Series) -> list[Instance]:
+    """One instance for each orientation and spacing, in the series' order."""
+    found: dict[object, Instance] = {}
+    for one in series.instances:
+        found.setdefault((one.orientation, one.spacing_yx_mm), one)
+    return list(found.values())
 
 
 def _step(

@@ -1,9 +1,8 @@
 """`ctscribe fetch-sample`: real chest CTs for tests and the demo's page, kept outside the project.
 
 They are test files of the packages TotalSegmentator (Apache-2.0), pyradiomics-bhklab (BSD-3) and
-pydicom-data (MIT);
-the images themselves carry no separate statement. Each is fetched through pip from whatever index
-the user has, and checked by SHA-256.
+pydicom-data (MIT); the images themselves carry no separate statement. Each is fetched through pip
+from whatever index the user has, and checked by SHA-256.
 """
 
 from __future__ import annotations
