@@ -192,6 +192,7 @@ def changed(at: int, **values: Any) -> Callable[[Dataset, int], None]:
         ({"Rows": 64}, "unreadable", "truncated"),
         ({"PixelData": b""}, "unreadable", "truncated"),
         ({"PixelData": None}, "unreadable", "no pixel data"),
+        ({"ModalityLUTSequence": [Dataset()]}, "unreadable", "look-up table"),
         ({"BitsStored": 0}, "unreadable", "0 bits"),
         ({"HighBit": 3}, "unreadable", "the highest 3"),
         ({"RescaleSlope": "0"}, "unreadable", "RescaleSlope is 0"),

@@ -135,14 +135,16 @@ def _duplicates(
                 raise refused(
                     "slices-conflict",
                     f"{first.file.name} and {other.file.name} lie at one position but differ in "
-                    f"{differ} pixels" + f" and by {moved:.2f} mm in plane" * bool(moved > SAME_MM),
+                    f"{differ} pixel{'s' * (differ != 1)}"
+                    + f" and by {moved:.2f} mm in plane"
+                    * bool(moved > SAME_MM),
                     file=other.file,
                     case=case,
                 )
             twice.append(other.file)
     if not twice:
         return []
-    detail = f"{len(twice)} slices came twice or more: {_named(twice)}"
+    detail = f"{len(twice)} slice{'s' * (len(twice) > 1)} came once more: {_named(twice)}"
     return [Problem(case or "", str(min(twice)), "slices-duplicate", detail)]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def arrange(series: Series, *, case: str | None = None) -> Grid:
         raise refused(
             first.code,
             f"a file of the series cannot be used{more}: {first.detail}",
-            file=series.folder / first.file,
+            file=Path(first.file),
             case=case,
         )
     spacing_xy = _one_plane(series, case)

@@ -63,6 +63,7 @@ _KEYWORDS = (
     "LossyImageCompression",
     "Manufacturer",
     "Modality",
+    "ModalityLUTSequence",
     "NumberOfFrames",
     "PatientBirthDate",
     "PatientID",
@@ -160,6 +161,8 @@ def _look(file: Path, handle: BinaryIO, found: Found) -> None:
         return
     if stream is not handle:
         size = stream.seek(0, io.SEEK_END)
+    if "ModalityLUTSequence" in header:
+        raise BadHeaderError("its values are HU by a look-up table (Modality LUT), not a slope")
     pixels = _pixel_format(header, syntax, offset, length, size)
     found.instances = _instances(file, header, pixels)
 
