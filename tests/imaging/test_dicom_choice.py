@@ -69,7 +69,7 @@ def chosen(*candidates: Series) -> tuple[int, Choice]:
         (series("Topogram 0.6 T20f", slices=1), "localizer"),
         (series("定位像", slices=2), "localizer"),
         (series("", image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"), slices=1), "localizer"),
-        (series("Scout", slices=30), "localizer"),
+        (series("Scout", slices=9), "localizer"),
         (series("Chest", sop_class=phantom.SECONDARY_CAPTURE), "secondary capture"),
         (series("Dose Report", slices=1), "dose"),
         (series("剂量报告", slices=1), "dose"),
@@ -125,6 +125,7 @@ def test_what_is_no_diagnostic_chest_is_left_out_with_its_reason(
         {"description": "肺窗 1mm", "body_part": "SPINE"},
         {"description": "Body 1.0", "image_type": ("DERIVED", "SECONDARY", "AXIAL")},
         {"description": "Thorax", "modality": ""},
+        {"description": "Chest, planned on topogram"},
     ],
     ids=str,
 )

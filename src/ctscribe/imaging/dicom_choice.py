@@ -39,7 +39,6 @@ _OTHER = (
 )
 _MAYBE = r"(?<![a-z])(abd|body|whole|trunk|liver)|腹|肝|全身|体部"  # often on a chest as well
 _KINDS = (  # words of ImageType or description, and what they mean
-    (r"localizer|scout|topo|surview|scano|定位|扫描图", "a localizer"),
     (
         # Not "low dose" or 低剂量, which are chests.
         r"dose (report|info|record|page)|剂量(报告|信息|记录)|patient protocol|screen ?save",
@@ -54,6 +53,7 @@ _KINDS = (  # words of ImageType or description, and what they mean
         "a derived map, not HU",
     ),
 )
+_LOCALIZER = r"localizer|scout|topo|surview|scano|定位|扫描图"
 _SHARP_WORDS = r"lung|bone|sharp|edge|hrct|肺窗|骨|高分辨"
 _SOFT_WORDS = r"soft|stand|std|mediast|smooth|chst|body|detail|纵隔|软组织|标准"
 
@@ -105,6 +105,10 @@ def why_not(series: Series) -> str:
         return f"modality {series.modality or class_name(series.sop_class)}, not CT"
     if first.pixels.samples != 1:
         return "a colour picture"
+    # A whole stack may be named after the localizer that it was planned on.
+    few = series.n_slices < MIN_SLICES and re.search(_LOCALIZER, series.description.lower())
+    if few or "LOCALIZER" in series.image_type:
+        return "a localizer"
     words = f"{' '.join(series.image_type)} {series.description}".lower()
     for pattern, kind in _KINDS:
         if re.search(pattern, words):
