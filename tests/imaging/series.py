@@ -9,8 +9,18 @@ import numpy as np
 from ctscribe.errors import ImageError
 from ctscribe.imaging.dicom import Scan, Series, SeriesVolume, read_series, scan_files
 from ctscribe.imaging.volume import Volume
+from ctscribe.phantom import dicom as phantom
 
 SPACING_ZYX = (2.5, 0.8, 0.7)
+SYNTAXES = [
+    phantom.IMPLICIT,
+    phantom.EXPLICIT,
+    phantom.DEFLATED,
+    phantom.BIG_ENDIAN,
+    phantom.RLE,
+    phantom.JPEG_LOSSLESS,
+    phantom.JPEG_2000,
+]
 
 
 def small(shape_zyx: tuple[int, int, int] = (12, 9, 14), seed: int = 0) -> Volume:
