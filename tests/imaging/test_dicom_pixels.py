@@ -129,6 +129,20 @@ def test_blank_slices_are_named(tmp_path: Path) -> None:
     assert "CT0003.dcm, CT0008.dcm" in error.reason
 
 
+def test_a_slice_of_padding_alone_is_blank(tmp_path: Path) -> None:
+    volume = small()
+    volume.array_zyx[4] = -3000 + volume.array_zyx[4] % 2
+
+    def declare(data: Dataset, at: int) -> None:
+        data.add_new(0x00280120, "SS", -1976)
+        data.add_new(0x00280121, "SS", -1975)
+
+    phantom.write_series(volume, tmp_path, change=declare)
+    error = refusal(tmp_path)
+    assert error.code == "blank"
+    assert "CT0004.dcm" in error.reason
+
+
 def test_pixels_without_slope_are_not_hu(tmp_path: Path) -> None:
     def lost(data: Dataset, at: int) -> None:
         del data.RescaleSlope, data.RescaleIntercept

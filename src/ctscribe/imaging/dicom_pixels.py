@@ -72,8 +72,9 @@ def hu_of(
     """
     stored = _decoded(instance, case)
     padded = _padded(stored, instance)
-    if padded is not None and not padded.all():
-        stored = np.where(padded, stored[~padded][0], stored)
+    if padded is not None:
+        sound = stored[~padded]
+        stored = np.where(padded, sound[0] if sound.size else stored[0, 0], stored)
     stored = _within_bits(stored, instance.pixels)
     low, high = int(stored.min()), int(stored.max())
     if low == high:
