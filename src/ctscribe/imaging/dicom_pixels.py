@@ -215,7 +215,6 @@ def _decompressed(frame: bytes, pixels: PixelFormat) -> NDArray[Any]:
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileName(str(alone))
         try:
-            reader.ReadImageInformation()
             stored: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
         except RuntimeError as error:
             raise _PixelsError(f"its {class_name(pixels.syntax)} data cannot be decoded") from error
