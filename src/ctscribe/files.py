@@ -43,3 +43,14 @@ def default_cache_dir() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
     return base / "ctscribe"
+
+
+def long_path(path: Path) -> Path:
+    """The same path in the form that Windows opens however long it is; elsewhere the path itself.
+
+    Windows refuses more than 260 characters in any other form, unless its registry allows them.
+    """
+    if sys.platform != "win32" or str(path).startswith("\\\\?\\"):
+        return path
+    whole = str(path.resolve())
+    return Path(f"\\\\?\\UNC\\{whole[2:]}" if whole.startswith("\\\\") else f"\\\\?\\{whole}")

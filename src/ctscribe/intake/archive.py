@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import stat
+import struct
 import unicodedata
 import zipfile
 import zlib
@@ -30,7 +31,8 @@ BROKEN = (
     EOFError,
     NotImplementedError,
     RuntimeError,
-    ValueError,  # struct.error is one
+    ValueError,
+    struct.error,
     OverflowError,
 )
 
@@ -129,7 +131,7 @@ def _checked(
         if not why and name in found:
             why = "two entries have this name"
         if why:  # the name itself may be a patient's, or made to confuse a terminal
-            reason = f"its entry {number} ({ascii(name[:80])}) is unsafe: {why}"
+            reason = f"its entry {number} ({name[:80]!a}) is unsafe: {why}"
             raise _refused(path, "zip-unsafe-name", reason)
         if info.flag_bits & ENCRYPTED_FLAG:
             raise _refused(

@@ -13,6 +13,7 @@ import os
 import secrets
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,17 +122,11 @@ def load_salt(file: Path | None, *, outside: Sequence[Path], create: bool = True
 
 def _make(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{secrets.randbits(64)}.{path.name}")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
-            handle.write(secrets.token_bytes(SALT_BYTES))
-            os.fsync(handle.fileno())
-        try:
-            os.link(part, path)  # unlike a rename, it never replaces what another process made
-        except FileExistsError:
-            return
-    finally:
-        part.unlink(missing_ok=True)
+    # Never replaces what another process has made meanwhile.
+    with suppress(FileExistsError):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as out:
+            out.write(secrets.token_bytes(SALT_BYTES))
 
 
 def _plain(name: str) -> str:
