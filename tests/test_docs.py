@@ -77,7 +77,17 @@ def test_every_command_line_could_be_run(file: Path) -> None:
 @pytest.mark.parametrize("file", DOCS, ids=lambda f: f.name)
 def test_every_flag_that_is_mentioned_exists(file: Path) -> None:
     every = {"--help"}
-    own = ("demo", "report", "evaluate", "split", "leaks", "contours", "segment", "import-encoder")
+    own = (
+        "demo",
+        "report",
+        "evaluate",
+        "split",
+        "leaks",
+        "contours",
+        "segment",
+        "import-encoder",
+        "import-dicom",
+    )
     for command in (*own, *SHIMS.values()):
         every |= flags_of(command)
     text = file.read_text(encoding="utf-8")

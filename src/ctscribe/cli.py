@@ -36,6 +36,7 @@ from ctscribe.config import (
 from ctscribe.errors import CtscribeError
 from ctscribe.evaluation.segment import SegmentOptions
 from ctscribe.imaging.contours import ContoursOptions
+from ctscribe.intake.import_options import ImportOptions
 from ctscribe.resolve import read_settings, resolve
 from ctscribe.settings import Config, Option, flag, options
 from ctscribe.tables.clean import CleanOptions
@@ -44,7 +45,10 @@ from ctscribe.tables.excel import ExcelOptions
 C = TypeVar("C", bound=Config)
 SETTINGS = {
     **SECTIONS,
-    **{cls.section: cls for cls in (CleanOptions, ExcelOptions, ContoursOptions, SegmentOptions)},
+    **{
+        cls.section: cls
+        for cls in (CleanOptions, ExcelOptions, ContoursOptions, SegmentOptions, ImportOptions)
+    },
 }
 
 _COMMON: dict[str, Any] = {
@@ -246,6 +250,20 @@ def excel(config: ExcelOptions) -> None:
     from ctscribe.tables.excel import run_excel
 
     run_excel(config)
+
+
+@command(app, "import-dicom", ImportOptions, argument="source")
+def import_dicom(config: ImportOptions) -> None:
+    """Make images and a table of cases from a hospital's DICOM folder or zip.
+
+    Takes the diagnostic chest CT of every study, says why, and lists what it leaves out. Writes
+    images/ with a sidecar each, cases.csv and problems.csv, under pseudonyms; the source is only
+    read. Exit code 2 if a study was rejected or a file cannot be used.
+    """
+    from ctscribe.intake.import_dicom import run_import
+
+    if run_import(config).has_errors:
+        raise typer.Exit(2)
 
 
 @command(app, "import-encoder", ImportEncoderConfig, argument="path")

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from ctscribe.errors import ConfigError, DataError
 from ctscribe.files import long_path, replacing, write_atomically
 from ctscribe.imaging.dicom import Scan, choose_series, scan_files, studies
 from ctscribe.intake.archive import unpack
+from ctscribe.intake.import_options import ImportOptions
 from ctscribe.intake.import_result import (
     IMAGES,
     ImportResult,
@@ -32,7 +33,6 @@ from ctscribe.intake.pseudonym import Pseudonyms, load_salt
 from ctscribe.intake.study import Facts, Imported, Job, import_series, look, scrub
 from ctscribe.problems import Problem, problem_of
 from ctscribe.sandbox import Limits, run_each
-from ctscribe.settings import Config, setting
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,36 +40,6 @@ R = TypeVar("R")
 SLOWEST_BYTES_S = 10e6  # of a share that is still working: what headers and archives may take
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ImportOptions(Config):
-    """`ctscribe import-dicom`."""
-
-    section = "import_dicom"
-
-    source: Path | None = setting(None, "Folder or zip of DICOM files, of any number of studies.")
-    out: Path | None = setting(
-        None, "Folder to write to; left out, SOURCE_ctscribe beside the source."
-    )
-    series_uid: str | None = setting(
-        None,
-        "SeriesInstanceUID to take in place of the chosen series of its study; commas between.",
-    )
-    any_region: bool = setting(False, "Import CTs that show no plausible chest, too.")
-    hash_accession: bool = setting(
-        False, "Write a pseudonym for the accession number, too; reports cannot be joined by it."
-    )
-    salt_file: Path | None = setting(
-        None, "File of the secret behind all pseudonyms; left out, one in your folder of settings."
-    )
-    overwrite: bool = setting(
-        False, "Read and write cases again that are there already; without it they are left."
-    )
-    dry_run: bool = setting(False, "Say what would be taken, by headers alone; write nothing.")
-    workers: int = setting(2, "Studies that are read at once.", low=1, high=60)
-    memory_gb: float = setting(8.0, "Memory that reading one study may take.", low=0.1, high=1024)
-    minutes: float = setting(10.0, "Time that reading one study may take.", low=0.01, high=1440)
 
 
 def run_import(options: ImportOptions) -> ImportResult:
@@ -179,7 +149,7 @@ def _files(source: Path, temporary: Path) -> tuple[dict[Path, str], tuple[Proble
     folder.mkdir()
     limits = Limits(4 << 30, 600 + source.stat().st_size / SLOWEST_BYTES_S)
     with _bar("unpacking", None):
-        return _one(_unpack, (source, folder), limits, source), ()
+        return _one(partial(unpack, folder=folder), source, limits, source), ()
 
 
 def _to_studies(problems: tuple[Problem, ...], found: list[Study]) -> tuple[Problem, ...]:
@@ -193,10 +163,6 @@ def _to_studies(problems: tuple[Problem, ...], found: list[Study]) -> tuple[Prob
         if problem.file in owner:
             owner[problem.file].problems.append(problem)
     return tuple(problem for problem in problems if problem.file not in owner)
-
-
-def _unpack(paths: tuple[Path, Path]) -> dict[Path, str]:
-    return unpack(*paths)
 
 
 def _scan(files: Sequence[Path], options: ImportOptions) -> tuple[Scan, dict[Path, Facts]]:
