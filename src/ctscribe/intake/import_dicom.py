@@ -233,7 +233,7 @@ def _studies(
             Study(
                 series=group,
                 facts=own,
-                source=files[series.instances[0].file],
+                source=str(Path(files[series.instances[0].file]).parent),
                 chosen=chosen,
                 why=why,
                 left_out=left_out,
