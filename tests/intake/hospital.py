@@ -85,7 +85,7 @@ class RawName(zipfile.ZipInfo):
     """An entry whose name is these bytes, whatever they are, without a flag that says utf-8."""
 
     def __init__(self, name: bytes) -> None:
-        super().__init__("x")
+        super().__init__(name.decode("latin-1"))
         self.raw = name
 
     def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802

@@ -322,18 +322,17 @@ def test_names_of_files_are_for_the_user_alone(
 def test_any_region_and_the_exit_code(
     rejecting: tuple[Path, Path, ImportResult, str], tmp_path: Path
 ) -> None:
-    salt = rejecting[0].parent / "salt"
-    source = tmp_path / "share"
-    shutil.copytree(rejecting[0].parent / "share" / "belly", source)
-    words = ["import-dicom", str(source), "--salt-file", str(salt)]
-    for more, code, verdict in ([], 2, "rejected"), (["--any-region"], 0, "accepted"):
+    share, salt = rejecting[0].parent / "share", rejecting[0].parent / "salt"
+    given = [("few", [], 2, "rejected"), ("belly", ["--any-region"], 0, "accepted")]
+    for name, more, code, verdict in given:
+        shutil.copytree(share / name, tmp_path / name)
         with pytest.raises(SystemExit) as stop:
-            cli.main([*words, *more])
+            cli.main(["import-dicom", str(tmp_path / name), "--salt-file", str(salt), *more])
         assert stop.value.code == code
-        table = read_table(tmp_path / "share_ctscribe" / "problems.csv")
+        table = read_table(tmp_path / f"{name}_ctscribe" / "problems.csv")
         assert list(table.verdict) == [verdict]
-    (sidecar,) = (tmp_path / "share_ctscribe" / "images").glob("*.json")
-    assert not json.loads(sidecar.read_text())["chest"]["plausible"]
+    (sidecar,) = (tmp_path / "belly_ctscribe" / "images").glob("*.json")
+    assert not json.loads(sidecar.read_text(encoding="utf-8"))["chest"]["plausible"]
 
 
 def test_a_study_that_takes_too_much_is_rejected_and_the_rest_goes_on(

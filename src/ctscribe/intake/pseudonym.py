@@ -70,7 +70,8 @@ class Pseudonyms:
 
     def _id(self, letter: str, *parts: str) -> str:
         # Lengths before the parts: ("ab", "c") is not ("a", "bc").
-        data = b"".join(len(p.encode()).to_bytes(8, "big") + p.encode() for p in parts)
+        coded = [part.encode(errors="surrogatepass") for part in parts]
+        data = b"".join(len(part).to_bytes(8, "big") + part for part in coded)
         digest = hmac.new(self._salt, data, hashlib.sha256).digest()
         return letter + base64.b32encode(digest).decode().lower()[: ID_CHARACTERS - 1]
 

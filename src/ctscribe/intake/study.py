@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 REMOVED = "[removed]"
 _STANDARD = "1.2.840.10008."  # UIDs of the standard say nothing of a patient
+_IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")
 _PRIVATE_KEYWORDS = {
     "AccessionNumber",
     "AdmissionID",
@@ -92,18 +94,14 @@ def facts_of(file: Path) -> Facts:
     with file.open("rb") as handle:
         content = hashlib.file_digest(handle, "sha256").hexdigest()
     try:
-        with disable_value_validation():
+        with warnings.catch_warnings(), disable_value_validation():
+            warnings.simplefilter("ignore")  # they would quote values
             header = dcmread(file, stop_before_pixels=True, force=True)
+            identity = Identity(*(_whole_text(header, keyword) for keyword in _IDENTITY))
+            model, kvp = _text(header, "ManufacturerModelName"), _text(header, "KVP")
             private = tuple(sorted(_private(header), key=len, reverse=True))
     except Exception:  # pydicom raises whatever a damaged header makes it raise
         return Facts(content=content)
-    identity = Identity(
-        *(
-            _text(header, keyword)
-            for keyword in ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")
-        )
-    )
-    model, kvp = _text(header, "ManufacturerModelName"), _text(header, "KVP")
     return Facts(identity, model, kvp, private, content)
 
 
@@ -209,6 +207,16 @@ def _private(header: Dataset) -> set[str]:
                 parts |= set(text.replace("^", " ").replace("=", " ").split())
             found |= {part for part in parts if len(part) >= (4 if part.isascii() else 2)}
     return found
+
+
+def _whole_text(header: Dataset, keyword: str) -> str:
+    """A text, and its bytes where they are in another encoding than the header says.
+
+    What replaces characters that cannot be read would make one person of several.
+    """
+    raw = getattr(header.get_item(keyword), "value", None)
+    text = _text(header, keyword)
+    return f"{text} {raw.hex()}" if "\ufffd" in text and isinstance(raw, bytes) else text
 
 
 def _text(header: Dataset, keyword: str) -> str:
