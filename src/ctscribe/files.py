@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LONG_PREFIX = "\\\\?\\"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -50,7 +52,9 @@ def long_path(path: Path) -> Path:
 
     Windows refuses more than 260 characters in any other form, unless its registry allows them.
     """
-    if sys.platform != "win32" or str(path).startswith("\\\\?\\"):
+    if sys.platform != "win32" or str(path).startswith(LONG_PREFIX):
         return path
     whole = str(path.resolve())
-    return Path(f"\\\\?\\UNC\\{whole[2:]}" if whole.startswith("\\\\") else f"\\\\?\\{whole}")
+    if whole.startswith(r"\\"):  # a share: its two backslashes become UNC
+        return Path(rf"{LONG_PREFIX}UNC\{whole[2:]}")
+    return Path(LONG_PREFIX + whole)

@@ -228,7 +228,12 @@ def _studies(
         study = group[0].study_uid or first.content
         patient = ids.patient(first.identity, study=study)
         series = chosen or group[0]
+        many = len(choice.diagnostic)
         accession = next((one.accession for one in group if one.accession), "")
+        case = ids.case(patient, study, series.series_uid or first.content)
+        first_file = str(series.instances[0].file)
+        detail = f"{many} series would do; taken was {why}"
+        several = [Problem(case, first_file, "several-series", detail)] if many > 1 else []
         found.append(
             Study(
                 series=group,
@@ -238,8 +243,9 @@ def _studies(
                 why=why,
                 left_out=left_out,
                 patient=patient,
-                case=ids.case(patient, study, series.series_uid or first.content),
+                case=case,
                 accession=ids.accession(accession) if options.hash_accession else accession,
+                problems=several,
             )
         )
     return found

@@ -35,4 +35,4 @@ class ImportOptions(Config):
     dry_run: bool = setting(False, "Say what would be taken, by headers alone; write nothing.")
     workers: int = setting(2, "Studies that are read at once.", low=1, high=60)
     memory_gb: float = setting(8.0, "Memory that reading one study may take.", low=0.1, high=1024)
-    minutes: float = setting(10.0, "Time that reading one study may take.", low=0.01, high=1440)
+    minutes: float = setting(10.0, "Time that reading one study may take.", low=0.001, high=1440)

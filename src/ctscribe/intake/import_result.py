@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctscribe.files import LONG_PREFIX
 from ctscribe.imaging.dicom import LeftOut, Series
 from ctscribe.intake.study import Facts, scrub
 from ctscribe.problems import Problem
@@ -163,8 +164,8 @@ def print_result(result: ImportResult, source: Path, *, dry_run: bool) -> None:
     if dry_run:
         console.print(f"dry run, nothing read or written: {verdicts} by their headers")
     else:
-        console.print(f"{source}: {verdicts}{more}")
-        console.print(f"written to {result.out}")
+        console.print(f"{str(source).removeprefix(LONG_PREFIX)}: {verdicts}{more}")
+        console.print(f"written to {str(result.out).removeprefix(LONG_PREFIX)}")
 
 
 def _said(problem: Problem, names: Mapping[Path, str]) -> str:
