@@ -51,6 +51,7 @@ def run_import(options: ImportOptions) -> ImportResult:
     source, out = _paths(options)
     salt = load_salt(options.salt_file, outside=(source, out), create=not options.dry_run)
     ids = Pseudonyms(salt)
+    source, out = long_path(source), long_path(out)
     if not options.dry_run:
         _require_same_salt(out, ids)
     with tempfile.TemporaryDirectory(prefix="ctscribe-", ignore_cleanup_errors=True) as folder:
@@ -104,7 +105,7 @@ def _paths(options: ImportOptions) -> tuple[Path, Path]:
             f"--out {out} {'lies in the source' if inside else 'is a file'}",
             fix="give a folder elsewhere",
         )
-    return long_path(source), long_path(out)
+    return source, out
 
 
 def _require_same_salt(out: Path, ids: Pseudonyms) -> None:
