@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ctscribe.files import replacing, write_atomically
+from ctscribe.files import long_path, replacing, write_atomically
 
 
 def crash(*_: object) -> None:
@@ -35,3 +35,15 @@ def test_the_new_content_is_there_at_the_end_and_not_before(tmp_path: Path) -> N
         assert part.name.endswith(".nii.gz")
         assert file.read_bytes() == b"old"
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("scan.nii.gz", b"new")]
+
+
+def test_long_paths_are_marked_on_windows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path("here") / "影像"
+    assert long_path(path) is path
+    monkeypatch.setattr("sys.platform", "win32")
+    resolved = {"here": r"C:\data\here", "share": r"\\nas\ct"}
+    monkeypatch.setattr(Path, "resolve", lambda self: resolved[str(self)])
+    marked = long_path(Path("here"))
+    assert str(marked) == r"\\?\C:\data\here"
+    assert long_path(marked) is marked
+    assert str(long_path(Path("share"))) == r"\\?\UNC\nas\ct"

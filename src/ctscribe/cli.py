@@ -37,6 +37,8 @@ from ctscribe.errors import CtscribeError
 from ctscribe.evaluation.segment import SegmentOptions
 from ctscribe.imaging.contours import ContoursOptions
 from ctscribe.intake.public import DatasetOptions
+from ctscribe.intake.import_options import ImportOptions
+from ctscribe.intake.check_options import CheckOptions
 from ctscribe.resolve import read_settings, resolve
 from ctscribe.settings import Config, Option, flag, options
 from ctscribe.tables.clean import CleanOptions
@@ -47,7 +49,15 @@ SETTINGS = {
     **SECTIONS,
     **{
         cls.section: cls
-        for cls in (CleanOptions, ExcelOptions, ContoursOptions, SegmentOptions, DatasetOptions)
+        for cls in (
+            CheckOptions,
+            CleanOptions,
+            ContoursOptions,
+            DatasetOptions,
+            ExcelOptions,
+            ImportOptions,
+            SegmentOptions,
+        )
     },
 }
 
@@ -265,6 +275,20 @@ def import_dataset(config: DatasetOptions) -> None:
     from ctscribe.intake.public import run_import_dataset
 
     run_import_dataset(config)
+
+
+@command(app, "import-dicom", ImportOptions, argument="source")
+def import_dicom(config: ImportOptions) -> None:
+    """Make images and a table of cases from a hospital's DICOM folder or zip.
+
+    Takes the diagnostic chest CT of every study, says why, and lists what it leaves out. Writes
+    images/ with a sidecar each, cases.csv and problems.csv, under pseudonyms; the source is only
+    read. Exit code 2 if a study was rejected or a file cannot be used.
+    """
+    from ctscribe.intake.import_dicom import run_import
+
+    if run_import(config).has_errors:
+        raise typer.Exit(2)
 
 
 @command(app, "import-encoder", ImportEncoderConfig, argument="path")

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LONG_PREFIX = "\\\\?\\"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -43,3 +45,16 @@ def default_cache_dir() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
     return base / "ctscribe"
+
+
+def long_path(path: Path) -> Path:
+    """The same path in the form that Windows opens however long it is; elsewhere the path itself.
+
+    Windows refuses more than 260 characters in any other form, unless its registry allows them.
+    """
+    if sys.platform != "win32" or str(path).startswith(LONG_PREFIX):
+        return path
+    whole = str(path.resolve())
+    if whole.startswith(r"\\"):  # a share: its two backslashes become UNC
+        return Path(rf"{LONG_PREFIX}UNC\{whole[2:]}")
+    return Path(LONG_PREFIX + whole)

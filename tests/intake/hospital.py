@@ -1,0 +1,92 @@
+"""A small hospital share: two patients, three studies, and everything else that lies there."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from ctscribe.phantom.dicom import (
+    Study,
+    write_dose_report,
+    write_localizer,
+    write_secondary_capture,
+    write_series,
+)
+from tests.imaging.bodies import body
+
+NAME = "张三丰"
+ONE = Study(
+    seed=1,
+    patient_id="ZY00481516",
+    patient_name="Zhang^Sanfeng=张^三丰",
+    accession="CT2024-000815",
+    date="20240229",
+    tags={
+        "SpecificCharacterSet": "GB18030",
+        "PatientName": "Zhang^Sanfeng=张^三丰",
+        "InstitutionName": "青山医院",
+        "ReferringPhysicianName": "李^时珍",
+        "DeviceSerialNumber": "SN-77341-X",
+        "ManufacturerModelName": "SOMATOM Phantom",
+        "KVP": "120",
+    },
+)
+AGAIN = Study(**{**vars(ONE), "seed": 2, "accession": "CT2024-000999", "date": "20240701"})
+TWO = Study(seed=3, patient_id="ZY00990099", patient_name="Wang^Wu", accession="CT2024-000777")
+
+SECRETS = (
+    *("ZY00481516", "Sanfeng", "三丰", "青山医院", "时珍", "SN-77341-X", "20240229", "19600101"),
+    *("CT2024-000815", "CT2024-000999", "CT2024-000777", "ZY00990099", "Wang", ONE.uid, TWO.uid),
+    *("20240701", NAME),
+)
+
+
+def write_share(folder: Path) -> Path:
+    """Patient one with two studies, of which one has all that is left out; patient two."""
+    own = folder / f"{NAME} 胸部CT"
+    chest = body().volume
+    for name in ("SC", "SR"):
+        (own / name).mkdir(parents=True)
+    write_series(chest, own / "IM", study=ONE, number=2, name=f"{NAME}_{{:04d}}.dcm")
+    write_localizer(own / "IM", study=ONE)
+    write_secondary_capture(own / "SC", study=ONE)
+    write_dose_report(own / "SR", study=ONE)
+    (own / "SC" / "readme.txt").write_text("no DICOM")
+    write_series(body(seed=1).volume, folder / "later", study=AGAIN, number=2)
+    write_series(body(seed=2).volume, folder / "two", study=TWO, number=2)
+    return folder
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """Every file and its hash."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+def leaks(folder: Path, secrets: Iterable[str] = SECRETS) -> list[tuple[str, str]]:
+    """Secrets in names or bytes of files, unpacked where they are packed, in three encodings."""
+    found = []
+    for file in folder.rglob("*"):
+        data = str(file.relative_to(folder)).encode()
+        if file.is_file():
+            data += file.read_bytes()
+        if file.suffix == ".gz":
+            data += gzip.decompress(file.read_bytes())
+        for secret in secrets:
+            if any(secret.encode(code) in data for code in ("utf-8", "gb18030", "utf-16-le")):
+                found.append((file.name, secret))
+    return found
+
+
+class RawName(zipfile.ZipInfo):
+    """An entry whose name is these bytes, whatever they are, without a flag that says utf-8."""
+
+    def __init__(self, name: bytes) -> None:
+        super().__init__(name.decode("latin-1"))
+        self.raw = name
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802
+        return self.raw, self.flag_bits & ~0x800
