@@ -35,6 +35,7 @@ from ctscribe.config import (
 from ctscribe.errors import CtscribeError
 from ctscribe.evaluation.segment import SegmentOptions
 from ctscribe.imaging.contours import ContoursOptions
+from ctscribe.intake.check_options import CheckOptions
 from ctscribe.resolve import read_settings, resolve
 from ctscribe.settings import Config, Option, flag, options
 from ctscribe.tables.clean import CleanOptions
@@ -43,7 +44,10 @@ from ctscribe.tables.excel import ExcelOptions
 C = TypeVar("C", bound=Config)
 SETTINGS = {
     **SECTIONS,
-    **{cls.section: cls for cls in (CleanOptions, ExcelOptions, ContoursOptions, SegmentOptions)},
+    **{
+        cls.section: cls
+        for cls in (CheckOptions, CleanOptions, ExcelOptions, ContoursOptions, SegmentOptions)
+    },
 }
 
 _COMMON: dict[str, Any] = {
@@ -219,6 +223,20 @@ def fetch_sample(
     sample = fetch_sample(cache)
     print(f"chest CT: {sample.ct}")
     print(f"heart mask: {sample.heart}")
+
+
+@command(app, "check", CheckOptions, argument="input")
+def check(config: CheckOptions) -> None:
+    """Find what is wrong with a data set before it is used.
+
+    Looks at every image and report of a CSV, or at every image, DICOM folder, .zip, .csv and .xlsx
+    of a folder, each in a process of its own, and changes none of them. Writes check.json and
+    check.html. Exit code 0: nothing, or notes alone; 1: warnings; 2: errors.
+    """
+    from ctscribe.intake.check import run_check
+
+    if code := run_check(config):
+        raise typer.Exit(code)
 
 
 @command(app, "clean", CleanOptions, argument="input")

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ctscribe.errors import ImageError
-from ctscribe.imaging.nifti import read_mask, read_volume, write_volume
+from ctscribe.imaging.nifti import count_labels, read_mask, read_volume, write_volume
 from ctscribe.imaging.volume import Volume
 
 SPACING_XYZ = (0.703125, 0.8, 2.5)
@@ -284,3 +284,11 @@ def test_a_mask_of_another_grid_or_with_other_values_is_refused(tmp_path: Path) 
         nib.save(nib.Nifti1Image(bad, affine), tmp_path / "mask.nii.gz")
         with pytest.raises(ImageError, match=reason):
             read_mask(tmp_path / "mask.nii.gz", like=volume, case="c")
+
+
+def test_a_mask_is_told_from_grey_levels(tmp_path: Path) -> None:
+    labels = (voxels() % 7 == 0).astype(np.uint8) * 3
+    grey = ((voxels() + 1000) % 200).astype(np.uint8)
+    for array, count in ((labels, 1), (labels * 0, 0), (grey, None), (voxels(), None)):
+        nib.save(nib.Nifti1Image(array, RAS), tmp_path / "a.nii.gz")
+        assert count_labels(tmp_path / "a.nii.gz") == count

@@ -101,13 +101,16 @@ def hu_fault(array: NDArray[Any]) -> str | None:
     values = coarse.ravel()
     padding = []
     for _ in range(3):
-        low = values.min(initial=0.0)
-        if low >= PADDING_HU or (values == low).mean() < PADDING_SHARE:
+        least = float(values.min(initial=0.0))
+        if least >= PADDING_HU or (values == least).mean() < PADDING_SHARE:
             break
-        padding.append(float(low))
-        values = values[values != low]
+        padding.append(least)
+        values = values[values != least]
     if values.size < 1000:
         return None
+    low, high = float(values.min()), float(values.max())
+    if low > -500 and high > low:
+        return f"values from {low:g} to {high:g}, where air would be about -1000 HU"
     below = values[values < -1150]
     if below.size > 0.01 * values.size:
         return f"{below.size / values.size:.0%} of voxels lie near {_mode(below):.0f} HU, below air"

@@ -45,6 +45,7 @@ FORMATS = {
     ".mhd": "MetaImageIO",
 }
 MOST_VOXELS = 1 << 31  # eight times 512 x 512 x 1000
+MOST_LABELS = 64  # of a mask; a CT squeezed into 8 bits has more values
 OBLIQUE_WARN_DEG = 3.0
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
@@ -108,6 +109,18 @@ def read_mask(path: str | Path, *, like: Volume, case: str | None = None) -> NDA
             fix="give whole numbers from 0 to 255",
         )
     return labels
+
+
+def count_labels(path: Path) -> int | None:
+    """How many labels a mask has beside 0; None for what is no mask: not 8 bits, or grey levels.
+
+    Raises ImageError as `read_volume` does.
+    """
+    array = _decode(path, None).array_zyx
+    if array.dtype.itemsize != 1:
+        return None
+    labels = np.flatnonzero(np.bincount(array.view(np.uint8).ravel(), minlength=256))
+    return int((labels > 0).sum()) if len(labels) <= MOST_LABELS else None
 
 
 def write_volume(volume: Volume, path: str | Path) -> None:
