@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,6 @@ import numpy as np
 
 from ctscribe.errors import CtscribeError, ImageError
 from ctscribe.imaging import dicom
-from ctscribe.imaging.anatomy import AnatomyCheck, check_anatomy
 from ctscribe.imaging.nifti import FORMATS, count_labels, read_volume
 from ctscribe.imaging.render import three_planes
 from ctscribe.imaging.volume import Volume
@@ -86,7 +86,9 @@ def _of(case: Case, *problems: Problem) -> Examined:
 
 def _volume(case: Case, volume: Volume, known: Sequence[Problem] = ()) -> Examined:
     """Anatomy, hash and pictures of a volume that could be read."""
-    checked: AnatomyCheck = check_anatomy(volume)
+    from ctscribe.imaging.anatomy import check_anatomy  # torch: seconds, and tables need none
+
+    checked = check_anatomy(volume)
     problems = [
         Problem(case.name, str(case.path), fault.code, fault.detail) for fault in checked.faults
     ]
@@ -138,11 +140,19 @@ def _dicom(case: Case) -> tuple[Examined, ...]:
             problems.append(Problem("", str(case.path), "several-patients", detail))
         found.append(_study(own, series, [replace(p, case=own.name) for p in problems]))
     rest = [replace(p, case=case.name) for p in scan.problems if p not in told]
+    if scan.left_out:
+        reasons = Counter(one.reason for one in scan.left_out)
+        said = "; ".join(f"{n} x {reason}" for reason, n in reasons.most_common(LISTED))
+        note = Problem(case.name, str(case.path), "left-out", f"files: {said}")
+        if found:
+            found[0] = replace(found[0], problems=(*found[0].problems, note))
+        rest.append(note)
     if not studies:
-        detail = f"no image in {len(case.files)} DICOM files"
-        rest = rest or [Problem(case.name, str(case.path), "no-chest", detail)]
+        if not any(problem.severity == "error" for problem in rest):
+            detail = f"no image in {len(case.files)} DICOM files"
+            rest.append(Problem(case.name, str(case.path), "no-chest", detail))
         return (_of(case, *rest),)
-    if rest and len(studies) > 1:
+    if len(studies) > 1 and any(problem.severity != "note" for problem in rest):
         found.append(_of(case, *rest))
     return tuple(found)
 
