@@ -135,7 +135,7 @@ def _dicom(case: Case) -> tuple[Examined, ...]:
         told.update(problems)
         if len(studies) == 1:
             problems = list(scan.problems)
-        elif len(studies) > 1:
+        else:
             detail = f"study {number} of {len(studies)} in this folder"
             problems.append(Problem("", str(case.path), "several-patients", detail))
         found.append(_study(own, series, [replace(p, case=own.name) for p in problems]))
@@ -146,7 +146,8 @@ def _dicom(case: Case) -> tuple[Examined, ...]:
         note = Problem(case.name, str(case.path), "left-out", f"files: {said}")
         if found:
             found[0] = replace(found[0], problems=(*found[0].problems, note))
-        rest.append(note)
+        else:
+            rest.append(note)
     if not studies:
         if not any(problem.severity == "error" for problem in rest):
             detail = f"no image in {len(case.files)} DICOM files"
