@@ -278,5 +278,5 @@ def show(result: CheckResult) -> None:
         f"{len(result.cases)} cases: {len(result.accepted)} accepted, "
         f"{len(result.rejected)} rejected; {counts}"
     )
-    for file in result.files:
-        console.print(Text(str(file)))
+    for written in result.files:
+        console.print(Text(str(written)))
