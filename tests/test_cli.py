@@ -21,6 +21,7 @@ from ctscribe.config import (
 from ctscribe.errors import CheckpointError, GenerationError
 from ctscribe.evaluation.segment import SegmentOptions
 from ctscribe.imaging.contours import ContoursOptions
+from ctscribe.intake.check_options import CheckOptions
 from ctscribe.settings import Config, flag, options
 from ctscribe.tables.clean import CleanOptions
 from ctscribe.tables.excel import ExcelOptions
@@ -32,6 +33,7 @@ COMMANDS: dict[str, tuple[type[Config], str, str]] = {
     "train caption": (CaptionConfig, "ctscribe.training.caption", "run_caption"),
     "report": (ReportConfig, "ctscribe.evaluation.report", "run_report"),
     "evaluate": (EvaluateConfig, "ctscribe.evaluation.run", "run_evaluate"),
+    "check": (CheckOptions, "ctscribe.intake.check", "run_check"),
     "clean": (CleanOptions, "ctscribe.tables.clean", "run_clean"),
     "excel": (ExcelOptions, "ctscribe.tables.excel", "run_excel"),
     "split": (SplitConfig, "ctscribe.tables.split", "run_split"),
