@@ -40,7 +40,7 @@ from ctscribe.model.encoder import EncoderConfig
 from ctscribe.phantom.dataset import make_dataset
 from ctscribe.reports.labeller import label_report
 from ctscribe.reports.schema import Finding
-from ctscribe.tables.clean import CleanOptions, run_clean
+from ctscribe.tables.clean import CleanOptions, clean_file
 from ctscribe.training import setup
 from ctscribe.training.align import run_align
 from ctscribe.training.caption import run_caption
@@ -186,7 +186,7 @@ def make_phantoms(folder: Path, count: int, seed: int, profile: str) -> None:
 
 def clean(folder: Path) -> Path:
     """The phantoms' table without its rubbish."""
-    cleaned = run_clean(
+    cleaned = clean_file(
         CleanOptions(input=folder / "captions.csv", drop_missing_paths=True, drop_generic_only=True)
     )
     assert cleaned.output is not None

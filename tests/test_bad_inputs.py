@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from ctscribe.intake.examine import Examined, examine, voxels_sha256
-from ctscribe.intake.find import find_cases
 
 from benchmarks.guards import GUARDS
 from ctscribe.cli import main
 from ctscribe.imaging.volume import Volume
+from ctscribe.intake.examine import Examined, examine, voxels_sha256
+from ctscribe.intake.find import find_cases
 from ctscribe.problems import KINDS, Problem
 from tests.bad_inputs import series, sound, tables, volumes
 from tests.bad_inputs.faults import FAULTS, VARIANTS, Variant, ct

@@ -22,6 +22,8 @@ from ctscribe.config import (
 from ctscribe.errors import CheckpointError, GenerationError
 from ctscribe.evaluation.segment import SegmentOptions
 from ctscribe.imaging.contours import ContoursOptions
+from ctscribe.intake.check_options import CheckOptions
+from ctscribe.intake.import_options import ImportOptions
 from ctscribe.intake.public import DatasetOptions
 from ctscribe.settings import Config, flag, options
 from ctscribe.tables.clean import CleanOptions
@@ -34,10 +36,12 @@ COMMANDS: dict[str, tuple[type[Config], str, str]] = {
     "train caption": (CaptionConfig, "ctscribe.training.caption", "run_caption"),
     "report": (ReportConfig, "ctscribe.evaluation.report", "run_report"),
     "evaluate": (EvaluateConfig, "ctscribe.evaluation.run", "run_evaluate"),
-    "clean": (CleanOptions, "ctscribe.tables.clean", "run_clean"),
+    "check": (CheckOptions, "ctscribe.intake.check", "run_check"),
+    "clean": (CleanOptions, "ctscribe.intake.private", "run_clean"),
     "excel": (ExcelOptions, "ctscribe.tables.excel", "run_excel"),
     "split": (SplitConfig, "ctscribe.intake.split", "run_split"),
     "leaks": (LeaksConfig, "ctscribe.intake.leaks", "run_leaks"),
+    "import-dicom": (ImportOptions, "ctscribe.intake.import_dicom", "run_import"),
     "import-dataset": (DatasetOptions, "ctscribe.intake.public", "run_import_dataset"),
     "contours": (ContoursOptions, "ctscribe.imaging.contours", "run_contours"),
     "segment": (SegmentOptions, "ctscribe.evaluation.segment", "run_segment"),

@@ -22,6 +22,7 @@ def test_commands() -> None:
     app = typer.main.get_command(cli.app)
     assert sorted(app.commands) == [  # type: ignore[attr-defined]
         *(
+            "check",
             "clean",
             "contours",
             "demo",
@@ -87,8 +88,9 @@ def test_an_error_comes_whole_out_of_a_worker_process() -> None:
         ("evaluation.segment", "run_segment", "SegmentOptions"),
         ("imaging.contours", "run_contours", "ContoursOptions"),
         ("intake.import_dicom", "run_import", "ImportOptions"),
+        ("intake.check", "run_check", "CheckOptions"),
         ("evaluation.report", "run_report", "ReportConfig"),
-        ("tables.clean", "run_clean", "CleanOptions"),
+        ("intake.private", "run_clean", "CleanOptions"),
         ("tables.excel", "run_excel", "ExcelOptions"),
         ("intake.leaks", "run_leaks", "LeaksConfig"),
         ("intake.split", "run_split", "SplitConfig"),

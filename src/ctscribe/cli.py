@@ -36,9 +36,9 @@ from ctscribe.config import (
 from ctscribe.errors import CtscribeError
 from ctscribe.evaluation.segment import SegmentOptions
 from ctscribe.imaging.contours import ContoursOptions
-from ctscribe.intake.public import DatasetOptions
-from ctscribe.intake.import_options import ImportOptions
 from ctscribe.intake.check_options import CheckOptions
+from ctscribe.intake.import_options import ImportOptions
+from ctscribe.intake.public import DatasetOptions
 from ctscribe.resolve import read_settings, resolve
 from ctscribe.settings import Config, Option, flag, options
 from ctscribe.tables.clean import CleanOptions
@@ -236,6 +236,20 @@ def fetch_sample(
     print(f"heart mask: {sample.heart}")
 
 
+@command(app, "check", CheckOptions, argument="input")
+def check(config: CheckOptions) -> None:
+    """Find what is wrong with a data set before it is used.
+
+    Looks at every image and report of a CSV, or at every image, DICOM folder, .zip, .csv and .xlsx
+    of a folder, each in a process of its own, and changes none of them. Writes check.json and
+    check.html. Exit code 0: nothing, or notes alone; 1: warnings; 2: errors.
+    """
+    from ctscribe.intake.check import run_check
+
+    if code := run_check(config):
+        raise typer.Exit(code)
+
+
 @command(app, "clean", CleanOptions, argument="input")
 def clean(config: CleanOptions) -> None:
     """Take the dirt out of a table of reports.
@@ -244,10 +258,9 @@ def clean(config: CleanOptions) -> None:
     every text before and after, and INPUT_diff.html to look at; shows what each filter did. Any of
     utf-8, gbk, gb18030 and utf-16 with its mark is read; utf-8-sig is written.
     """
-    from ctscribe.intake.private import deidentifying_filter
-    from ctscribe.tables.clean import DEIDENTIFY, clean_file
+    from ctscribe.intake.private import run_clean
 
-    clean_file(config, [deidentifying_filter()] if DEIDENTIFY in config.wanted() else [])
+    run_clean(config)
 
 
 @command(app, "excel", ExcelOptions, argument="excel")
@@ -279,7 +292,7 @@ def import_dataset(config: DatasetOptions) -> None:
 
 @command(app, "import-dicom", ImportOptions, argument="source")
 def import_dicom(config: ImportOptions) -> None:
-    """Make images and a table of cases from a hospital's DICOM folder or zip.
+    """Make images and cases of DICOM, folder or zip.
 
     Takes the diagnostic chest CT of every study, says why, and lists what it leaves out. Writes
     images/ with a sidecar each, cases.csv and problems.csv, under pseudonyms; the source is only

@@ -116,6 +116,20 @@ KINDS: dict[str, Kind] = {
         "export it again from DICOM with its orientation",
         "从 DICOM 重新导出并保留方位信息",
     ),
+    "geometry-conflict": Kind(
+        "error",
+        "the header says in two ways how the image lies, and they disagree (qform, sform, pixdim)",
+        "文件头对图像方位有两种说法且互相矛盾（qform、sform、pixdim）",
+        "export it again from DICOM with its orientation",
+        "从 DICOM 重新导出并保留方位信息",
+    ),
+    "bad-mask": Kind(
+        "error",
+        "the mask does not lie on its image's grid, or holds no labels",
+        "掩膜与图像网格不一致，或其值不是标签",
+        "resample the mask onto the image's grid; give whole numbers from 0 to 255",
+        "将掩膜重采样到图像网格；取值为 0 至 255 的整数",
+    ),
     "sheared": Kind(
         "error",
         "the affine is not orthonormal: axes are sheared",

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ctscribe.errors import ImageError
-from ctscribe.imaging.nifti import read_mask, read_volume, write_volume
+from ctscribe.imaging.nifti import count_labels, read_mask, read_volume, write_volume
 from ctscribe.imaging.volume import Volume
 
 SPACING_XYZ = (0.703125, 0.8, 2.5)
@@ -152,6 +152,9 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     found["cut mha"] = (folder / "a.mha", "cannot be read")
     save("four dimensions", np.stack([big, big], -1), "not one 3D volume")
     save("two dimensions", big[:, :, 0], "not one 3D volume")
+    save("one slice", big[:, :, :1], "not one 3D volume")
+    rgb = np.zeros((6, 5, 4), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    save("rgb nifti", rgb, "colours")
     colour = sitk.GetImageFromArray(np.zeros((4, 5, 6, 3), np.uint8), isVector=True)
     sitk.WriteImage(colour, str(folder / "rgb.mha"))
     found["colour"] = (folder / "rgb.mha", "not one 3D volume")
@@ -163,8 +166,49 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     save("mask", (big > 0).astype(np.uint8), "8 bits")
     save("raw", (big + 1000).astype(np.int16), "not Hounsfield")
     save("scaled", (big / 1000 * 0.4).astype(np.float32), "not Hounsfield")
+    save("decoded to zeros", np.zeros_like(big), "blank, or its pixels were not decoded")
+    save("grey levels", ((big + 1000) / 8).astype(np.int16), "not Hounsfield")
+    save("identity", big, "bare identity", np.eye(4))
+    for ending in ("nii.gz", "nrrd", "mha"):
+        bare = folder / f"bare.{ending}"
+        sitk.WriteImage(sitk.GetImageFromArray(big), str(bare))
+        found[f"bare {ending}"] = (bare, "bare identity")
+    leaning = sitk.GetImageFromArray(big)
+    leaning.SetDirection((1, 0.2, 0, 0, 1, 0, 0, 0, 1))
+    leaning.SetOrigin((5, 6, 7))
+    sitk.WriteImage(leaning, str(folder / "leaning.nrrd"))
+    found["leaning"] = (folder / "leaning.nrrd", "orthonormal")
     save("metres", big, "not a CT's", np.diag([1e-3, 1e-3, 1e-3, 1]))
     return found
+
+
+CODES_OF = {
+    "missing": {"missing", "folder"},
+    "not-3d": {"four dimensions", "two dimensions", "one slice", "colour", "rgb nifti"},
+    "no-geometry": {"no orientation", "identity", "bare nii.gz", "bare nrrd", "bare mha"},
+    "sheared": {"shear", "leaning"},
+    "spacing": {"metres"},
+    "not-finite": {"nan"},
+    "not-hu": {"mask", "raw", "scaled", "grey levels"},
+    "blank": {"decoded to zeros"},
+}
+
+
+def test_every_refusal_has_its_code(tmp_path: Path) -> None:
+    code_of = {name: code for code, names in CODES_OF.items() for name in names}
+    for name, (path, _) in bad_files(tmp_path).items():
+        with pytest.raises(ImageError) as caught:
+            read_volume(path)
+        assert caught.value.code == code_of.get(name, "unreadable"), name
+
+
+def test_one_millimetre_is_no_identity_where_the_corner_is_known(tmp_path: Path) -> None:
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    affine[:3, 3] = (181.2, 160.0, -310.5)
+    steps = np.diag([-0.7, -0.7, 1.0, 1.0])  # steps of its own, but no corner: as some sets are
+    for kept in (affine, steps):
+        nib.save(nib.Nifti1Image(voxels(), kept), tmp_path / "a.nii.gz")
+        assert read_volume(tmp_path / "a.nii.gz").array_zyx.shape == (7, 10, 12)
 
 
 def refusal(path: Path) -> str:
@@ -240,3 +284,11 @@ def test_a_mask_of_another_grid_or_with_other_values_is_refused(tmp_path: Path) 
         nib.save(nib.Nifti1Image(bad, affine), tmp_path / "mask.nii.gz")
         with pytest.raises(ImageError, match=reason):
             read_mask(tmp_path / "mask.nii.gz", like=volume, case="c")
+
+
+def test_a_mask_is_told_from_grey_levels(tmp_path: Path) -> None:
+    labels = (voxels() % 7 == 0).astype(np.uint8) * 3
+    grey = ((voxels() + 1000) % 200).astype(np.uint8)
+    for array, count in ((labels, 1), (labels * 0, 0), (grey, None), (voxels(), None)):
+        nib.save(nib.Nifti1Image(array, RAS), tmp_path / "a.nii.gz")
+        assert count_labels(tmp_path / "a.nii.gz") == count

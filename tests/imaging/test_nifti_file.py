@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 import tracemalloc
 import zlib
@@ -274,6 +275,110 @@ def test_a_gzip_bomb_is_refused_before_it_goes_off(tmp_path: Path) -> None:
     assert "far beyond" in refusal(tmp_path / "a.nii.gz")
     assert tracemalloc.get_traced_memory()[1] < 20 << 20
     tracemalloc.stop()
+
+
+def code_of(data: bytes, path: Path) -> str:
+    path.write_bytes(data)
+    try:
+        read_volume(path)
+    except ImageError as error:
+        return error.code
+    return ""
+
+
+def with_forms(
+    sform: np.ndarray | None, qform: np.ndarray | None, pixdim: tuple[float, ...] = (0.7, 0.7, 2.0)
+) -> bytes:
+    """GOOD with these affines, written past nibabel, which would repair them."""
+    data = bytearray(GOOD)
+    struct.pack_into("<2h", data, 252, qform is not None, sform is not None)
+    if sform is not None:
+        struct.pack_into("<12f", data, 280, *sform[:3].ravel())
+    if qform is not None:
+        head = nib.Nifti1Header()
+        head.set_qform(qform, 1)
+        data[256:280] = head.binaryblock[256:280]
+        struct.pack_into("<f", data, 76, head["pixdim"][0])
+    struct.pack_into("<3f", data, 80, *pixdim)
+    return bytes(data)
+
+
+def turned(degrees: float) -> np.ndarray:
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    rotation = np.eye(4)
+    rotation[:2, :2] = [[cos, -sin], [sin, cos]]
+    return rotation @ AFFINE
+
+
+MIRRORED = np.diag([-1.0, 1, 1, 1]) @ AFFINE
+SHEARED = AFFINE + 0.05 * np.eye(4, k=1)
+
+
+@pytest.mark.parametrize(
+    ("sform", "qform", "code"),
+    [
+        (AFFINE, AFFINE, ""),
+        (turned(1), AFFINE, ""),  # registered a little
+        (MIRRORED, AFFINE, "geometry-conflict"),
+        (turned(8), AFFINE, "geometry-conflict"),
+        (AFFINE @ np.diag([2, 2, 2, 1]), AFFINE, "geometry-conflict"),
+        (AFFINE @ np.diag([2, 2, 2, 1]), None, "geometry-conflict"),
+        (SHEARED, None, "sheared"),
+        (SHEARED, AFFINE, "sheared"),
+        (np.zeros((4, 4)), None, "no-geometry"),
+        (np.zeros((4, 4)), AFFINE, "no-geometry"),
+        (np.diag([-0.7, 0, 2, 1]), AFFINE, "no-geometry"),
+        (AFFINE[:, [0, 0, 2, 3]], AFFINE, "no-geometry"),
+        (AFFINE * np.nan, AFFINE, "no-geometry"),
+        (None, None, "no-geometry"),
+    ],
+)
+def test_what_a_header_says_of_geometry_must_hold_together(
+    sform: np.ndarray | None, qform: np.ndarray | None, code: str, tmp_path: Path
+) -> None:
+    assert code_of(with_forms(sform, qform), tmp_path / "a.nii") == code
+
+
+@pytest.mark.parametrize("pixdim", [(0.0, 0.7, 2.0), (np.nan, 0.7, 2.0), (1.0, 1.0, 1.0)])
+def test_sizes_that_pixdim_denies_are_refused(pixdim: tuple[float, ...], tmp_path: Path) -> None:
+    code = code_of(with_forms(AFFINE, None, pixdim), tmp_path / "a.nii")
+    assert code == "geometry-conflict"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    axes=st.permutations(range(3)),
+    signs=st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3),
+    angle=st.floats(-40, 40),
+)
+def test_the_quaternion_is_nibabels(
+    axes: list[int], signs: tuple[float, ...], angle: float
+) -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = turned(angle)[:3, :3] @ np.diag(signs)[:, axes]
+    image = nib.Nifti1Image(np.zeros((2, 2, 2), np.int16), None)
+    image.set_qform(affine, 1)
+    header = nifti_file.read_header(io.BytesIO(image.header.binaryblock))
+    np.testing.assert_allclose(header.qform, image.get_qform(), atol=1e-4)
+
+
+def test_a_small_file_that_promises_much_costs_nothing(tmp_path: Path) -> None:
+    """Dimensions that a CT may have, over a few bytes."""
+    for name, data in (
+        ("a.nii", with_dims(1024, 1024, 1500)),
+        ("a.nii.gz", gzip.compress(with_dims(1024, 1024, 1500))),
+    ):
+        tracemalloc.start()
+        assert code_of(data, tmp_path / name) == "unreadable"
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+        tracemalloc.stop()
+
+
+def test_a_slope_that_overflows_is_refused_without_a_warning(tmp_path: Path) -> None:
+    array = np.full((4, 5, 6), 30000, np.int16)
+    array[0] = -30000
+    data = nifti_bytes(array, scl_slope=3e38, scl_inter=0.0)
+    assert code_of(data, tmp_path / "a.nii") == "not-finite"
 
 
 def test_a_name_with_spaces_and_chinese(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from ctscribe.imaging.render import Circle, slice_png
+from ctscribe.imaging.render import Circle, slice_png, three_planes
 from ctscribe.imaging.volume import Volume
 
 SPACING = (5.0, 1.0, 2.0)
@@ -71,3 +71,15 @@ def test_a_crop_shows_that_part() -> None:
 def test_a_slice_that_is_not_there_is_an_error() -> None:
     with pytest.raises(IndexError):
         slice_png(volume(), 3)
+
+
+def test_three_planes_show_head_and_front_up_and_the_right_on_the_viewers_left() -> None:
+    array = np.full((20, 24, 28), -1000, np.int16)
+    array[12:, 10:, 12:] = 400  # to the head, the front and the right
+    volume = Volume(array, (3.0, 3.0, 3.0), np.diag([3.0, 3.0, 3.0, 1.0]))
+    for png in three_planes(volume, z_index=15):
+        grey = pixels(png)[..., 0]
+        up, left = (n // 2 for n in grey.shape)
+        assert grey[: up // 2, : left // 2].mean() > 0.9
+        assert grey[up:, left:].mean() < 0.1
+        assert grey[: up // 2, -left // 2 :].mean() < 0.1

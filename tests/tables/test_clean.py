@@ -16,7 +16,7 @@ from ctscribe.phantom.rubbish import ANSWER_BEFORE, EXTRA_ROWS, RUBBISH, add_rub
 from ctscribe.phantom.text import write_report
 from ctscribe.reports.schema import AMOUNTS, DENSITIES, LOBES, SIDES, Finding, Language, side_of
 from ctscribe.reports.sections import format_report
-from ctscribe.tables.clean import FILTERS, CleanOptions, clean_file, clean_table, run_clean
+from ctscribe.tables.clean import FILTERS, CleanOptions, clean_file, clean_table
 from ctscribe.tables.clean_page import LISTED_CHANGES, pieces
 from ctscribe.tables.csv_file import read_table as read_any
 from ctscribe.tables.filters import Filter
@@ -97,7 +97,7 @@ def test_files_written_beside_the_input(tmp_path: Path, capsys: pytest.CaptureFi
         encoding="gbk",
     )
     before = source.read_bytes()
-    result = run_clean(CleanOptions(input=source, drop_missing_paths=True))
+    result = clean_file(CleanOptions(input=source, drop_missing_paths=True))
     assert source.read_bytes() == before
     assert result.output == tmp_path / "数据_clean.csv"
     assert result.output.read_bytes().startswith(b"\xef\xbb\xbf")
@@ -114,7 +114,7 @@ def test_dry_run_says_the_same_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = table(tmp_path, ("a.nii.gz", "右肺上叶结节。"), ("b.nii.gz", ""))
-    result = run_clean(CleanOptions(input=source, dry_run=True, drop_line_regex="[/x]"))
+    result = clean_file(CleanOptions(input=source, dry_run=True, drop_line_regex="[/x]"))
     assert (len(result.kept), len(result.rejected)) == (1, 1)
     assert list(tmp_path.glob("*.csv")) == [source]
     out = capsys.readouterr().out
@@ -126,7 +126,7 @@ def test_missing_images_are_an_error_unless_they_may_go(tmp_path: Path) -> None:
     lost = [(f"lost{i}.nii.gz", "右肺结节。") for i in range(7)]
     source = table(tmp_path, ("a.nii.gz", "右肺结节。"), *lost)
     with pytest.raises(ImageError) as caught:
-        run_clean(CleanOptions(input=source))
+        clean_file(CleanOptions(input=source))
     message = str(caught.value)
     assert "case c1" in message
     assert "7 of 8 rows" in message
@@ -146,7 +146,7 @@ def test_each_option_does_what_it_says(tmp_path: Path) -> None:
     )
 
     def cleaned(**options: object) -> dict[str, str]:
-        result = run_clean(CleanOptions(input=source, dry_run=True, **options))  # type: ignore[arg-type]
+        result = clean_file(CleanOptions(input=source, dry_run=True, **options))  # type: ignore[arg-type]
         return dict(zip(result.kept["case_id"], result.kept["answer"], strict=True))
 
     assert set(cleaned()) == {"c0", "c1", "c2", "c3"}
@@ -163,14 +163,14 @@ def test_each_option_does_what_it_says(tmp_path: Path) -> None:
 def test_the_same_words_on_two_images_are_no_duplicate(tmp_path: Path) -> None:
     said = "双肺气肿，余肺未见结节。"
     source = table(tmp_path, ("a.nii.gz", said), ("b.nii.gz", said), ("a.nii.gz", f" {said} "))
-    result = run_clean(CleanOptions(input=source, dry_run=True))
+    result = clean_file(CleanOptions(input=source, dry_run=True))
     assert list(result.kept["case_id"]) == ["c0", "c1"]
     assert list(result.rejected["reason"]) == ["the same image and answer as case c0 above"]
 
 
 def test_relative_images_follow_the_output(tmp_path: Path) -> None:
     source = table(tmp_path, ("a.nii.gz", "右肺结节。"))
-    result = run_clean(CleanOptions(input=source, output=tmp_path / "new" / "x.csv"))
+    result = clean_file(CleanOptions(input=source, output=tmp_path / "new" / "x.csv"))
     assert result.output is not None
     assert load_rows(result.output)[0].image_path.resolve() == tmp_path / "a.nii.gz"
     assert (tmp_path / "new" / "x_rejected.csv").is_file()
@@ -196,7 +196,7 @@ def test_refusals(
     monkeypatch.chdir(tmp_path)
     paths = {k: Path(str(v)) if k in ("input", "output") else v for k, v in options.items()}
     with pytest.raises(error, match=says):
-        run_clean(CleanOptions(**paths))  # type: ignore[arg-type]
+        clean_file(CleanOptions(**paths))  # type: ignore[arg-type]
     assert list(tmp_path.glob("*.csv")) == [source]
 
 
@@ -239,10 +239,10 @@ def test_which_filters_run_and_in_which_order() -> None:
 
 def test_skipped_filters_leave_their_dirt(tmp_path: Path) -> None:
     source = table(tmp_path, ("lost.nii.gz", "右肺结节１２ｍｍ。电话13812345678"))
-    result = run_clean(CleanOptions(input=source, filters="sex_age", dry_run=True))
+    result = clean_file(CleanOptions(input=source, filters="sex_age", dry_run=True))
     assert list(result.kept["answer"]) == ["右肺结节１２ｍｍ。电话13812345678"]
     with pytest.raises(ConfigError, match="deidentify is asked for"):
-        run_clean(CleanOptions(input=source, deidentify=True))
+        clean_file(CleanOptions(input=source, deidentify=True))
 
 
 def anonymous() -> Filter:
@@ -280,7 +280,7 @@ def test_changes_and_their_page(tmp_path: Path) -> None:
         ("b.nii.gz", "双肺清晰。"),
         ("c.nii.gz", "结节大小__mm <script>"),
     )
-    result = run_clean(CleanOptions(input=source))
+    result = clean_file(CleanOptions(input=source))
     changes = read_any(tmp_path / "数据_changes.csv")
     assert list(changes.columns) == ["row", "case_id", "filter", "before", "after"]
     assert changes.to_dict("list") == {k: [str(v) for v in vs] for k, vs in result.changes.items()}
@@ -297,7 +297,7 @@ def test_changes_and_their_page(tmp_path: Path) -> None:
 
 def test_the_page_shows_the_first_and_counts_the_rest(tmp_path: Path) -> None:
     rows = [(f"{n}.nii.gz", f"结节{n}ｍｍ。") for n in range(LISTED_CHANGES + 7)]
-    run_clean(CleanOptions(input=table(tmp_path, *rows)))
+    clean_file(CleanOptions(input=table(tmp_path, *rows)))
     page = (tmp_path / "数据_diff.html").read_text(encoding="utf-8")
     assert page.count("<ins>mm</ins>") == LISTED_CHANGES
     assert "7 more changes are in _changes.csv" in page
@@ -306,7 +306,7 @@ def test_the_page_shows_the_first_and_counts_the_rest(tmp_path: Path) -> None:
 def test_a_dry_run_shows_examples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [(f"{n}.nii.gz", f"结节{n}mm，电话13812345678。") for n in range(5)]
     source = table(tmp_path, *rows, ("x.nii.gz", "结节__mm"))
-    run_clean(CleanOptions(input=source, dry_run=True))
+    clean_file(CleanOptions(input=source, dry_run=True))
     out = capsys.readouterr().out
     assert out.count(" becomes ") == 3
     assert "placeholder, row 7: dropped, a template was not filled in: __" in out
@@ -325,8 +325,8 @@ def test_near_duplicates_name_the_other_case(tmp_path: Path) -> None:
         ("c.nii", "双肺清晰。"),
     )
     source = table(tmp_path, *rows, ("d.nii", "双肺清晰。"))
-    assert len(run_clean(CleanOptions(input=source, dry_run=True)).rejected) == 0
-    result = run_clean(CleanOptions(input=source, dry_run=True, drop_near_duplicates=True))
+    assert len(clean_file(CleanOptions(input=source, dry_run=True)).rejected) == 0
+    result = clean_file(CleanOptions(input=source, dry_run=True, drop_near_duplicates=True))
     (reason,) = result.rejected["reason"]
     assert re.fullmatch(r"\d\d% the measured report of case c0 above: whose is it\?", reason)
 

@@ -33,7 +33,7 @@ from ctscribe.evaluation.page import Text, write_page
 from ctscribe.evaluation.run import Evaluation, results, run_evaluate
 from ctscribe.files import write_atomically
 from ctscribe.intake.split import SplitResult, run_split
-from ctscribe.tables.clean import CleanOptions, CleanResult, run_clean
+from ctscribe.tables.clean import CleanOptions, CleanResult, clean_file
 from ctscribe.training import setup
 from ctscribe.training.align import run_align
 from ctscribe.training.caption import run_caption
@@ -185,7 +185,7 @@ def run_demo(config: DemoConfig) -> Path:
         )
     table = data / ("captions.csv" if config.language == "zh" else "captions_en.csv")
     with costs.step("清洗表格", "clean the table") as made:
-        cleaning = run_clean(
+        cleaning = clean_file(
             CleanOptions(input=table, drop_missing_paths=True, drop_generic_only=True)
         )
         made.append(

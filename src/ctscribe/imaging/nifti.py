@@ -22,7 +22,17 @@ from numpy.typing import NDArray
 
 from ctscribe.errors import ImageError
 from ctscribe.files import replacing
-from ctscribe.imaging.nifti_file import BROKEN, open_nifti, read_header, read_voxels
+from ctscribe.imaging.nifti_file import (
+    BROKEN,
+    MOST_SHEAR,
+    NiftiHeader,
+    NotOneVolumeError,
+    geometry_fault,
+    open_nifti,
+    read_header,
+    read_voxels,
+    require_bytes,
+)
 from ctscribe.imaging.volume import Volume
 
 log = logging.getLogger(__name__)
@@ -35,6 +45,7 @@ FORMATS = {
     ".mhd": "MetaImageIO",
 }
 MOST_VOXELS = 1 << 31  # eight times 512 x 512 x 1000
+MOST_LABELS = 64  # of a mask; a CT squeezed into 8 bits has more values
 OBLIQUE_WARN_DEG = 3.0
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
@@ -58,7 +69,8 @@ def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
 
     The same voxels give the same Volume whatever program wrote them in whatever orientation.
     Oblique axes are taken for the nearest anatomical ones, with a warning; voxels stay as they are.
-    Raises ImageError: missing, unreadable, truncated, not 3D, without orientation, NaN, not in HU.
+    Raises ImageError, its code one of `problems.KINDS`: missing, unreadable, truncated, too large,
+    not 3D, without a geometry of its own, sheared, NaN, blank, not in HU.
     """
     path = Path(path)
     image = _decode(path, case)
@@ -84,6 +96,7 @@ def read_mask(path: str | Path, *, like: Volume, case: str | None = None) -> NDA
             f"{apart_mm:.1f} mm apart",
             case=case,
             file=path,
+            code="bad-mask",
             fix="resample the mask onto the image's grid",
         )
     labels = array.astype(np.uint8)
@@ -92,9 +105,22 @@ def read_mask(path: str | Path, *, like: Volume, case: str | None = None) -> NDA
             f"the mask holds values from {array.min()} to {array.max()}, not labels",
             case=case,
             file=path,
+            code="bad-mask",
             fix="give whole numbers from 0 to 255",
         )
     return labels
+
+
+def count_labels(path: Path) -> int | None:
+    """How many labels a mask has beside 0; None for what is no mask: not 8 bits, or grey levels.
+
+    Raises ImageError as `read_volume` does.
+    """
+    array = _decode(path, None).array_zyx
+    if array.dtype.itemsize != 1:
+        return None
+    labels = np.flatnonzero(np.bincount(array.view(np.uint8).ravel(), minlength=256))
+    return int((labels > 0).sum()) if len(labels) <= MOST_LABELS else None
 
 
 def write_volume(volume: Volume, path: str | Path) -> None:
@@ -187,6 +213,7 @@ def _decode(path: Path, case: str | None) -> _Stored:
             "this is a folder, not an image" if path.is_dir() else "there is no such file",
             case=case,
             file=path,
+            code="missing",
             fix="correct the path, or restore the file",
         )
     suffix = _suffix(path, case)
@@ -197,13 +224,14 @@ def _decode(path: Path, case: str | None) -> _Stored:
         if suffix.startswith(".nii"):
             with open_nifti(path) as file:
                 header = read_header(file)
+                _require_geometry(header, path, case)
                 with tempfile.TemporaryDirectory(prefix="ctscribe-") as folder:
                     alone = Path(folder) / "header.nii"
                     alone.write_bytes(header.alone)
                     reader.SetFileName(str(alone))
                     reader.ReadImageInformation()
                 _require_one_volume(reader, header.dtype.itemsize, path, case)
-                _require_orientation(reader, path, case)
+                require_bytes(path, header)
                 array = read_voxels(file, header).reshape(header.shape_xyz[2::-1])
         else:
             reader.SetFileName(str(path))
@@ -215,6 +243,7 @@ def _decode(path: Path, case: str | None) -> _Stored:
             f"the image cannot be read ({_last_line(error)})",
             case=case,
             file=path,
+            code="not-3d" if isinstance(error, NotOneVolumeError) else "unreadable",
             fix="copy or export the file again, complete",
         ) from error
     if np.issubdtype(array.dtype, np.floating):
@@ -224,12 +253,15 @@ def _decode(path: Path, case: str | None) -> _Stored:
                 f"{wrong} voxels are not numbers, but NaN or infinite",
                 case=case,
                 file=path,
+                code="not-finite",
                 fix="export the image again",
             )
     dims = reader.GetDimension()
     direction = np.array(reader.GetDirection()).reshape(dims, dims)[:3, :3]
     spacing, origin = np.array(reader.GetSpacing()[:3]), np.array(reader.GetOrigin()[:3])
-    return _Stored(array, spacing, direction, origin)
+    stored = _Stored(array, spacing, direction, origin)
+    _require_own_geometry(stored, path, case)
+    return stored
 
 
 def _array(image: Any) -> NDArray[Any]:
@@ -241,12 +273,13 @@ def _array(image: Any) -> NDArray[Any]:
 def _require_one_volume(reader: Any, voxel_bytes: int, path: Path, case: str | None) -> None:
     """Raise ImageError for what is not one 3D volume of a believable size; nothing is read yet."""
     size, values = reader.GetSize(), reader.GetNumberOfComponents()
-    if len(size) not in (3, 4) or size[3:] not in ((), (1,)) or values != 1:
+    if len(size) not in (3, 4) or size[3:] not in ((), (1,)) or values != 1 or 1 in size[:3]:
         many = f" with {values} values each" if values > 1 else ""
         raise ImageError(
             f"the image has {' x '.join(map(str, size))} voxels{many}, not one 3D volume",
             case=case,
             file=path,
+            code="not-3d",
             fix="save the CT as one 3D volume",
         )
     voxels = math.prod(size)
@@ -256,17 +289,43 @@ def _require_one_volume(reader: Any, voxel_bytes: int, path: Path, case: str | N
             "machine can hold",
             case=case,
             file=path,
+            code="too-large",
             fix="export the image again; if it is sound, crop it or use a machine with more memory",
         )
 
 
-def _require_orientation(reader: Any, path: Path, case: str | None) -> None:
-    if all(int(reader.GetMetaData(key)) == 0 for key in ("qform_code", "sform_code")):
+def _require_geometry(header: NiftiHeader, path: Path, case: str | None) -> None:
+    fault = geometry_fault(header)
+    if fault is not None:
+        raise ImageError(fault.reason, case=case, file=path, code=fault.code, fix=fault.fix)
+
+
+def _require_own_geometry(image: _Stored, path: Path, case: str | None) -> None:
+    """Raise ImageError for sheared axes, and for the geometry of an array that had none.
+
+    np.eye(4), and what SimpleITK gives an array: steps of exactly 1 mm from a corner at exactly 0.
+    An image that was truly resampled to 1 mm keeps its corner in the scanner's own coordinates.
+    """
+    shear = float(np.abs(image.direction.T @ image.direction - np.eye(3)).max())
+    if not shear <= MOST_SHEAR:
         raise ImageError(
-            "the header does not say how the image lies, so right and left cannot be told apart",
+            "the axes are not orthonormal, but sheared",
             case=case,
             file=path,
-            fix="export it again from DICOM with its orientation (qform or sform)",
+            code="sheared",
+            fix="resample the image onto a grid with right angles (as for a tilted gantry)",
+        )
+    turned = np.abs(image.direction)
+    bare = not image.origin_xyz.any() and bool((image.spacing_xyz == 1).all())
+    if bare and np.array_equal(turned, np.round(turned)):
+        raise ImageError(
+            "its affine is a bare identity (1 mm from a corner at 0), which a program writes that "
+            "has lost the geometry: size, right and left cannot be known",
+            case=case,
+            file=path,
+            code="no-geometry",
+            fix="export it again from DICOM, or copy the affine of the image that it was made "
+            "from; if it truly is 1 mm, write it with its corner's position in the scanner",
         )
 
 
@@ -278,6 +337,7 @@ def _suffix(path: Path, case: str | None) -> str:
         f"images of this kind ({path.suffix or 'no ending'}) are not read",
         case=case,
         file=path,
+        code="unreadable",
         fix=f"convert it to one of {' '.join(FORMATS)} (DICOM: dcm2niix)",
     )
 
@@ -301,6 +361,7 @@ def _oriented(
             f"voxels of {_mm(spacing_xyz)} mm (x, y, z) are not a CT's",
             case=case,
             file=path,
+            code="spacing",
             fix="export the image again with its spacing in mm",
         )
     last = np.array(image.array_zyx.shape[::-1]) - 1
@@ -337,8 +398,8 @@ def _as_hu(
 ) -> NDArray[np.int16] | NDArray[np.float32]:
     """HU as int16 where they are whole numbers that fit, else float32; raises if they cannot be."""
 
-    def fail(reason: str, fix: str) -> ImageError:
-        return ImageError(reason, case=case, file=path, fix=fix)
+    def fail(reason: str, fix: str, code: str = "not-hu") -> ImageError:
+        return ImageError(reason, case=case, file=path, code=code, fix=fix)
 
     if array.dtype.itemsize == 1:
         raise fail(
@@ -346,6 +407,12 @@ def _as_hu(
             "give the CT itself, not a mask, a label map or a picture of it",
         )
     low, high = array.min(), array.max()
+    if low == high:
+        raise fail(
+            f"every voxel is {low:g}: it is blank, or its pixels were not decoded",
+            "export it again; check the decoder of the archive",
+            "blank",
+        )
     if low > -500:
         fix = "give Hounsfield units"
         if low >= 0 and high > 1000:

@@ -92,3 +92,28 @@ def slice_png(
     out = io.BytesIO()
     figure.savefig(out, format="png")
     return base64.b64encode(out.getvalue()).decode("ascii")
+
+
+def three_planes(
+    volume: Volume,
+    *,
+    z_index: int | None = None,
+    window_hu: tuple[float, float] = (-1000.0, 400.0),
+    width_px: int = 240,
+) -> tuple[str, str, str]:
+    """An axial, a coronal and a sagittal slice through the middle, as `slice_png` makes them.
+
+    Axial and coronal have the patient's right on the viewer's left; sagittal has the front there.
+    Head and front are up. z_index: of the axial slice, the middle one if left out.
+    """
+    array, (dz, dy, dx) = volume.array_zyx, volume.spacing_zyx_mm
+    z, y, x = array.shape
+    turned = (  # each plane's own axes last, in the order of `slice_png`
+        (volume, z // 2 if z_index is None else z_index),
+        (Volume(array.transpose(1, 0, 2), (dy, dz, dx), volume.affine), y // 2),
+        (Volume(array.transpose(2, 0, 1), (dx, dz, dy), volume.affine), x // 2),
+    )
+    axial, coronal, sagittal = (
+        slice_png(plane, at, window_hu=window_hu, width_px=width_px) for plane, at in turned
+    )
+    return axial, coronal, sagittal

@@ -1,11 +1,16 @@
-"""The filter of `ctscribe clean --deidentify`: reports' own rules, and the names of the row."""
+"""`ctscribe clean`, with the filter of `--deidentify`: personal data, and the names of the row."""
 
 from __future__ import annotations
 
 from ctscribe.reports.deidentify import deidentify
-from ctscribe.tables.clean import DEIDENTIFY
+from ctscribe.tables.clean import DEIDENTIFY, CleanOptions, CleanResult, clean_file
 from ctscribe.tables.filters import Candidate, Filter
 from ctscribe.tables.sheet import NAME_NAMES
+
+
+def run_clean(options: CleanOptions) -> CleanResult:
+    """`clean_file`, de-identifying where the options ask for it; raises as it does."""
+    return clean_file(options, [deidentifying_filter()] if DEIDENTIFY in options.wanted() else [])
 
 
 def deidentifying_filter() -> Filter:

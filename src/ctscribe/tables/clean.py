@@ -151,7 +151,7 @@ class CleanResult:
     rejected: pd.DataFrame
     changes: pd.DataFrame
     counts: tuple[FilterCount, ...]
-    output: Path | None = None  # of `run_clean`: where the kept rows are (a dry run: would be)
+    output: Path | None = None  # of `clean_file`: where the kept rows are (a dry run: would be)
 
     @property
     def rows_in(self) -> int:
@@ -332,11 +332,6 @@ def _blackened(before: str, after: str) -> str:
     for kind, start, end, _, _ in matcher.get_opcodes():
         pieces.append(before[start:end] if kind == "equal" else "█" * (end - start))
     return "".join(pieces)
-
-
-def run_clean(options: CleanOptions) -> CleanResult:
-    """`clean_file` without filters of other rooms."""
-    return clean_file(options)
 
 
 def clean_file(options: CleanOptions, extra: Sequence[Filter] = ()) -> CleanResult:

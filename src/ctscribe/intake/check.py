@@ -1,0 +1,282 @@
+"""`ctscribe check`: every case of a table or folder examined, and every problem in one table."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ctscribe.errors import ConfigError
+from ctscribe.files import write_atomically
+from ctscribe.intake.check_options import CheckOptions
+from ctscribe.intake.examine import Examined, examine
+from ctscribe.intake.find import Case, NotLookedAt, find_cases
+from ctscribe.problems import Problem, Severity, problem_of
+from ctscribe.sandbox import Limits, run_each
+
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+EXIT_CODES: dict[Severity, int] = {"error": 2, "warning": 1, "note": 0}
+ON_SCREEN = 40  # problems; the files have all
+WORK_BYTES = 3 << 30  # that a child is expected to take for one CT, whatever it may
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Every case once, by name, and every file that is none.
+
+    accepted_codes: whose problems count as notes.
+    """
+
+    input: Path
+    cases: tuple[Examined, ...]
+    others: tuple[NotLookedAt, ...] = ()
+    accepted_codes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = field(default=(), compare=False)
+
+    def severity(self, problem: Problem) -> Severity:
+        """A problem's own, or a note where it was accepted."""
+        return "note" if problem.code in self.accepted_codes else problem.severity
+
+    @property
+    def problems(self) -> list[Problem]:
+        """All of them, the worst first."""
+        found = [problem for case in self.cases for problem in case.problems]
+        return sorted(
+            found, key=lambda p: (SEVERITIES.index(self.severity(p)), p.case, p.file, p.code)
+        )
+
+    def is_rejected(self, case: Examined) -> bool:
+        """Whether one of its problems is an error."""
+        return any(self.severity(problem) == "error" for problem in case.problems)
+
+    @property
+    def rejected(self) -> list[Examined]:
+        """Cases that cannot be used."""
+        return [case for case in self.cases if self.is_rejected(case)]
+
+    @property
+    def accepted(self) -> list[Examined]:
+        """All other cases."""
+        return [case for case in self.cases if not self.is_rejected(case)]
+
+    @property
+    def counts(self) -> dict[Severity, int]:
+        """Problems of each severity."""
+        counted = Counter(self.severity(problem) for problem in self.problems)
+        return {severity: counted[severity] for severity in SEVERITIES}
+
+    @property
+    def exit_code(self) -> int:
+        """0 for nothing or notes, 1 for warnings, 2 for errors."""
+        return max((EXIT_CODES[s] for s, n in self.counts.items() if n), default=0)
+
+
+def check_data(options: CheckOptions) -> CheckResult:
+    """Examine everything and write check.json and check.html. Source files are only read.
+
+    Raises DataError if there is no such path, ConfigError without one.
+    """
+    if options.input is None:
+        raise ConfigError("nothing to check was named", fix="ctscribe check CSV|FOLDER")
+    found = find_cases(options.input, leave=options.output_dir)
+    cases = _run(found.cases, options, "examining")
+    if options.input.is_file() and cases and cases[0].kind == "table":
+        cases = _with_images(cases[0], options)
+    result = CheckResult(
+        options.input,
+        tuple(sorted(_with_duplicates(cases), key=lambda c: (c.case, c.kind))),
+        found.others,
+        options.accepted,
+    )
+    return replace(result, files=_write(result, options))
+
+
+def run_check(options: CheckOptions) -> int:
+    """`check_data`, the problems on the screen; returns the exit code."""
+    result = check_data(options)
+    show(result)
+    return result.exit_code
+
+
+def _run(cases: Sequence[Case], options: CheckOptions, what: str) -> list[Examined]:
+    """Each case in a child process; one that dies there is one rejected case."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    limits = Limits(int(options.memory_gib * (1 << 30)), options.seconds)
+    room = psutil.virtual_memory().available // min(WORK_BYTES, limits.memory_bytes)
+    workers = options.workers or max(1, min(os.cpu_count() or 1, int(room), 60))
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    found: list[Examined] = []
+    with Progress(what, *columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=len(cases))
+        for outcome in run_each(examine, cases, workers=workers, limits=limits):
+            case = outcome.item
+            if outcome.error is not None:
+                problem = problem_of(outcome.error, case=case.name, file=case.path)
+                found.append(Examined(case.name, case.kind, str(case.path), (problem,)))
+            else:
+                found += outcome.value or ()
+            progress.advance(task)
+    return found
+
+
+def _with_images(table: Examined, options: CheckOptions) -> list[Examined]:
+    """The table's rows as cases of their own, each with its image; and the table itself."""
+    images: dict[str, Path] = {}  # a case has one image; where rows differ, that is a problem
+    for row in table.rows:
+        if row.image is not None:
+            images.setdefault(row.case, row.image)
+    distinct = [Case(str(path), "image", path) for path in dict.fromkeys(images.values())]
+    examined = {one.file: one for one in _run(distinct, options, "examining images")}
+    names = dict.fromkeys(row.case for row in table.rows)
+    own: dict[str, list[Problem]] = {name: [] for name in names}
+    rest: list[Problem] = []
+    for problem in table.problems:
+        own.get(problem.case, rest).append(problem)
+    cases = [replace(table, problems=tuple(rest), rows=())]
+    for name in names:
+        image = examined.get(str(images[name])) if name in images else None
+        if image is None:
+            cases.append(Examined(name, "row", table.file, tuple(own[name])))
+            continue
+        problems = (*own[name], *(replace(p, case=name) for p in image.problems))
+        cases.append(replace(image, case=name, kind="row", problems=problems))
+    return cases
+
+
+def _with_duplicates(cases: Iterable[Examined]) -> list[Examined]:
+    """Cases whose voxels another case has too are told of each other."""
+    cases = list(cases)
+    alike: dict[str, list[Examined]] = {}
+    for case in cases:
+        if case.voxels_sha256:
+            alike.setdefault(case.voxels_sha256, []).append(case)
+    marked = []
+    for case in cases:
+        others = [o.case for o in alike.get(case.voxels_sha256, ()) if o is not case]
+        if others:
+            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+            detail = f"the same voxels as {', '.join(others[:3])}{more}"
+            problem = Problem(case.case, case.file, "image-duplicate", detail)
+            case = replace(case, problems=(*case.problems, problem))
+        marked.append(case)
+    return marked
+
+
+def shown(text: str) -> str:
+    """Text from files that can stand on a terminal and in UTF-8: what cannot is escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def below(result: CheckResult, file: str) -> str:
+    """A file's path below what was checked, or as it is."""
+    root = result.input if result.input.is_dir() else result.input.parent
+    try:
+        return shown(Path(file).relative_to(root).as_posix())
+    except ValueError:
+        return shown(file)
+
+
+def as_json(result: CheckResult) -> dict[str, Any]:
+    """All of it as plain values, patients' texts and voxels left out."""
+    total, accepted, rejected = len(result.cases), len(result.accepted), len(result.rejected)
+    assert accepted + rejected == total
+    return {
+        "input": shown(str(result.input)),
+        "cases": total,
+        "accepted": accepted,
+        "rejected": rejected,
+        "problems": dict(result.counts),
+        "codes": dict(Counter(problem.code for problem in result.problems).most_common()),
+        "accept": list(result.accepted_codes),
+        "exit_code": result.exit_code,
+        "examined": [
+            {
+                "case": shown(case.case),
+                "kind": case.kind,
+                "file": below(result, case.file),
+                "verdict": "rejected" if result.is_rejected(case) else "accepted",
+                "facts": case.facts,
+                "voxels_sha256": case.voxels_sha256,
+                "problems": [_plain(result, problem) for problem in case.problems],
+            }
+            for case in result.cases
+        ],
+        "not_looked_at": [{"file": shown(o.file), "reason": o.reason} for o in result.others],
+    }
+
+
+def _plain(result: CheckResult, problem: Problem) -> dict[str, str]:
+    return {
+        "case": shown(problem.case),
+        "file": below(result, problem.file),
+        "code": problem.code,
+        "severity": result.severity(problem),
+        "problem": problem.kind.en,
+        "problem_zh": problem.kind.zh,
+        "detail": shown(problem.detail),
+        "fix": shown(problem.fix or problem.kind.fix_en),
+        "fix_zh": problem.kind.fix_zh,
+    }
+
+
+def _write(result: CheckResult, options: CheckOptions) -> tuple[Path, ...]:
+    from ctscribe.intake.check_page import render_check
+
+    try:
+        options.output_dir.mkdir(parents=True, exist_ok=True)
+        json_file, html_file = (options.output_dir / f"check.{e}" for e in ("json", "html"))
+        text = json.dumps(as_json(result), ensure_ascii=False, indent=1)
+        write_atomically(json_file, text.encode())
+        write_atomically(html_file, render_check(result).encode())
+    except OSError as error:
+        raise ConfigError(
+            f"the results cannot be written ({error.strerror})",
+            file=options.output_dir,
+            fix="give another --output-dir, or close the files in other programs",
+        ) from error
+    return json_file, html_file
+
+
+def show(result: CheckResult) -> None:
+    """The problems as a table on the screen, `ON_SCREEN` of them, and the totals."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:
+        console = Console(file=sys.stdout, width=180)
+    styles = {"error": "bold red", "warning": "yellow", "note": "dim"}
+    problems = result.problems
+    if problems:
+        table = Table("case", "file", "problem", "severity", "fix", show_lines=False)
+        for problem in problems[:ON_SCREEN]:
+            row = _plain(result, problem)
+            what = f"{row['code']}: {row['detail']}"
+            severity = Text(row["severity"], styles[row["severity"]])
+            file = "" if row["file"] == row["case"] else row["file"]
+            # Text, because a file's name may hold what looks like rich's own marks.
+            table.add_row(Text(row["case"]), Text(file), Text(what), severity, Text(row["fix"]))
+        console.print(table)
+    if len(problems) > ON_SCREEN:
+        console.print(f"and {len(problems) - ON_SCREEN} more problems, in the files below")
+    for other in result.others[:ON_SCREEN]:
+        console.print(Text(f"not looked at: {shown(other.file)} ({other.reason})", "dim"))
+    if len(result.others) > ON_SCREEN:
+        console.print(f"and {len(result.others) - ON_SCREEN} more files not looked at")
+    counts = ", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in result.counts.items())
+    console.print(
+        f"{len(result.cases)} cases: {len(result.accepted)} accepted, "
+        f"{len(result.rejected)} rejected; {counts}"
+    )
+    for written in result.files:
+        console.print(Text(str(written)))

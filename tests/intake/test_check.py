@@ -1,0 +1,343 @@
+"""A whole folder at once: totals, exit codes, files; and the cases that try to break it."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import struct
+import zipfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import openpyxl
+import pytest
+from typer.testing import CliRunner
+
+from ctscribe.cli import app
+from ctscribe.errors import ConfigError
+from ctscribe.imaging.volume import Volume
+from ctscribe.intake import check
+from ctscribe.intake.check import CheckResult, as_json, check_data, show
+from ctscribe.intake.check_options import CheckOptions
+from ctscribe.intake.check_page import check_page, render_check
+from ctscribe.intake.examine import Examined, examine, voxels_sha256
+from ctscribe.intake.find import Case, NotLookedAt
+from ctscribe.problems import Problem
+
+from .small_ct import rescaled, save, small_ct, turned
+
+HOSTILE = "<img src=x onerror=alert(1)> [red]& 'x'.nii.gz"
+
+
+def run(folder: Path, out: Path, **options: object) -> CheckResult:
+    return check_data(CheckOptions(input=folder, output_dir=out, workers=2, **options))
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() + str(path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def of(result: CheckResult) -> dict[str, set[str]]:
+    """Codes of each case, notes too."""
+    found: dict[str, set[str]] = {case.case: set() for case in result.cases}
+    for case in result.cases:
+        found[case.case] |= {problem.code for problem in case.problems}
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good and bad files side by side."""
+    root = tmp_path_factory.mktemp("数据 集")
+    for seed, name in enumerate(("good.nii.gz", "深 层/good.nrrd", "good.mha")):
+        save(small_ct(seed), root / name)
+    save(turned(small_ct(3), 2), root / "mirrored.nii.gz")
+    save(turned(small_ct(4), 0), root / "upside.nii.gz")
+    save(turned(small_ct(5), 1, 2), root / "lps as ras.nii.gz")
+    save(rescaled(small_ct(6), 2, 0), root / "slope twice.nii.gz")
+    save(rescaled(small_ct(6), 1, 1024), root / "raw.nii.gz")
+    save(small_ct(7), root / "twin.nii.gz")
+    save(small_ct(7), root / "twin.nrrd")
+    mask = (small_ct(7).array_zyx > -500).astype(np.uint8)
+    nib.save(nib.Nifti1Image(mask.T, small_ct(7).affine), root / "mask.nii.gz")
+    (root / "empty.nii.gz").write_bytes(b"")
+    (root / HOSTILE).write_text("no image")
+    whole = (root / "good.nii.gz").read_bytes()
+    (root / "cut.nii.gz").write_bytes(whole[: len(whole) // 2])
+    header = bytearray(gzip.decompress(whole)[:352])
+    struct.pack_into("<4h", header, 40, 3, 32767, 32767, 32767)
+    (root / "absurd.nii.gz").write_bytes(gzip.compress(bytes(header)))
+    (root / "readme.txt").write_text("what this is")
+    rows = ["A,P1,good.nii.gz,,右肺上叶见结节", "B,P2,nowhere.nii.gz,,未见异常"]
+    (root / "t.csv").write_text(
+        "\n".join(["case_id,patient_id,image_path,question,answer", *rows]), encoding="gbk"
+    )
+    book = openpyxl.Workbook()
+    head = ("检查号", "病人编号", "所见")
+    for row in (head, ("S001", "P1", "右肺上叶见结节"), ("S002", "P2", "双肺未见异常")):
+        book.active.append(row)
+    book.save(root / "reports.xlsx")
+    (root / "broken.xlsx").write_bytes(b"PK\3\4 no workbook")
+    with zipfile.ZipFile(root / "images.zip", "w") as archive:
+        archive.write(save(small_ct(8), root / "away.nii.gz"), "张三/inner.nii.gz")
+        archive.writestr("notes.txt", "x")
+    (root / "away.nii.gz").unlink()
+    with zipfile.ZipFile(root / "slip.zip", "w") as archive:
+        archive.writestr("../out.dcm", "x")
+    (root / "scan").mkdir()
+    (root / "scan" / "IM1.dcm").write_bytes(bytes(128) + b"DICM" + b"garbage")
+    return root
+
+
+@pytest.fixture(scope="module")
+def checked(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> CheckResult:
+    before = contents(folder)
+    result = run(folder, tmp_path_factory.mktemp("out"))
+    assert contents(folder) == before
+    return result
+
+
+EXPECTED = {
+    "good.nii.gz": set(),
+    "深 层/good.nrrd": set(),
+    "good.mha": set(),
+    "mirrored.nii.gz": {"mirrored"},
+    "upside.nii.gz": {"upside-down"},
+    "lps as ras.nii.gz": {"back-to-front", "mirrored"},
+    "slope twice.nii.gz": {"not-hu"},
+    "raw.nii.gz": {"not-hu"},
+    "twin.nii.gz": {"image-duplicate"},
+    "twin.nrrd": {"image-duplicate"},
+    "mask.nii.gz": {"left-out"},
+    "empty.nii.gz": {"unreadable"},
+    HOSTILE: {"unreadable"},
+    "cut.nii.gz": {"unreadable"},
+    "absurd.nii.gz": {"too-large"},
+    "t.csv": {"encoding", "missing"},
+    "reports.xlsx": set(),
+    "broken.xlsx": None,
+    "images.zip/张三/inner.nii.gz": {"left-out"},
+    "slip.zip": {"zip-unsafe-name"},
+    "scan": None,
+}
+
+
+def test_every_fault_is_named_and_every_sound_case_passes(checked: CheckResult) -> None:
+    found = of(checked)
+    for name, codes in EXPECTED.items():
+        if codes is not None:
+            assert found[name] == codes, name
+    rejected = {case.case for case in checked.rejected}
+    assert {"broken.xlsx", "scan"} <= rejected
+    assert {case.case for case in checked.accepted} == {
+        *("good.nii.gz", "深 层/good.nrrd", "good.mha", "mask.nii.gz", "reports.xlsx"),
+        "images.zip/张三/inner.nii.gz",
+    }
+    assert checked.others == (
+        NotLookedAt("readme.txt", "neither an image, DICOM, .zip, .csv nor .xlsx"),
+    )
+    assert checked.exit_code == 2
+
+
+def test_totals_agree_everywhere(checked: CheckResult, capsys: pytest.CaptureFixture) -> None:
+    total = len(checked.cases)
+    assert total == len(EXPECTED)
+    assert len(checked.accepted) + len(checked.rejected) == total
+    json_file, html_file = checked.files
+    data = json.loads(json_file.read_text(encoding="utf-8"))
+    assert (data["cases"], data["accepted"], data["rejected"]) == (
+        total,
+        len(checked.accepted),
+        len(checked.rejected),
+    )
+    assert sum(data["problems"].values()) == len(checked.problems)
+    assert len(data["examined"]) == total
+    page = check_page(checked)
+    assert (page.total, len(page.accepted), page.rejected) == (
+        total,
+        data["accepted"],
+        data["rejected"],
+    )
+    assert len(page.lines) == len(checked.problems)
+    html = html_file.read_text(encoding="utf-8")
+    assert html.count('<td class="case-cell">') == len(checked.problems)
+    show(checked)
+    screen = capsys.readouterr().out
+    assert f"{total} cases: {data['accepted']} accepted, {data['rejected']} rejected" in screen
+    assert "not looked at: readme.txt" in screen
+    for problem in checked.problems:
+        assert problem.code in screen
+        assert problem.code in html
+
+
+def test_a_hostile_name_is_text_on_page_and_screen(
+    checked: CheckResult, capsys: pytest.CaptureFixture
+) -> None:
+    html = checked.files[1].read_text(encoding="utf-8")
+    assert "<img src=x" not in html
+    assert "&lt;img src=x onerror=alert(1)&gt; [red]&amp; &#39;x&#39;.nii.gz" in html
+    assert "<script" not in html
+    show(checked)
+    assert "[red]" in capsys.readouterr().out
+
+
+def test_control_characters_and_half_characters_do_not_reach_terminal_or_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    name = "a\x1b[31m\u202e\udcff\n.nii"
+    problem = Problem(name, name, "unreadable", name, name)
+    result = CheckResult(
+        tmp_path, (Examined(name, "image", name, (problem,)),), (NotLookedAt(name, "x"),)
+    )
+    show(result)
+    screen = capsys.readouterr().out
+    assert "\x1b[31m" not in screen
+    assert "\\x1b[31m" in screen
+    for text in (render_check(result), json.dumps(as_json(result), ensure_ascii=False)):
+        assert "\u202e" not in text
+        assert text.encode()
+
+
+def test_rejected_volumes_are_shown_in_three_planes(checked: CheckResult) -> None:
+    by_name = {case.case: case for case in checked.cases}
+    for name in ("mirrored.nii.gz", "upside.nii.gz", "slope twice.nii.gz"):
+        assert len(by_name[name].planes) == 3
+    assert not by_name["good.nii.gz"].planes
+    html = checked.files[1].read_text(encoding="utf-8")
+    shown = [case for case in checked.cases if case.planes]
+    assert html.count("data:image/png;base64,") == 3 * len(shown)
+    assert html.count(">R</span>") == 2 * len(shown)
+
+
+def test_a_table_makes_a_case_of_each_row(folder: Path, tmp_path: Path) -> None:
+    rows = [
+        "A,P1,good.nii.gz,,右肺上叶见结节",
+        "A,P1,good.nii.gz,有结节吗,有",
+        "B,P2,mirrored.nii.gz,,未见异常",
+        "C,P3,twin.nii.gz,,未见异常",
+        "D,P4,twin.nrrd,,未见异常",
+        "E,P5,none.nii.gz,,未见异常",
+    ]
+    cells = [row.split(",") for row in rows]
+    lines = [",".join((c, p, f"{folder.name}/{image}", q, a)) for c, p, image, q, a in cells]
+    path = folder.parent / "t.csv"
+    head = "case_id,patient_id,image_path,question,answer"
+    path.write_text("\n".join([head, *lines]), encoding="utf-8")
+    result = run(path, tmp_path)
+    assert of(result) == {
+        "t.csv": set(),
+        "A": set(),
+        "B": {"mirrored"},
+        "C": {"image-duplicate"},
+        "D": {"image-duplicate"},
+        "E": {"missing"},
+    }
+    assert len(result.accepted) == 2
+    assert result.exit_code == 2
+
+
+def test_what_is_accepted_by_name_is_a_note(folder: Path, tmp_path: Path) -> None:
+    result = run(folder / "mirrored.nii.gz", tmp_path, accept="mirrored, not-hu")
+    assert of(result) == {"mirrored.nii.gz": {"mirrored"}}
+    assert [result.severity(problem) for problem in result.problems] == ["note"]
+    assert result.exit_code == 0
+    assert len(result.accepted) == 1
+    with pytest.raises(ConfigError, match="no code of a problem"):
+        CheckOptions(accept="mirored")
+
+
+def crashing(case: Case) -> tuple[Examined, ...]:
+    if "crash" in case.name:
+        os._exit(3)
+    if "hungry" in case.name:
+        return (Examined(str(len(bytes(1 << 31))), "image", ""),)
+    return examine(case)
+
+
+def test_a_child_that_crashes_or_bloats_is_one_rejected_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, name in enumerate(("a.nii.gz", "crash.nii.gz", "hungry.nii.gz", "z.nii.gz")):
+        save(small_ct(seed), tmp_path / "set" / name)
+    monkeypatch.setattr(check, "examine", crashing)
+    result = run(tmp_path / "set", tmp_path / "out", memory_gib=1.0)
+    assert of(result) == {
+        "a.nii.gz": set(),
+        "crash.nii.gz": {"parse-limit"},
+        "hungry.nii.gz": {"parse-limit"},
+        "z.nii.gz": set(),
+    }
+    assert result.exit_code == 2
+
+
+def test_a_bomb_that_keeps_its_promise_costs_no_more_than_is_allowed(tmp_path: Path) -> None:
+    """3 GB of zeros in 3 MB, and a header that says so."""
+    image = nib.Nifti1Image(np.zeros((2, 2, 2), np.int16), small_ct(0).affine)
+    header = bytearray(image.header.binaryblock + bytes(4))
+    struct.pack_into("<4h", header, 40, 3, 1024, 1024, 1500)
+    with gzip.open(tmp_path / "bomb.nii.gz", "wb", compresslevel=1) as file:
+        file.write(header)
+        for _ in range(188):
+            file.write(bytes(16 << 20))
+    result = run(tmp_path / "bomb.nii.gz", tmp_path / "out", memory_gib=0.5)
+    assert of(result) == {"bomb.nii.gz": {"parse-limit"}}
+
+
+def test_a_reader_that_fails_as_it_should_not_does_not_end_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> Volume:
+        raise IndexError("a bug")
+
+    monkeypatch.setattr("ctscribe.intake.examine.read_volume", broken)
+    (one,) = examine(Case("a.nii", "image", tmp_path / "a.nii"))
+    assert [problem.code for problem in one.problems] == ["parse-limit"]
+    assert "IndexError" in one.problems[0].detail
+
+
+def test_voxels_have_one_hash_however_they_are_stored(tmp_path: Path) -> None:
+    volume = small_ct(0)
+    flipped = np.ascontiguousarray(volume.array_zyx[:, ::-1, ::-1])
+    affine = volume.affine @ np.diag([-1.0, -1.0, 1.0, 1.0])
+    affine[:3, 3] = volume.affine[:3, 3] + [
+        (n - 1) * mm if axis < 2 else 0
+        for axis, (n, mm) in enumerate(
+            zip(flipped.shape[::-1], volume.spacing_zyx_mm[::-1], strict=True)
+        )
+    ]
+    nib.save(nib.Nifti1Image(flipped.T.astype(np.float32), affine), tmp_path / "a.nii.gz")
+    save(volume, tmp_path / "b.nrrd")
+    one, two = (
+        examine(Case(name, "image", tmp_path / name))[0].voxels_sha256
+        for name in ("a.nii.gz", "b.nrrd")
+    )
+    assert one == two == voxels_sha256(volume)
+    other = volume.array_zyx.copy()
+    other[0, 0, 0] += 1
+    assert voxels_sha256(Volume(other, volume.spacing_zyx_mm, volume.affine)) != one
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("good.mha", 0), ("t.csv", 2), ("mask.nii.gz", 0), ("cut.nii.gz", 2)]
+)
+def test_the_command_ends_with_the_code_of_the_worst(
+    name: str, code: int, folder: Path, tmp_path: Path
+) -> None:
+    words = ["check", str(folder / name), "--output-dir", str(tmp_path), "--workers", "1"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == code, done.output
+    assert {path.name for path in tmp_path.iterdir()} == {"check.json", "check.html"}
+
+
+def test_warnings_alone_are_exit_code_1() -> None:
+    cases = (Examined("a", "table", "a", (Problem("a", "a", "personal-data", "1 name"),)),)
+    result = CheckResult(Path(), cases)
+    assert result.exit_code == 1
+    assert result.accepted == list(cases)

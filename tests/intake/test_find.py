@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ctscribe.errors import DataError
+from ctscribe.intake.find import Case, find_cases
+
+
+def names(cases: tuple[Case, ...]) -> dict[str, str]:
+    return {case.name: case.kind for case in cases}
+
+
+def dicom(path: Path, head: bytes = bytes(128) + b"DICM") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(head + b"x" * 8)
+
+
+def test_every_file_is_a_case_or_named_as_not_looked_at(tmp_path: Path) -> None:
+    for name in ("a.nii.gz", "b.NII", "子 文件夹/c.nrrd", "d.mha", "e.mhd", "f.zip", "g.csv"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    (tmp_path / "h.XLSX").write_bytes(b"x")
+    for name in ("e.raw", "notes.txt", "._a.nii.gz", "nothing"):
+        (tmp_path / name).write_bytes(b"")
+    dicom(tmp_path / "patient" / "series 1" / "IM1")
+    dicom(tmp_path / "patient" / "series 2" / "deep" / "2", b"MZ" + bytes(126) + b"DICM")
+    dicom(tmp_path / "patient" / "series 2" / "bare", b"\x08\x00\x05\x00" + bytes(128))
+    dicom(tmp_path / "other" / "x.dcm", b"no dicom at all")
+    dicom(tmp_path / "DICOMDIR", b"")
+    found = find_cases(tmp_path)
+    assert names(found.cases) == {
+        "a.nii.gz": "image",
+        "b.NII": "image",
+        "子 文件夹/c.nrrd": "image",
+        "d.mha": "image",
+        "e.mhd": "image",
+        "f.zip": "zip",
+        "g.csv": "table",
+        "h.XLSX": "workbook",
+        "patient": "dicom",
+        "other": "dicom",
+        tmp_path.name: "dicom",
+    }
+    assert {other.file for other in found.others} == {"e.raw", "notes.txt", "._a.nii.gz", "nothing"}
+    assert all(other.reason for other in found.others)
+    on_disk = [path for path in tmp_path.rglob("*") if path.is_file()]
+    files = sum(max(1, len(case.files)) for case in found.cases)
+    assert files + len(found.others) == len(on_disk)
+
+
+def test_our_own_output_is_left_alone_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("out/check.json", "in/out/a.nii", "b.nii"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    found = find_cases(tmp_path, leave=tmp_path / "out")
+    assert set(names(found.cases)) == {"in/out/a.nii", "b.nii"}
+    assert not found.others
+    assert names(find_cases(tmp_path / "in", leave=tmp_path / "in").cases) == {"out/a.nii": "image"}
+
+
+def test_one_file_is_one_case(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").write_bytes(b"x")
+    (tmp_path / "a.txt").write_bytes(b"x")
+    assert names(find_cases(tmp_path / "a.nii").cases) == {"a.nii": "image"}
+    assert find_cases(tmp_path / "a.txt").others
+    with pytest.raises(DataError, match="no such file or folder"):
+        find_cases(tmp_path / "none")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right that users of Windows lack")
+def test_links_to_folders_and_pipes_are_named_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    os.mkfifo(tmp_path / "pipe")
+    found = find_cases(tmp_path)
+    assert {other.file: other.reason.split()[0] for other in found.others} == {
+        "loop": "a",
+        "pipe": "cannot",
+    }
