@@ -117,6 +117,19 @@ def test_padding_in_tissues_range_counts_outside_the_body_alone(tmp_path: Path) 
     assert (found[:, 4, 6] == 0).all()
 
 
+def test_one_corner_of_padding_in_tissues_range_changes_nothing(tmp_path: Path) -> None:
+    volume = small()
+    volume.array_zyx[volume.array_zyx == 0] = 1
+    volume.array_zyx[:, :2, :2] = 0
+    phantom.write_series(
+        volume,
+        tmp_path,
+        slopes=((1.0, 0.0),),
+        change=lambda data, at: data.add_new(0x00280120, "SS", 0),
+    )
+    assert_same(read(tmp_path).volume, volume)
+
+
 def test_blank_slices_are_named(tmp_path: Path) -> None:
     def blank(data: Dataset, at: int) -> None:
         if at in (3, 8):
