@@ -97,6 +97,21 @@ def test_values_that_are_no_hounsfield_units_are_named(name: str) -> None:
     assert codes(changed(phantom(0), VALUES[name])) == {"not-hu"}
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("slope twice", "below air"),
+        ("intercept twice", "below air"),
+        ("intercept lost", "where air would be about -1000"),
+        ("a half", "air and lung are missing"),
+        ("100 HU too much", "the air around the patient has -90"),
+    ],
+)
+def test_what_was_measured_is_said(name: str, words: str) -> None:
+    (fault,) = check_anatomy(changed(phantom(0), VALUES[name])).faults
+    assert words in fault.detail
+
+
 @pytest.mark.parametrize("name", VALUES)
 @pytest.mark.parametrize("ct", ["chest_ct.nii.gz", "lung1_image.nrrd", "lung2_image.nrrd"])
 def test_wrong_values_of_real_cts_are_named(ct: str, name: str) -> None:
