@@ -84,7 +84,12 @@ GUARDS = (
         "if series.sop_class.startswith(_SECONDARY_CAPTURE):",
         "if False:",
     ),
-    Guard(17, "intake/examine.py", "        elif len(studies) > 1:\n", "        elif False:\n"),
+    Guard(
+        17,
+        "intake/examine.py",
+        'problems.append(Problem("", str(case.path), "several-patients", detail))',
+        "pass",
+    ),
     Guard(18, "imaging/dicom_pixels.py", "if syntax not in NATIVE | COMPRESSED:", "if False:"),
     Guard(19, "imaging/dicom_pixels.py", "if low == high:", "if False:"),
     Guard(

@@ -6,23 +6,25 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
 from ctscribe.errors import ConfigError
 from ctscribe.files import write_atomically
 from ctscribe.intake.check_options import CheckOptions
-from ctscribe.intake.examine import Examined, examine
+from ctscribe.intake.examine import Examined, examine, studies_of
 from ctscribe.intake.find import Case, NotLookedAt, find_cases
 from ctscribe.problems import Problem, Severity, problem_of
 from ctscribe.sandbox import Limits, run_each
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 EXIT_CODES: dict[Severity, int] = {"error": 2, "warning": 1, "note": 0}
+R = TypeVar("R")
+FILE_S = 0.05  # that one header may take, on a slow share
 ON_SCREEN = 40  # problems; the files have all
 WORK_BYTES = 3 << 30  # that a child is expected to take for one CT, whatever it may
 
@@ -86,7 +88,7 @@ def check_data(options: CheckOptions) -> CheckResult:
     if options.input is None:
         raise ConfigError("nothing to check was named", fix="ctscribe check CSV|FOLDER")
     found = find_cases(options.input, leave=options.output_dir)
-    cases = _run(found.cases, options, "examining")
+    cases = _examined(found.cases, options)
     if options.input.is_file() and cases and cases[0].kind == "table":
         cases = _with_images(cases[0], options)
     result = CheckResult(
@@ -105,27 +107,59 @@ def run_check(options: CheckOptions) -> int:
     return result.exit_code
 
 
-def _run(cases: Sequence[Case], options: CheckOptions, what: str) -> list[Examined]:
-    """Each case in a child process; one that dies there is one rejected case."""
+def _examined(cases: Sequence[Case], options: CheckOptions) -> list[Examined]:
+    """DICOM folders by their headers first, so that each study is a case with limits of its own."""
+    folders = [case for case in cases if case.kind == "dicom"]
+    others = [case for case in cases if case.kind != "dicom"]
+    failed: list[Examined] = []
+    files = max((len(case.files) for case in folders), default=0)
+    for case, studies, problem in _run(studies_of, folders, options, "headers", files * FILE_S):
+        others += studies or ()
+        failed += [_failed(case, problem)] if problem is not None else []
+    return failed + _run_examine(others, options, "examining")
+
+
+def _run_examine(cases: Sequence[Case], options: CheckOptions, what: str) -> list[Examined]:
+    found: list[Examined] = []
+    for case, examined, problem in _run(examine, cases, options, what):
+        found += examined or () if problem is None else [_failed(case, problem)]
+    return found
+
+
+def _failed(case: Case, problem: Problem) -> Examined:
+    return Examined(case.name, case.kind, str(case.path), (problem,))
+
+
+def _run(
+    function: Callable[[Case], R],
+    cases: Sequence[Case],
+    options: CheckOptions,
+    what: str,
+    seconds: float = 0.0,
+) -> Iterator[tuple[Case, R | None, Problem | None]]:
+    """Each case in a child process, under a bar; one that dies there is a problem of its case.
+
+    seconds: that a case may take at least, whatever the options say.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    limits = Limits(int(options.memory_gib * (1 << 30)), options.seconds)
+    if not cases:
+        return
+    limits = Limits(int(options.memory_gib * (1 << 30)), max(options.seconds, seconds))
     room = psutil.virtual_memory().available // min(WORK_BYTES, limits.memory_bytes)
     workers = options.workers or max(1, min(os.cpu_count() or 1, int(room), 60))
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    found: list[Examined] = []
-    with Progress(what, *columns, console=Console(stderr=True)) as progress:
+    with Progress("{task.description}", *columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(what, total=len(cases))
-        for outcome in run_each(examine, cases, workers=workers, limits=limits):
-            case = outcome.item
-            if outcome.error is not None:
-                problem = problem_of(outcome.error, case=case.name, file=case.path)
-                found.append(Examined(case.name, case.kind, str(case.path), (problem,)))
-            else:
-                found += outcome.value or ()
+        for outcome in run_each(function, cases, workers=workers, limits=limits):
+            case, error = outcome.item, outcome.error
+            yield (
+                case,
+                outcome.value,
+                None if error is None else problem_of(error, case=case.name, file=case.path),
+            )
             progress.advance(task)
-    return found
 
 
 def _with_images(table: Examined, options: CheckOptions) -> list[Examined]:
@@ -135,7 +169,7 @@ def _with_images(table: Examined, options: CheckOptions) -> list[Examined]:
         if row.image is not None:
             images.setdefault(row.case, row.image)
     distinct = [Case(str(path), "image", path) for path in dict.fromkeys(images.values())]
-    examined = {one.file: one for one in _run(distinct, options, "examining images")}
+    examined = {one.file: one for one in _run_examine(distinct, options, "images")}
     names = dict.fromkeys(row.case for row in table.rows)
     own: dict[str, list[Problem]] = {name: [] for name in names}
     rest: list[Problem] = []

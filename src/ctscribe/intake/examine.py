@@ -6,7 +6,7 @@ import hashlib
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -55,6 +55,7 @@ def examine(case: Case) -> tuple[Examined, ...]:
     look: dict[str, Callable[[Case], tuple[Examined, ...]]] = {
         "image": _image,
         "dicom": _dicom,
+        "study": _study,
         "zip": _zip,
         "table": _table,
         "workbook": _workbook,
@@ -122,13 +123,17 @@ def _image(case: Case) -> tuple[Examined, ...]:
 
 
 def _dicom(case: Case) -> tuple[Examined, ...]:
-    """One case for each study; what belongs to no study is one more where there are several."""
+    return tuple(one for study in studies_of(case) for one in examine(study))
+
+
+def studies_of(case: Case) -> list[Case]:
+    """A folder of DICOM by its headers: one case for each study, and one for what is in none."""
     scan = dicom.scan_files(case.files)
     studies = dicom.studies(scan)
-    found: list[Examined] = []
+    found: list[Case] = []
     told: set[Problem] = set()
     for number, series in enumerate(studies, 1):
-        own = replace(case, name=case.name if len(studies) == 1 else f"{case.name} #{number}")
+        name = case.name if len(studies) == 1 else f"{case.name} #{number}"
         files = {str(i.file) for one in series for i in one.instances}
         broken = {problem for one in series for problem in one.broken}
         problems = [p for p in scan.problems if p.file in files or p in broken]
@@ -138,44 +143,70 @@ def _dicom(case: Case) -> tuple[Examined, ...]:
         else:
             detail = f"study {number} of {len(studies)} in this folder"
             problems.append(Problem("", str(case.path), "several-patients", detail))
-        found.append(_study(own, series, [replace(p, case=own.name) for p in problems]))
-    rest = [replace(p, case=case.name) for p in scan.problems if p not in told]
-    if scan.left_out:
-        reasons = Counter(one.reason for one in scan.left_out)
-        said = "; ".join(f"{n} x {reason}" for reason, n in reasons.most_common(LISTED))
-        note = Problem(case.name, str(case.path), "left-out", f"files: {said}")
-        if found:
-            found[0] = replace(found[0], problems=(*found[0].problems, note))
-        else:
-            rest.append(note)
+        if number == 1:
+            problems += _left_out(case, scan.left_out)
+        found.append(_study_case(case, name, problems, series))
+    rest = [problem for problem in scan.problems if problem not in told]
     if not studies:
         if not any(problem.severity == "error" for problem in rest):
             detail = f"no image in {len(case.files)} DICOM files"
             rest.append(Problem(case.name, str(case.path), "no-chest", detail))
-        return (_of(case, *rest),)
-    if len(studies) > 1 and any(problem.severity != "note" for problem in rest):
-        found.append(_of(case, *rest))
-    return tuple(found)
+        rest += _left_out(case, scan.left_out)
+    if not studies or (len(studies) > 1 and any(p.severity != "note" for p in rest)):
+        found.append(_study_case(case, case.name, rest))
+    return found
 
 
-def _study(case: Case, series: list[dicom.Series], problems: list[Problem]) -> Examined:
-    choice = dicom.choose_series(series)
-    said = f"{len(choice.left_out)} series: " + "; ".join(
-        why for _, why in choice.left_out[:LISTED]
+def _study_case(
+    case: Case, name: str, problems: Iterable[Problem], series: Iterable[dicom.Series] = ()
+) -> Case:
+    return Case(name, "study", case.path, series=tuple(series), problems=_together(problems, name))
+
+
+def _together(problems: Iterable[Problem], case: str) -> tuple[Problem, ...]:
+    """Problems of a case, those that many files share as one of the first file."""
+    alike: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        alike.setdefault((problem.code, problem.detail), []).append(problem)
+    return tuple(
+        replace(
+            same[0],
+            case=case,
+            detail=same[0].detail + (f" ({len(same)} files)" if len(same) > 1 else ""),
+        )
+        for same in alike.values()
     )
+
+
+def _left_out(case: Case, files: Sequence[dicom.LeftOut]) -> list[Problem]:
+    """A note of the files that are no images, by reason."""
+    if not files:
+        return []
+    counts = Counter(file.reason for file in files)
+    listed = "; ".join(f"{n} x {reason}" for reason, n in counts.most_common(LISTED))
+    return [Problem(case.name, str(files[0].file), "left-out", f"files: {listed}")]
+
+
+def _study(case: Case) -> tuple[Examined, ...]:
+    problems = list(case.problems)
+    if not case.series:
+        return (_of(case, *problems),)
+    choice = dicom.choose_series(case.series)
     if choice.left_out:
+        reasons = "; ".join(why for _, why in choice.left_out[:LISTED])
+        said = f"{len(choice.left_out)} series: {reasons}"
         problems.append(Problem(case.name, str(case.path), "left-out", said))
     if len(choice.diagnostic) > 1:
         problems.append(Problem(case.name, str(case.path), "several-series", choice.why))
     if choice.chosen is None:
         problems.append(Problem(case.name, str(case.path), "no-chest", choice.why))
-        return _of(case, *problems)
+        return (_of(case, *problems),)
     try:
         read = dicom.read_series(choice.chosen, case=case.name)
     except CtscribeError as error:
         own = problem_of(error, case=case.name, file=case.path)
-        return _of(case, *problems, own)
-    return _volume(case, read.volume, [*problems, *read.problems])
+        return (_of(case, *problems, own),)
+    return (_volume(case, read.volume, [*problems, *read.problems]),)
 
 
 def _zip(case: Case) -> tuple[Examined, ...]:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from ctscribe.errors import DataError
+from ctscribe.imaging.dicom_series import Series
 from ctscribe.imaging.nifti import FORMATS
+from ctscribe.problems import Problem
 
-Kind = Literal["image", "dicom", "zip", "table", "workbook"]
+Kind = Literal["image", "dicom", "study", "zip", "table", "workbook"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ENDINGS: dict[str, Kind] = {
     **dict.fromkeys(FORMATS, "image"),
@@ -28,12 +30,17 @@ _HEAD_BYTES = 132  # preamble and DICM
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to examine. name: its path below the folder, or its case_id. files: of DICOM."""
+    """One thing to examine. name: its path below the folder, or its case_id. files: of DICOM.
+
+    series, problems: of a study, and what its headers told.
+    """
 
     name: str
     kind: Kind
     path: Path
     files: tuple[Path, ...] = ()
+    series: tuple[Series, ...] = field(default=(), repr=False)
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
