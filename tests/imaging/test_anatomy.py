@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctscribe.errors import DataError
+from ctscribe.imaging import anatomy
 from ctscribe.imaging.anatomy import check_anatomy, hu_fault
 from ctscribe.imaging.nifti import read_volume
 from ctscribe.imaging.sample import fetch_sample, fetch_tumours
@@ -146,14 +147,22 @@ def test_the_sick_are_not_rejected(disease: dict) -> None:
     assert codes(body(**disease).volume) <= {"anatomy-odd"}
 
 
-def test_a_heart_pulled_to_the_right_by_a_collapse_is_no_mirrored_image() -> None:
-    """One witness against the liver, and a side with little air."""
-    volume = phantom(0)
-    mirrored = codes(changed(volume, FLIPS["mirrored"][0]))
-    assert mirrored == {"mirrored"}
-    votes = check_anatomy(volume).votes["mirrored"]
-    assert votes["liver"] > 0.5
-    assert votes["stomach gas"] > 0.5
+@pytest.mark.parametrize(
+    ("heart", "liver", "gas", "aorta", "expected"),
+    [
+        (-1.0, -1.0, -1.0, -0.5, ["mirrored"]),
+        (-1.0, 0.0, 0.0, -0.44, ["mirrored"]),
+        (-1.0, 1.0, 0.0, -0.5, []),  # pulled over by a collapse, the liver where it belongs
+        (-0.5, 0.0, 0.0, -0.25, ["anatomy-odd"]),  # no liver in view: halved, airless lung
+        (-1.0, 0.0, 0.0, 0.0, ["anatomy-odd"]),  # one witness alone
+        (0.3, -1.0, 1.0, 0.0, []),
+    ],
+)
+def test_one_witness_alone_never_rejects(
+    heart: float, liver: float, gas: float, aorta: float, expected: list[str]
+) -> None:
+    votes = {"heart": heart, "liver": liver, "stomach gas": gas, "aorta": aorta}
+    assert [fault.code for fault in anatomy._verdict("mirrored", votes)] == expected
 
 
 def test_no_chest_and_blank_are_said_with_their_reasons() -> None:
