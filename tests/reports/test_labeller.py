@@ -31,7 +31,7 @@ def finding_of(words: str) -> Finding:
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_hand_labelled_sentences_are_read_right(language: str) -> None:
     # Strictest match: name, place, size, density and amount all as labelled.
-    rows = [row for row in SENTENCES if row["language"] == language]
+    rows = [row for row in SENTENCES if row["language"] == language and "findings" in row]
     assert len(rows) >= 60
     hits = predicted = labelled = 0
     misread = []
@@ -48,7 +48,7 @@ def test_hand_labelled_sentences_are_read_right(language: str) -> None:
 
 def test_sentences_hold_enough_denials() -> None:
     assert len(SENTENCES) >= 120
-    assert sum(not row["findings"] for row in SENTENCES) >= 40
+    assert sum(row.get("findings") == [] for row in SENTENCES) >= 40
 
 
 def test_sections_are_labelled_apart_and_recommendations_not_at_all() -> None:
