@@ -1,0 +1,450 @@
+"""Every statement of a report about any finding: thirty kinds, denied ones too, with all it says.
+
+`labeller` reads the five findings that the model has heads for, and everything scored or trained
+rests on it. `statements` reads more, for who splits, balances and checks data: more findings
+(`schema.Observation`), and of each its doubt, segment, axes, count and change since the prior. The
+two share places, negation and the binding of words; the wider words are in `vocabulary`, so that
+nothing read here can reach `extract`.
+
+What counts as one statement: one finding at one place; "双肺" is both lungs, two statements. A
+finding without a place of its own takes the one before it. Nodes, bones and other organs have a
+side only where one alone is named. "双肺未见异常" denies an "abnormality". Advice, conditions,
+history, family history and technique state nothing; a finding of the prior is stated only where
+the text says what became of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+from ctscribe.reports.binding import (
+    ATTRIBUTES,
+    EACH,
+    Stretch,
+    is_general,
+    nearest_places,
+    places_behind,
+    share,
+    spots_of,
+    stretches,
+)
+from ctscribe.reports.context import blank_unread
+from ctscribe.reports.language import detect_language
+from ctscribe.reports.lexicon import Spot, Token
+from ctscribe.reports.schema import (
+    Amount,
+    Change,
+    Density,
+    Language,
+    Lobe,
+    Observation,
+    Side,
+)
+from ctscribe.reports.scope import broken, denied_tokens, is_connector, is_rest, sentences
+from ctscribe.reports.sections import section_spans
+from ctscribe.reports.segments import place_segment
+from ctscribe.reports.vocabulary import AMOUNTED, PLACELESS, PLEURA, SIDED, SIZED, side_beside, tokenize
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement about one finding at one place, text[start:end].
+
+    negated: denied ("未见结节"); a resolved finding is denied, with comparison "resolved".
+    uncertain: "可疑", "不除外", "possible". lobe is None where the text contradicts itself ("左肺
+    中叶"). segment: a code of `segments`, S1+2. size_mm: the longest of axes_mm, which are as
+    written; of a range or a bound ("3-5mm", "小于5mm") the upper end. count: 2 of "两枚" that
+    share what is said, "multiple" of "多发". rest: a denial of elsewhere only ("余肺未见结节").
+    """
+
+    finding: Observation
+    negated: bool = False
+    uncertain: bool = False
+    side: Side | None = None
+    lobe: Lobe | None = None
+    segment: str | None = None
+    size_mm: float | None = None
+    axes_mm: tuple[float, ...] = ()
+    density: Density | None = None
+    amount: Amount | None = None
+    comparison: Change | None = None
+    count: int | Literal["multiple"] | None = None
+    start: int = 0
+    end: int = 0
+    rest: bool = False
+    section: str = "findings"
+
+
+def statements(text: str, language: Language | None = None) -> list[Statement]:
+    """What the findings and the impression of a report state, in the order of the text.
+
+    language: of the text; found from its characters if not given. Never raises.
+    """
+    language = language or detect_language(text)
+    found: list[Statement] = []
+    for section, section_start, section_end in section_spans(text):
+        if section not in ("findings", "impression"):
+            continue
+        open_ended: list[int] = []  # which statements the next sentence may complete
+        for start, end in sentences(text, section_start, section_end):
+            asked = text[end : end + 1] in ("?", "？")
+            spoken = _read(text[start:end], language, asked)
+            if not spoken:
+                for i in open_ended:
+                    found[i] = _completed(found[i], text[start:end], language)
+                continue
+            first = len(found)
+            found += [
+                replace(s, start=s.start + start, end=s.end + start, section=section)
+                for s in spoken
+            ]
+            open_ended = [
+                i for i in range(first, len(found)) if found[i].start == found[-1].start
+            ]
+            open_ended = [i for i in open_ended if not found[i].negated]
+    return found
+
+
+@dataclass(frozen=True)
+class _Sentence:
+    """A sentence as read: its words, and which of them are denied, resolved and doubted."""
+
+    text: str
+    language: Language
+    words: list[Token]
+    denied: list[bool]
+    negations: list[Token]
+    gone: set[int]  # starts of the tokens that are said to be resolved
+    doubted: set[int]  # starts of the findings in doubt
+    before_now: list[tuple[int, int]]  # spans that speak of the prior
+
+
+def _read(sentence: str, language: Language, asked: bool) -> list[Statement]:
+    text, prior, gone_now = blank_unread(sentence, language)
+    tokens = tokenize(text, language)
+    doubts = [t for t in tokens if t.kind == "doubt"]
+    tokens = [t for t in tokens if t.kind not in ("doubt", "organ")]
+    denied = denied_tokens(text, tokens, language)
+    gone_words = [
+        t
+        for t in tokens
+        if t.kind not in ("negation", "denial") or _GONE_WORD.search(text[t.start : t.end])
+    ]
+    gone = {gone_words[i].start for i in denied_tokens(text, gone_words, language)}
+    for start, end in prior if gone_now else []:
+        inside = [i for i, t in enumerate(tokens) if start <= t.start < end]
+        denied |= set(inside)
+        gone |= {tokens[i].start for i in inside}
+    keep = [
+        i
+        for i, t in enumerate(tokens)
+        if t.kind not in ("negation", "denial")
+        and not (t.word == "abnormality" and i not in denied)
+    ]
+    read = _Sentence(
+        text,
+        language,
+        words=[tokens[i] for i in keep],
+        denied=[i in denied for i in keep],
+        negations=[t for t in tokens if t.kind == "negation"],
+        gone=gone,
+        doubted=_doubted(text, tokens, doubts, language, asked),
+        before_now=prior,
+    )
+    spoken: list[Statement] = []
+    for stretch in stretches(read.words, text, language):
+        spoken += _spoken(stretch, read)
+    return _shared_change(_once(spoken), read)
+
+
+_GONE_WORD = re.compile(r"吸收|消失|消散|复张|resol|clearance|no\s+longer", re.IGNORECASE)
+# Doubt about what a finding is ("结节，良性可能") is none about whether it is there.
+_NATURE = re.compile(
+    r"良性|恶性|转移|炎性|炎症|感染|癌|肿瘤|陈旧|benign|malignan|metasta|infect|inflamm|neoplas|pneumonia|cancer",
+    re.IGNORECASE,
+)
+_AFTER_FINDING = re.compile(r"(?:[影灶征象性改变的之是为\s（(\"”？?、]|形成|存在)*$")
+_AFTER_DOUBT = re.compile(r"(?:性?[较很]?大|性|[）)\s]|高)*(?:$|[，,；;、])")
+_AFTER_FINDING_EN = re.compile(r"(?:\s|\(|\b(?:is|are|was|were|also|on|in|the|left|right|lung|side)\b)*$", re.I)
+
+
+def _doubted(
+    text: str, tokens: list[Token], doubts: list[Token], language: Language, asked: bool
+) -> set[int]:
+    """Starts of the findings whose presence a word of doubt leaves open."""
+    heads = [t for t in tokens if t.kind == "finding"]
+    doubted: set[int] = set()
+    for doubt in doubts:
+        comma = re.compile(r"[，,]").search(text, doubt.end)
+        limit = comma.start() if comma else len(text)
+        ahead = [t for t in heads if doubt.end <= t.start < limit]
+        behind = [t for t in heads if t.end <= doubt.start]
+        passive = re.search(r"\bbe\b|ed\b|ruled", text[doubt.start : doubt.end], re.IGNORECASE)
+        passive = passive if language == "en" and text[doubt.start : doubt.end].lower() != "suspected" else None
+        if behind and (passive or _adjacent(text, behind[-1], doubt, language)):
+            doubted.add(behind[-1].start)
+            if passive:
+                continue
+        previous = doubt
+        for head in ahead:
+            gap = text[previous.end : head.start]
+            if previous is doubt:
+                if _NATURE.search(gap) or _crossing(gap, language):
+                    break
+                if re.match(r"影?(?:为|系|是)", text[head.end : head.end + 3]):
+                    break
+            elif not is_connector(_without(gap, tokens, previous.end, head.start), language):
+                break
+            doubted.add(head.start)
+            previous = head
+    if asked and heads and _AFTER_FINDING.match(text[heads[-1].end :]):
+        doubted.add(heads[-1].start)
+    return doubted
+
+
+def _crossing(gap: str, language: Language) -> bool:
+    pattern = r"[伴并]|另" if language == "zh" else r"\b(?:with|and)\b"
+    return re.search(pattern, gap, re.IGNORECASE) is not None
+
+
+def _without(gap: str, tokens: list[Token], start: int, end: int) -> str:
+    """The gap with the places and attributes in it taken out."""
+    for token in reversed(tokens):
+        if start <= token.start and token.end <= end:
+            gap = gap[: token.start - start] + gap[token.end - start :]
+    return gap
+
+
+def _adjacent(text: str, head: Token, doubt: Token, language: Language) -> bool:
+    gap = text[head.end : doubt.start]
+    if language == "en":
+        word = text[doubt.start : doubt.end].lower()
+        return word in ("versus", "vs", "vs.") and not gap.strip() or (
+            word in ("possible", "likely", "suspected", "questionable")
+            and re.fullmatch(r"\s+(?:is|are)\s+", gap) is not None
+        )
+    return (
+        _AFTER_FINDING.match(gap) is not None and _AFTER_DOUBT.match(text[doubt.end :]) is not None
+    )
+
+
+def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
+    """The statements of one finding word: `binding`'s rules, with what only this reader knows."""
+    words, text, language = read.words, read.text, read.language
+    head, negated = words[stretch.finding], read.denied[stretch.finding]
+    names = cast(list[Observation], head.word.split("+"))
+    placed = names[0] not in PLACELESS
+    lobar = names[0] not in PLEURA
+    own = [i for i in stretch.leading if words[i].kind == "place"]
+    behind = places_behind(stretch.trailing, words, text, language)
+    inherited = stretch.inherited
+    if negated and names[0] != "cavity":
+        inherited = _subject(stretch.finding, read)
+    if behind and not words[behind[0]].bound and (own or inherited or negated):
+        amounts = not lobar and any(words[i].kind == "amount" for i in stretch.trailing)
+        behind = behind if amounts and not negated else []
+    attributes = [
+        i
+        for i in [*stretch.leading, *stretch.trailing]
+        if words[i].kind in ATTRIBUTES and (read.denied[i] == negated or words[i].start in read.gone)
+    ]
+    general, special = (own, behind) if own else (behind[:1], behind[1:])
+    parts = [(own or behind or inherited, attributes)]
+    if not own and not behind and inherited and not negated and lobar:
+        general = inherited
+    if special and is_general(general, words, lobar):
+        ahead = [i for i in attributes if i < stretch.finding]
+        after = [i for i in attributes if i > max(stretch.finding, general[0])]
+        inside = [i for i in after if i > special[0] or words[i].kind == "amount"]
+        if not inside:
+            inside = [i for i in after if words[i].kind == "size"]
+        if lobar:
+            outside = [i for i in attributes if i not in inside]
+            parts = [
+                (general, outside),
+                (special, [*(i for i in ahead if words[i].kind == "density"), *inside]),
+            ]
+        else:
+            parts = [
+                (general, ahead if inside else attributes),
+                (special, [*(i for i in ahead if words[i].kind == "density"), *inside]),
+            ]
+            if inside:
+                parts = parts[1:]
+    elif own:
+        behind = []
+    used = [*own, *behind, *attributes, stretch.finding]
+    start, end = min(words[i].start for i in used), max(words[i].end for i in used)
+    previous = max((w.end for w in words[: stretch.finding] if w.kind == "finding"), default=0)
+    if not placed:
+        parts = [([], attributes)]
+    base = Statement(
+        names[0],
+        negated,
+        head.start in read.doubted and not negated,
+        count=_count(text[previous : head.start], text[head.end : head.end + 8], language),
+        start=start,
+        end=end,
+        rest=negated and is_rest(text, head, language),
+    )
+    if negated and head.start in read.gone:
+        base = replace(base, comparison="resolved")
+    spoken = []
+    for name in names:
+        side = side_beside(text, head, previous, language) if name in SIDED else None
+        for places, own_attributes in parts if name not in PLACELESS else [([], attributes)]:
+            spoken += _statements_at(
+                replace(base, finding=name, side=side), places, own_attributes, read
+            )
+    return spoken
+
+
+def _subject(finding: int, read: _Sentence) -> list[int]:
+    """What a denied finding without a place is denied of: the place its negation stands behind."""
+    words, head = read.words, read.words[finding]
+    negation = max(
+        (t for t in read.negations if t.end <= head.start), key=lambda t: t.start, default=None
+    )
+    if negation is None:
+        return []
+    comma = max(read.text.rfind(stop, 0, negation.start) for stop in "，,")
+    ahead = [i for i in range(finding) if comma < words[i].start < max(negation.start, 1)]
+    heads = [i for i in ahead if words[i].kind == "finding"]
+    group = nearest_places(words, finding, read.text, read.language)
+    group = [i for i in group if i in ahead] or [
+        i for i in ahead if words[i].kind == "place" and i > max(heads, default=-1)
+    ]
+    return [] if heads and group and heads[-1] > group[-1] else group
+
+
+def _statements_at(
+    base: Statement, places: list[int], attributes: list[int], read: _Sentence
+) -> list[Statement]:
+    """One statement a spot, each with the attributes that are its own or shared."""
+    words, name = read.words, base.finding
+    spots: list[tuple[int, Spot]] = spots_of(places, words) or [(-1, (None, None, None))]
+    if name in PLEURA:
+        by_side: dict[Side | None, tuple[int, Spot]] = {}
+        for i, (side, _, _) in spots:
+            by_side.setdefault(side, (i, (side, None, None)))
+        spots = list(by_side.values())
+    of_kind = {
+        kind: [i for i in attributes if words[i].kind == kind]
+        for kind in ("size", "density", "amount", "change")
+    }
+    if any(words[i].kind == "size" for i in of_kind["size"]):
+        then = [i for i in of_kind["size"] if not _in(words[i], read.before_now)]
+        of_kind["size"] = then or of_kind["size"]
+    count = len(of_kind["size"])
+    each = EACH.search(read.text) or re.search(r"[2-9４-９四五六]枚|\bnodules\b", read.text)
+    if name == "nodule" and len(spots) == 1 and count > 1 and each:
+        spots = spots * count
+        base = replace(base, count=None)
+    shared = {kind: share(indices, spots) for kind, indices in of_kind.items()}
+    has_core = any(words[i].kind == "core" for i in attributes)
+    found = []
+    for index, (_, (side, lobe, segment)) in enumerate(spots):
+        one = base
+        if places:
+            one = replace(one, side=side, lobe=lobe)
+            if segment is not None and name not in PLEURA:
+                side, lobe, code = place_segment(side, lobe, segment)
+                one = replace(one, side=side, lobe=lobe, segment=code)
+        size, density, amount, change = (
+            None if shared[kind][index] is None else words[cast(int, shared[kind][index])]
+            for kind in ("size", "density", "amount", "change")
+        )
+        if size and name in SIZED:
+            one = replace(one, size_mm=size.size_mm, axes_mm=size.axes_mm)
+        if density and name == "nodule":
+            mixed = has_core and density.word == "ground-glass"
+            one = replace(one, density=cast(Density, "part-solid" if mixed else density.word))
+        if amount and name in AMOUNTED:
+            one = replace(one, amount=cast(Amount, amount.word))
+        if change and one.comparison is None:
+            one = replace(one, comparison=cast(Change, change.word))
+        found.append(one)
+    return found
+
+
+def _in(token: Token, spans: Sequence[tuple[int, int]]) -> bool:
+    return any(start <= token.start < end for start, end in spans)
+
+
+_NUMBERS = {
+    **dict(zip("一二两三四五六七八九", (1, 2, 2, 3, 4, 5, 6, 7, 8, 9), strict=True)),
+    **{w: i + 1 for i, w in enumerate("one two three four five six seven eight nine".split())},
+}
+_COUNTED: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(r"([一二两三四五六七八九]|(?<!\d)\d{1,2})[枚个处]"),
+    "en": re.compile(r"\b(two|three|four|five|six|seven|eight|nine)\b", re.IGNORECASE),
+}
+_MULTIPLE = re.compile(r"多发|数[枚个处]|散在|多[枚个处]|若干|\b(?:multiple|several|scattered|numerous|few)\b", re.I)
+
+
+def _count(before: str, behind: str, language: Language) -> int | Literal["multiple"] | None:
+    counted = _COUNTED[language].search(before)
+    if counted:
+        number = counted[1].lower()
+        return _NUMBERS[number] if number in _NUMBERS else int(number)
+    return "multiple" if _MULTIPLE.search(before + (behind if language == "zh" else "")) else None
+
+
+def _once(spoken: list[Statement]) -> list[Statement]:
+    """What a sentence says twice in other words ("纤维灶及条索影") made one statement."""
+    seen: dict[Statement, Statement] = {}
+    once: list[Statement] = []
+    for one in spoken:
+        key = replace(one, start=0, end=0, count=None)
+        if one.finding == "nodule" or key not in seen:
+            once.append(one)
+        seen.setdefault(key, one)
+    return once
+
+
+_ALL = re.compile(r"均|都|皆|\b(?:both|all|are|have)\b", re.IGNORECASE)
+
+
+def _shared_change(spoken: list[Statement], read: _Sentence) -> list[Statement]:
+    """A change said of all: "右肺上叶结节、左肺下叶结节，均较前相仿"."""
+    if not spoken or spoken[-1].comparison not in ("stable", "larger", "smaller"):
+        return spoken
+    last = spoken[-1]
+    if not _ALL.search(read.text, last.start, max(last.end, last.start)):
+        return spoken
+    return [
+        replace(s, comparison=last.comparison)
+        if s.comparison is None and not s.negated and s.finding == last.finding
+        else s
+        for s in spoken
+    ]
+
+
+# A sentence about what the sentence before it found.
+_GOES_ON = re.compile(
+    r"\s*(?:大小|直径|长径|最大|约|其|边|呈|密度|病灶|较前|it\b|this\b|the\s+(?:nodule|lesion)|measur|size|"
+    r"diameter|approx|about)",
+    re.IGNORECASE,
+)
+
+
+def _completed(statement: Statement, sentence: str, language: Language) -> Statement:
+    """A statement with what the next sentence says of it."""
+    if not _GOES_ON.match(sentence):
+        return statement
+    tokens = tokenize(blank_unread(sentence, language)[0], language)
+    if any(token.kind in ("finding", "place") for token in tokens):
+        return statement
+    for token in reversed(tokens):
+        if token.kind == "size" and statement.size_mm is None and statement.finding in SIZED:
+            statement = replace(statement, size_mm=token.size_mm, axes_mm=token.axes_mm)
+        elif token.kind == "density" and statement.density is None and statement.finding == "nodule":
+            statement = replace(statement, density=cast(Density, token.word))
+        elif token.kind == "amount" and statement.amount is None and statement.finding in AMOUNTED:
+            statement = replace(statement, amount=cast(Amount, token.word))
+        elif token.kind == "change" and statement.comparison is None:
+            statement = replace(statement, comparison=cast(Change, token.word))
+    return statement
