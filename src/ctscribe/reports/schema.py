@@ -85,10 +85,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """The four sections of a report; `findings` 所见 and `impression` 结论 are always there."""
+    """The sections of a report; `findings` 所见 and `impression` 结论 are always there.
+
+    The last three say nothing about this image, so no labels are read from them.
+    """
 
     findings: str
     impression: str
     recommendation: str = ""  # 建议
     pathology: str = ""  # 病理倾向, pathology tendency
     language: Language = "zh"
+    technique: str = ""  # 检查技术
+    history: str = ""  # 临床病史
+    comparison: str = ""  # 比较, the prior examination

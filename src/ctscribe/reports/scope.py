@@ -28,7 +28,7 @@ _COMMA = re.compile(r"[，,]|、(?=\s*\d)")
 _CONTRAST: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"但|而|仅|只有|可见|另见|并见|惟|除"),
     "en": re.compile(
-        r"\b(?:but|however|except|apart\s+from|other\s+than|although|though|there\s+(?:is|are)"
+        r"\b(?:but|however|except|apart\s+from|aside\s+from|other\s+than|although|though|there\s+(?:is|are)"
         r"|(?:and|with)\s+(?:an?|there|small|moderate|large|minimal|trace|tiny|with)\b)",
         re.IGNORECASE,
     ),

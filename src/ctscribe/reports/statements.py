@@ -311,13 +311,18 @@ def _subject(finding: int, read: _Sentence) -> list[int]:
     if negation is None:
         return []
     comma = max(read.text.rfind(stop, 0, negation.start) for stop in "，,")
-    ahead = [i for i in range(finding) if comma < words[i].start < max(negation.start, 1)]
-    heads = [i for i in ahead if words[i].kind == "finding"]
-    group = nearest_places(words, finding, read.text, read.language)
-    group = [i for i in group if i in ahead] or [
-        i for i in ahead if words[i].kind == "place" and i > max(heads, default=-1)
-    ]
-    return [] if heads and group and heads[-1] > group[-1] else group
+    heads = [i for i in range(finding) if words[i].kind == "finding"]
+    if heads and words[heads[-1]].start >= negation.end and read.denied[heads[-1]]:
+        # "no left effusion or pneumothorax": the second is denied where the first is.
+        listed = [i for i in range(heads[-1]) if words[i].kind == "place"]
+        listed = [i for i in listed if words[i].start >= negation.end]
+        gap = read.text[words[heads[-1]].end : words[finding].start]
+        if listed and is_connector(gap, read.language):
+            return listed
+    ahead = [i for i in range(finding) if comma < words[i].start < negation.start]
+    if any(words[i].kind == "finding" and not read.denied[i] for i in ahead):
+        return []
+    return [i for i in ahead if words[i].kind == "place"]
 
 
 def _statements_at(
@@ -399,7 +404,7 @@ def _once(spoken: list[Statement]) -> list[Statement]:
     once: list[Statement] = []
     for one in spoken:
         key = replace(one, start=0, end=0, count=None)
-        if one.finding == "nodule" or key not in seen:
+        if (one.finding == "nodule" and not one.negated) or key not in seen:
             once.append(one)
         seen.setdefault(key, one)
     return once

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ctscribe.reports import lexicon
 from ctscribe.reports.lexicon import Token
-from ctscribe.reports.schema import OBSERVATIONS, Language, Observation, Side
+from ctscribe.reports.schema import OBSERVATIONS, Amount, Language, Observation, Side
 from ctscribe.reports.segments import CODE, EN_SEGMENT, ZH_SEGMENT, segment_name
 
 PLEURA: frozenset[Observation] = frozenset({"effusion", "pneumothorax", "pleural-thickening"})
@@ -43,6 +43,7 @@ _ORGANS: dict[str, Observation] = {
 }
 
 _IN = r"[^，,。；;、肺]"  # inside one clause, and not about a lung
+_SIDE = r"(?:[右左双两]侧?)?"
 _ZH_STABLE = (
     r"(?:较(?![大小厚高])[^，,。；;无未新]{0,14})?(?:未见|无|没有)(?:明显|显著|明确|著)?的?"
     r"(?:变化|改变|增大|缩小|进展|增多|减少|差异|增厚(?=$))"
@@ -75,12 +76,12 @@ _ZH_FIRST: list[tuple[str, str]] = [
         r"较(?![大小厚])[^，,。；;无未]{1,12}?(?:增大|增多|扩大|进展|加重)|增至|(?:明显|略有?)增大",
     ),
     # Other organs.
-    ("thyroid-nodule", rf"甲状腺{_IN}{{0,12}}?(?:结节|肿块|肿物)"),
-    ("adrenal-nodule", rf"肾上腺{_IN}{{0,8}}?(?:结节|肿块|腺瘤|增粗)"),
-    ("breast-nodule", rf"乳(?:腺|房)?{_IN}{{0,8}}?(?:结节|肿块|肿物)"),
+    ("thyroid-nodule", rf"{_SIDE}甲状腺{_IN}{{0,12}}?(?:结节|肿块|肿物)"),
+    ("adrenal-nodule", rf"{_SIDE}肾上腺{_IN}{{0,8}}?(?:结节|肿块|腺瘤|增粗)"),
+    ("breast-nodule", rf"{_SIDE}乳(?:腺|房)?{_IN}{{0,8}}?(?:结节|肿块|肿物)"),
     ("liver-cyst", rf"肝(?!门){_IN}{{0,10}}?囊肿"),
     ("liver-lesion", rf"肝(?!门){_IN}{{0,10}}?(?:结节|肿块|低密度[灶影]|占位|血管瘤)"),
-    ("kidney-cyst", rf"肾(?!上腺){_IN}{{0,8}}?囊肿"),
+    ("kidney-cyst", rf"{_SIDE}肾(?!上腺){_IN}{{0,8}}?囊肿"),
     ("skip", rf"(?:脾|胰|肾(?!上腺)|胆)脏?{_IN}{{0,8}}?(?:结节|肿块|钙化灶?)|肝{_IN}{{0,8}}?钙化灶?"),
     # Heart, mediastinum, bones.
     (
@@ -108,7 +109,9 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ("rib-lesion", r"肋骨?[^，,。；;肺]{0,4}?(?:骨质(?:破坏|吸收)|转移|病变|占位)"),
     ("fracture", r"骨折"),
     ("both_pericardial", r"胸膜?腔(?:及|和|、|与|或)心包(?:腔)?内?(?:未见|无)?[^，,。；;]{0,4}?积液"),
-    ("pericardial+", r"心包(?:腔)?内?(?=[及和、与][^，,。；;]{0,4}胸)"),
+    ("both_pericardial", r"(?<=胸腔)[及和、与或]心包(?:腔)?内?(?:未见|无)?[^，,。；;]{0,4}?积液"),
+    ("no pericardial-effusion", r"心包(?:腔)?内?(?=[及和、与][^，,。；;]{0,4}胸[^，,。；;]{0,3}(?:未见|无))"),
+    ("pericardial-effusion", r"心包(?:腔)?内?(?=[及和、与][^，,。；;]{0,4}胸)"),
     ("pericardial-effusion", r"心包(?:腔)?内?(?:见|可见|未见|无|少量|微量|大量|中等量|明显)*积液"),
     ("side", r"(?:右|左|双|两)侧?(?=(?:叶间)?胸膜(?!腔|下))"),
     ("pleural-thickening", r"胸膜[^，,。；;腔下]{0,8}增厚(?:[、及]?粘连)?|胸膜粘连"),
@@ -134,7 +137,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ),
     ("calcification", r"(?:斑?点状)?钙化(?:灶|点|斑)|(?:斑点|点)状钙化"),
     # What "未见" calls nothing at all; kept where a lung or the chest is spoken of and it is denied.
-    ("no abnormality", r"(?<=肺)(?:野)?(?:内)?清[晰楚]|(?<=肺叶)清[晰楚]"),
+    ("no abnormality", r"(?<=肺)内?清[晰楚]|(?<=肺[野叶内])清[晰楚]"),
     ("abnormality", r"异常(?!密度|强化|信号|增|扩)|(?:实质性|活动性|器质性)?病变"),
     # Places: the lobe and its segments are put together in `statements`.
     ("segment", rf"{ZH_SEGMENT}|{CODE}"),
@@ -205,6 +208,7 @@ _EN_FIRST: list[tuple[str, str]] = [
     ("fracture", r"\bfractur(?:e|es|ed)\b"),
     ("both_pericardial", r"\bpleural\s*(?:,|or|and|and/or|nor)\s+pericardial\s+(?:effusions?|fluid)|\bpericardial\s*(?:,|or|and|and/or)\s+pleural\s+(?:effusions?|fluid)"),
     ("pericardial-effusion", r"\bpericardial\s+(?:effusions?|fluid)"),
+    ("effusion", r"(?<=trace )fluid\b|(?<=small )fluid\b"),
     ("pleural-thickening", r"\bpleural(?:\s+and\s+\w+)?\s+thickening\b|\bthickening\s+of\s+the\s+(?:\w+\s+)?pleura\b"),
     # Lungs.
     ("septal-thickening", r"\b(?:inter\w+\s+)?septal\s+thickening\b|\bthickened\s+(?:interlobular\s+)?sept\w+"),
@@ -267,7 +271,10 @@ _LUNG_CONTEXT: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"肺|胸部|余|其他|其它"),
     "en": re.compile(r"\b(?:lungs?|chest|thora\w*|pulmonary|cardiopulmonary)\b|^\W*no\b", re.I),
 }
+_AMOUNT = re.compile(r"[少微大]量|中等?量")
+_AMOUNTS: dict[str, Amount] = {"少": "small", "微": "small", "大": "large", "中": "moderate"}
 _BETWEEN = re.compile(r"[\s（(]*$")
+_BEFORE_CODE = re.compile(r"[\s（(，,]*$")  # "LUL, S1+2"
 
 
 def tokenize(sentence: str, language: Language) -> list[Token]:
@@ -279,7 +286,7 @@ def tokenize(sentence: str, language: Language) -> list[Token]:
         name = names[int(str(match.lastgroup)[1:])] if match.lastgroup else "skip"
         if name != "skip":
             tokens.extend(_tokens_of(name, match, sentence, language))
-    return _with_segments(_own_organs(_one_size(tokens, sentence, language)), sentence, language)
+    return _with_segments(_own(_one_size(tokens, sentence, language), language), sentence, language)
 
 
 def _tokens_of(
@@ -305,7 +312,7 @@ def _tokens_of(
         organ = next(key for key in _ORGANS if key in text.lower())
         yield Token("finding", start, end, word=_ORGANS[organ])
         return
-    name = {"both_pericardial": "effusion+pericardial-effusion", "pericardial+": "pericardial-effusion"}.get(name, name)
+    name = "effusion+pericardial-effusion" if name == "both_pericardial" else name
     denied, _, words = name.rpartition(" ")
     if any(word in OBSERVATIONS for word in words.split("+")) and name not in lexicon.FINDING_WORDS:
         if words == "abnormality" and not denied:
@@ -314,6 +321,9 @@ def _tokens_of(
                 return
         if denied or re.search("未见|未及|无(?!名)|没有", text):
             yield Token("negation", start, start)
+        amount = _AMOUNT.search(text)
+        if amount and words.endswith("pericardial-effusion"):
+            yield Token("amount", start, start, word=_AMOUNTS[amount[0][0]])
         yield Token("finding", start, end, word=words)
         return
     yield from lexicon.tokens_of(name, match, sentence, language)
@@ -344,17 +354,25 @@ def _one_size(tokens: list[Token], sentence: str, language: Language) -> list[To
     return tokens
 
 
-def _own_organs(tokens: list[Token]) -> list[Token]:
-    """A nodule that stands behind an organ, with no lung between, is that organ's."""
-    organ, own = None, []
+def _own(tokens: list[Token], language: Language) -> list[Token]:
+    """Whose a finding is: an organ's that stands before it, or a nodule's own calcification."""
+    organ: str | None = None
+    head, own = "", []
     for token in tokens:
         if token.kind == "place":
-            organ = None
+            organ, head = None, ""
         elif token.kind == "organ":
             organ = token.word
             continue
-        elif token.kind == "finding" and organ and token.word == "nodule":
-            token = Token("finding", token.start, token.end, word=organ)
+        elif token.kind == "finding":
+            if organ and token.word == "nodule":
+                token = Token("finding", token.start, token.end, word=organ)
+            if head == "nodule" and token.word == "calcification" and language == "en":
+                token = Token("density", token.start, token.end, word="calcified")
+            elif head == token.word == "lymphadenopathy" and language == "en":
+                continue  # "adenopathy, largest node 11 mm"
+            else:
+                head = token.word
         own.append(token)
     return own
 
@@ -366,12 +384,13 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
     for token in tokens:
         last = placed[-1] if placed else None
         if token.kind == "segment":
+            between = _BEFORE_CODE if "S" in token.word else _BETWEEN
             bases = next((t.spots for t in reversed(placed) if t.kind == "place"), ())
             joined = (
                 last is not None
                 and last.kind == "place"
                 and all(spot[2] is None for spot in last.spots)
-                and _BETWEEN.match(sentence[last.end : token.start])
+                and between.match(sentence[last.end : token.start])
             )
             if joined and last is not None:
                 placed[-1] = _narrowed(last, token.word, last.start, token.end)
