@@ -120,6 +120,7 @@ class _Sentence:
     gone: set[int]  # starts of the tokens that are said to be resolved
     doubted: set[int]  # starts of the findings in doubt
     before_now: list[tuple[int, int]]  # spans that speak of the prior
+    each: bool  # sizes are one each: "两枚，分别约14mm、9mm"
 
 
 def _read(sentence: str, language: Language, asked: bool) -> list[Statement]:
@@ -153,6 +154,7 @@ def _read(sentence: str, language: Language, asked: bool) -> list[Statement]:
         gone=gone,
         doubted=_doubted(text, tokens, doubts, language, asked),
         before_now=prior,
+        each=bool(EACH.search(text) or _EACH_TOO.search(text)),
     )
     spoken: list[Statement] = []
     for stretch in stretches(read.words, text, language):
@@ -160,6 +162,7 @@ def _read(sentence: str, language: Language, asked: bool) -> list[Statement]:
     return _shared_change(_once(spoken), read)
 
 
+_EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
 _GONE_WORD = re.compile(r"吸收|消失|消散|复张|resol|clearance|no\s+longer", re.IGNORECASE)
 # Doubt about what a finding is ("结节，良性可能") is none about whether it is there.
 _NATURE = re.compile(
@@ -344,8 +347,7 @@ def _statements_at(
         then = [i for i in of_kind["size"] if not _in(words[i], read.before_now)]
         of_kind["size"] = then or of_kind["size"]
     count = len(of_kind["size"])
-    each = EACH.search(read.text) or re.search(r"[2-9４-９四五六]枚|\bnodules\b", read.text)
-    if name == "nodule" and len(spots) == 1 and count > 1 and each:
+    if name == "nodule" and len(spots) == 1 and count > 1 and read.each:
         spots = spots * count
         base = replace(base, count=None)
     shared = {kind: share(indices, spots) for kind, indices in of_kind.items()}
