@@ -24,7 +24,7 @@ _ONWARD: dict[Language, re.Pattern[str]] = {
         r"|in\s+case\s+of|family\s+history|(?:suggest|consider)(?=\s+(?:follow|CT|PET|repeat|biops|further|clin))"
         r"|follow[- ]up\s+(?:CT|imaging|with)|to\s+(?:exclude|rule\s+out|evaluate|assess|detect)"
         r"|(?<!cannot\s)(?<!not\s)(?<!be\s)rule\s+out|r/o|evaluat(?:e|ion)\s+for"
-        r"|(?:symptoms|signs)\s+of)\b.*",
+        r"|(?:symptoms|signs)\s+of|should\s+(?:\w+\s+){1,3}?(?:occur|develop|appear|arise|persist|grow))\b.*",
         re.IGNORECASE | re.DOTALL,
     ),
 }
@@ -49,7 +49,7 @@ _FROM: dict[Language, re.Pattern[str]] = {
 _WHOLE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"(?:病|既往|手术|家族)史|CAD|显示(?:欠佳|不佳)"),
     "en": re.compile(
-        r"\b(?:is|are|be)\s+(?:recommended|advised|suggested|considered)\b|\b(?:slices?|slice\s+thickness"
+        r"\byear[- ]old\b|\bpresent(?:s|ing|ed)\s+with\b|\b(?:is|are|be)\s+(?:recommended|advised|suggested|considered)\b|\b(?:slices?|slice\s+thickness"
         r"|reconstruct(?:ed|ion|ions)|protocol)\b",
         re.IGNORECASE,
     ),

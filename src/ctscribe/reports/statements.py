@@ -108,6 +108,15 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
     return found
 
 
+def _clause_before(text: str, denial: Token, tokens: list[Token]) -> list[int]:
+    """Indices of the clause before a denial's own, if its own speaks of no finding."""
+    comma = max(text.rfind(stop, 0, denial.start) for stop in "，,")
+    if comma < 0 or any(t.kind == "finding" and comma < t.start < denial.start for t in tokens):
+        return []
+    before = max(text.rfind(stop, 0, comma) for stop in "，,")
+    return [i for i, t in enumerate(tokens) if before < t.start < comma]
+
+
 @dataclass(frozen=True)
 class _Sentence:
     """A sentence as read: its words, and which of them are denied, resolved and doubted."""
@@ -139,6 +148,12 @@ def _read(sentence: str, language: Language, asked: bool) -> list[Statement]:
         inside = [i for i, t in enumerate(tokens) if start <= t.start < end]
         denied |= set(inside)
         gone |= {tokens[i].start for i in inside}
+    for word in gone_words:
+        # "右肺上叶实变，现已吸收": a clause that only says what became of the one before.
+        if word.kind == "denial":
+            for i in _clause_before(text, word, tokens):
+                denied.add(i)
+                gone.add(tokens[i].start)
     keep = [
         i
         for i, t in enumerate(tokens)
@@ -159,9 +174,10 @@ def _read(sentence: str, language: Language, asked: bool) -> list[Statement]:
     spoken: list[Statement] = []
     for stretch in stretches(read.words, text, language):
         spoken += _spoken(stretch, read)
-    return _shared_change(_once(spoken), read)
+    return _shared_change(_once(_shared_amount(spoken, read)), read)
 
 
+_REST_OF = re.compile(r"(?:余|其[他它])\s*$|\b(?:other|remaining)\s+$", re.IGNORECASE)
 _EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
 _GONE_WORD = re.compile(r"吸收|消失|消散|复张|resol|clearance|no\s+longer", re.IGNORECASE)
 # Doubt about what a finding is ("结节，良性可能") is none about whether it is there.
@@ -243,7 +259,7 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
     lobar = names[0] not in PLEURA
     own = [i for i in stretch.leading if words[i].kind == "place"]
     behind = places_behind(stretch.trailing, words, text, language)
-    inherited = stretch.inherited
+    inherited = [] if _REST_OF.search(text, 0, head.start) else stretch.inherited
     if negated and names[0] != "cavity":
         inherited = _subject(stretch.finding, read)
     if behind and not words[behind[0]].bound and (own or inherited or negated):
@@ -260,6 +276,9 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
         general = inherited
     if special and is_general(general, words, lobar):
         ahead = [i for i in attributes if i < stretch.finding]
+        densities = [i for i in ahead if words[i].kind == "density"]
+        if len({words[i].word for i in densities}) > 1:
+            densities = []
         after = [i for i in attributes if i > max(stretch.finding, general[0])]
         inside = [i for i in after if i > special[0] or words[i].kind == "amount"]
         if not inside:
@@ -268,12 +287,12 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
             outside = [i for i in attributes if i not in inside]
             parts = [
                 (general, outside),
-                (special, [*(i for i in ahead if words[i].kind == "density"), *inside]),
+                (special, [*densities, *inside]),
             ]
         else:
             parts = [
                 (general, ahead if inside else attributes),
-                (special, [*(i for i in ahead if words[i].kind == "density"), *inside]),
+                (special, [*densities, *inside]),
             ]
             if inside:
                 parts = parts[1:]
@@ -351,6 +370,11 @@ def _statements_at(
         spots = spots * count
         base = replace(base, count=None)
     shared = {kind: share(indices, spots) for kind, indices in of_kind.items()}
+    densities = {words[i].word for i in of_kind["density"]}
+    if len(densities) > 1 and len(places) == 1 and not read.each:
+        has_core_too = any(words[i].kind == "core" for i in attributes)
+        if len(spots) > 1 and not has_core_too:  # "双肺实性及磨玻璃结节": some of each
+            shared["density"] = [None] * len(spots)
     has_core = any(words[i].kind == "core" for i in attributes)
     found = []
     for index, (_, (side, lobe, segment)) in enumerate(spots):
@@ -412,6 +436,18 @@ def _once(spoken: list[Statement]) -> list[Statement]:
     return once
 
 
+def _shared_amount(spoken: list[Statement], read: _Sentence) -> list[Statement]:
+    """ "少量气胸及积液": of both."""
+    shared = list(spoken)
+    for i in range(1, len(shared)):
+        one, other = shared[i - 1], shared[i]
+        near = other.finding in AMOUNTED and other.amount is None and not other.negated
+        if near and one.amount and read.text[one.end : other.end] in _AND_FLUID:
+            shared[i] = replace(other, amount=one.amount)
+    return shared
+
+
+_AND_FLUID = frozenset(f"{a}{b}" for a in "及和并伴、" for b in ("积液", "胸腔积液", "气胸"))
 _ALL = re.compile(r"均|都|皆|\b(?:both|all|are|have)\b", re.IGNORECASE)
 
 

@@ -7,6 +7,7 @@ taken for one of the five ("甲状腺结节", "心包积液") is a finding of it
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from collections.abc import Iterator
 
 from ctscribe.reports import lexicon
@@ -50,7 +51,7 @@ _ZH_STABLE = (
 )
 _ZH_FIRST: list[tuple[str, str]] = [
     ("skip", r"并非(?:无|没有)|不是(?:没有|无)|无症状|无痛|无创|(?:未见|无)[^，,。；;]{0,2}强化"),
-    ("skip", r"结节病|结节状增厚|皮下[^，,。；;]{0,4}(?:结节|气肿)|(?:纵隔|软组织)(?:少量|积?)?气肿"),
+    ("skip", r"结节病|结节状增厚|(?:皮下|胸壁)[^，,。；;肺影]{0,8}(?:结节|肿块|气肿)|(?:纵隔|软组织)(?:少量|积?)?气肿"),
     ("skip", r"(?:腹腔|盆腔|关节腔?|鼻窦|声带)[^，,。；;]{0,4}(?:积液|结节)|气肿泡"),
     (
         "doubt",
@@ -61,7 +62,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
     # Against the prior.
     (
         "denial",
-        r"(?:较(?![大小])[^，,。；;无未]{0,8})?(?:(?:已|现)(?:完全|基本)?|完全|基本)(?:吸收|消失|消散|复张)"
+        r"(?:较(?![大小])[^，,。；;无未]{0,8})?(?:现?已(?:完全|基本)?|现|完全|基本)(?:吸收|消失|消散|复张)"
         r"|消失|已复张",
     ),
     ("stable", rf"{_ZH_STABLE}|相仿|大?致?[同如]前(?!片)|稳定|变化不(?:大|明显|著)|无变化"),
@@ -146,9 +147,10 @@ _ZH_FIRST: list[tuple[str, str]] = [
         rf"(?:右|左|双|两)侧?(?:肺{lexicon.ZH_LIST}(?:肺?叶|肺野|野)|{lexicon.ZH_LIST}(?:肺叶|肺野|肺|叶))",
     ),
     ("tip", r"(?:右|左|双|两)侧?肺(?:尖(?!后?段)|底)"),
+    ("side", r"(?:右|左|双)侧?肺门(?=区?[^，,。；;淋]{0,10}(?:肿块|结节|占位|肿物))"),
     ("side", r"(?:右|左)肺(?=[尖后前外内背上下]{1,2}(?:舌|侧|内)?(?:基底)?段)"),
     ("bare", r"(?<![上中下])[上中下]叶"),
-    ("organ", r"甲状腺|肾上腺|乳腺|肝脏"),
+    ("organ", r"(?:[右左双两]侧?)?(?:甲状腺(?:[右左双两]侧?叶|峡部)?|肾上腺|乳腺|肝脏?(?:[右左]叶)?)"),
 ]
 _EN_SIDE = lexicon.EN_SIDE
 _EN_ORGAN = r"(?P<organ>thyroid|adrenal|hepatic|liver|breast)"
@@ -183,7 +185,7 @@ _EN_FIRST: list[tuple[str, str]] = [
     (
         "organ-nodule",
         rf"\b(?:(?:right|left|bilateral)\s+)?{_EN_ORGAN}(?:\s+(?:gland|lobe))?\s+(?:\w+\s+)?(?:nodul\w+|mass(?:es)?|lesions?)"
-        rf"|\b(?:nodules?|mass(?:es)?)\s+(?:is\s+seen\s+|are\s+seen\s+)?(?:in|of)\s+the\s+(?:right\s+|left\s+)?"
+        rf"|\b(?:nodules?|mass(?:es)?|lesions?)\s+(?:is\s+seen\s+|are\s+seen\s+)?(?:in|of)\s+the\s+(?:right\s+|left\s+)?"
         rf"{_EN_ORGAN.replace('organ', 'organ2')}(?:\s+(?:gland|lobe))?",
     ),
     ("liver-cyst", r"\b(?:hepatic|liver)\s+(?:\w+\s+)?cysts?\b|\bcysts?\s+in\s+the\s+liver\b"),
@@ -203,6 +205,11 @@ _EN_FIRST: list[tuple[str, str]] = [
     ("no cardiomegaly", r"\b(?:heart|cardiac)(?:\s+\w+)?\s+(?:is\s+|are\s+)?(?:normal(?:\s+in\s+size)?|not\s+enlarged)\b|\bnormal\s+(?:heart|cardiac)\s+size\b"),
     ("cardiomegaly", r"\bcardiomegaly\b|\b(?:heart|cardiac)\s+(?:\w+\s+)?(?:is\s+)?(?:\w+\s+)?enlarge(?:d|ment)\b|\benlarged\s+(?:heart|cardiac)\b"),
     ("hiatal-hernia", r"\bhiat(?:al|us)\s+hernia\b"),
+    ("skip", r"\bintrapulmonary\s+lymph\s+nodes?"),
+    (
+        "no lymphadenopathy",
+        r"\blymph\s+nodes?\s+(?:are|is)\s+(?:not\s+(?:\w+\s+)?enlarged|normal|within\s+normal)",
+    ),
     ("lymphadenopathy", r"\b(?:lymph)?adenopathy\b|\blymph\s+nodes?\b|\bnodes?\b(?=\s+(?:measuring|\d))"),
     ("rib-lesion", r"\b(?:lytic|sclerotic|destructive)\s+(?:rib\s+)?lesions?\s+(?:of|in)\s+the\s+(?:\w+\s+){0,2}ribs?\b|\brib\s+(?:lesions?|destruction|metastas\w+)"),
     ("fracture", r"\bfractur(?:e|es|ed)\b"),
@@ -225,6 +232,7 @@ _EN_FIRST: list[tuple[str, str]] = [
     ("no abnormality", r"(?<=lungs )(?:(?:fields?\s+)?(?:are|is)\s+|appear\s+)?(?:otherwise\s+)?(?:clear|normal|unremarkable)\b|(?<=lung )(?:is\s+)(?:otherwise\s+)?(?:clear|normal|unremarkable)\b|\bclear\s+lungs\b|\bnormal\s+(?:chest|CT|thora)\w*"),
     ("abnormality", r"\babnormalit(?:y|ies)\b"),
     # Places.
+    ("predominant", r"\b(?:upper|middle|lower)[\s-]+lobes?[\s-]+predominan(?:t|ce)\b"),
     ("segment", rf"{EN_SEGMENT}|(?-i:{CODE})"),
 ]
 _SKIP_KEPT = ("右叶|左叶", r"\b(?:right|left)\s+(?:heart")
@@ -271,6 +279,7 @@ _LUNG_CONTEXT: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"肺|胸部|余|其他|其它"),
     "en": re.compile(r"\b(?:lungs?|chest|thora\w*|pulmonary|cardiopulmonary)\b|^\W*no\b", re.I),
 }
+_ZH_SIDE: dict[str, Side] = {"右": "right", "左": "left"}
 _AMOUNT = re.compile(r"[少微大]量|中等?量")
 _AMOUNTS: dict[str, Amount] = {"少": "small", "微": "small", "大": "large", "中": "moderate"}
 _BETWEEN = re.compile(r"[\s（(]*$")
@@ -303,7 +312,10 @@ def _tokens_of(
         yield Token("segment", start, end, word=segment_name(text))
         return
     if name == "organ":
-        yield Token("organ", start, end, word=_ORGANS["乳" if text[0] == "乳" else text.rstrip("脏")])
+        organ = next(key for key in _ORGANS if key in text)
+        sides: set[Side] = {_ZH_SIDE[c] for c in text if c in _ZH_SIDE}
+        side = sides.pop() if len(sides) == 1 and not re.search("[双两]", text) else None
+        yield Token("organ", start, end, word=_ORGANS[organ], spots=((side, None, None),))
         return
     if name == "lingula":
         yield Token("place", start, end, "lingula", (("left", "LUL", "lingular"),), bound=_bound(sentence, start, language))
@@ -356,17 +368,18 @@ def _one_size(tokens: list[Token], sentence: str, language: Language) -> list[To
 
 def _own(tokens: list[Token], language: Language) -> list[Token]:
     """Whose a finding is: an organ's that stands before it, or a nodule's own calcification."""
-    organ: str | None = None
+    organ: Token | None = None
     head, own = "", []
     for token in tokens:
         if token.kind == "place":
             organ, head = None, ""
         elif token.kind == "organ":
-            organ = token.word
+            organ = token
+            own.append(token)
             continue
         elif token.kind == "finding":
             if organ and token.word == "nodule":
-                token = Token("finding", token.start, token.end, word=organ)
+                token = replace(token, word=organ.word, spots=organ.spots)
             if head == "nodule" and token.word == "calcification" and language == "en":
                 token = Token("density", token.start, token.end, word="calcified")
             elif head == token.word == "lymphadenopathy" and language == "en":
@@ -431,7 +444,11 @@ def side_beside(sentence: str, token: Token, before: int, language: Language) ->
 
     before: where the finding before it ends.
     """
+    if token.spots:
+        return token.spots[0][0]
     comma = max(sentence.rfind(stop, 0, token.start) for stop in "，,：:") + 1
+    if token.word == "fracture" and re.search(r"肋|\bribs?\b", sentence[before:comma]):
+        comma = before  # "左侧第3肋骨皮质欠规整，不除外骨折"
     text = sentence[max(comma, before) : token.end]
     if language == "zh":
         found = set(re.findall(r"[右左双两](?=侧|第|肺门|叶|乳|肾|肋|腋|锁|颈|肩)", text))
