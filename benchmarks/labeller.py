@@ -20,9 +20,12 @@ from ctscribe.reports.scoring import Score, score_sentences
 SENTENCES = Path(__file__).parents[1] / "tests" / "reports" / "sentences.json"
 OUT = Path(__file__).parent / "results" / "labeller.json"
 MUST = 0.97
-# Scored once, before a rule was mended for them; kept, because no later run can measure it again.
+# Scored before a rule was mended for them; kept, because no later run can measure it again.
 FIRST = {
     "held_out": {"sentences": 100, "strict_f1": 0.9912, "misread": 3},
+    # Written after the rules, to be hard and of other hospitals' styles.
+    "set_2": {"sentences": 58, "strict_f1": 0.8585, "misread": 15},
+    "set_3": {"sentences": 54, "strict_f1": 0.7421, "misread": 23},
 }
 HOW = {
     "strict": "micro F1 over all statements; one counts if all its attributes agree",

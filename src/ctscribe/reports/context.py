@@ -15,14 +15,14 @@ _ONWARD: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
         r"(?:建议|请(?=结合|进一步|临床|及时|排除|除外|注意)|必要时|警惕|需(?:要)?(?:进一步|与|行|支气管|复查|警惕|结合|排除|除外)"
         r"|进一步(?:检查|除外|排除|明确|评估)|(?<!难)以(?:便)?(?:除外|排除)|注意(?:除外|排除)"
-        r"|如(?=出现|有|果|发现|复查|结节|病情|症状|再|胸|若|仍)|若(?!干)|假如|倘若|一旦|家族史"
+        r"|如(?=出现|有|果|发现|复查|结节|病情|症状|再|胸|若|仍|气胸|积液|[^，,]{0,8}(?:增加|加重|增大|不吸收))|若(?!干)|假如|倘若|一旦|家族史"
         r"|扫描参数|检查(?:方法|技术)|扫描(?:方法|技术)|采用(?=[^，,]*扫描)).*",
         re.DOTALL,
     ),
     "en": re.compile(
         r"\b(?:recommend(?:ed|ation|ations|s)?|advise[ds]?|please|correlat(?:e|ion)|if|unless|return\s+if"
         r"|in\s+case\s+of|family\s+history|(?:suggest|consider)(?=\s+(?:follow|CT|PET|repeat|biops|further|clin))"
-        r"|follow[- ]up\s+(?:CT|imaging|with)|to\s+(?:exclude|rule\s+out|evaluate|assess|detect)"
+        r"|consider(?=\s+\w+\s+(?:ultrasound|CT|MRI|PET|biops|evaluat|scan))|follow[- ]up\s+(?:CT|imaging|with)|(?<!difficult\s)(?<!hard\s)(?<!impossible\s)to\s+(?:exclude|rule\s+out|evaluate|assess|detect)"
         r"|(?<!cannot\s)(?<!not\s)(?<!be\s)rule\s+out|r/o|evaluat(?:e|ion)\s+for"
         r"|(?:symptoms|signs)\s+of|should\s+(?:\w+\s+){1,3}?(?:occur|develop|appear|arise|persist|grow))\b.*",
         re.IGNORECASE | re.DOTALL,
@@ -47,7 +47,9 @@ _FROM: dict[Language, re.Pattern[str]] = {
     ),
 }
 _WHOLE: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r"(?:病|既往|手术|家族)史|CAD|显示(?:欠佳|不佳)"),
+    "zh": re.compile(
+        r"(?:病|既往|手术|家族)史|CAD|因“|入院|主诉|发现[^，,]{0,8}\d+[年月周天]|显示(?:欠佳|不佳)"
+    ),
     "en": re.compile(
         r"\byear[- ]old\b|\bpresent(?:s|ing|ed)\s+with\b|\b(?:is|are|be)\s+(?:recommended|advised|suggested|considered)\b|\b(?:slices?|slice\s+thickness"
         r"|reconstruct(?:ed|ion|ions)|protocol)\b",
@@ -61,7 +63,7 @@ _CLAUSE: dict[Language, re.Pattern[str]] = {
 _PRIOR: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
         r"(?:\d{4}[-年./]\d{1,2}(?:[-月./]\d{1,2}日?)?|前[次片]|上次|原片|旧片|外院|老片|既往)"
-        r"[^，,较比]{0,10}?(?:示|见|提示|显示|所示)[^，,]*"
+        r"[^，,较比未本]{0,10}?(?:示|见|提示|显示|所示)[^，,]*"
     ),
     "en": re.compile(
         r"\b(?:prior|previous|outside|earlier)\s+(?:\w+\s+){0,3}?(?:showed|demonstrated|revealed|described)\b[^,;]*",
@@ -70,7 +72,10 @@ _PRIOR: dict[Language, re.Pattern[str]] = {
 }
 _GONE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"(?:未见(?:明确|明显)?(?:显示)?|未显示|消失|吸收)\s*$"),
-    "en": re.compile(r"\b(?:not|no\s+longer)\s+(?:\w+\s+)?(?:seen|visible|present|identified)\b|\bresolved\b", re.I),
+    "en": re.compile(
+        r"\b(?:not|no\s+longer)\s+(?:\w+\s+)?(?:seen|visible|present|identified)\b|\bresolved\b",
+        re.I,
+    ),
 }
 _STILL: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"\d|增大|缩小|相仿|变化|减少|增多|好转|仍"),
@@ -79,12 +84,17 @@ _STILL: dict[Language, re.Pattern[str]] = {
 _CORRECTIONS: dict[Language, tuple[re.Pattern[str], ...]] = {
     # Groups are what is wrong.
     "zh": (
-        re.compile(r"([右左双两]侧?肺?[上中下]?叶?[（(](?:应为|应是|更正为?|更正[:：]|实为))[右左双两]侧?肺?[上中下]?叶?([）)])"),
+        re.compile(
+            r"([右左双两]侧?肺?[上中下]?叶?[（(](?:应为|应是|更正为?|更正[:：]|实为))[右左双两]侧?肺?[上中下]?叶?([）)])"
+        ),
         re.compile(r"[右左双两]侧?肺?([（(][^（）()]{0,12}误(?:写|作|报)?[^（）()]{0,8}[）)])"),
         re.compile(r"(更正[:：]?[^，,。]{0,30}?(?:应为|应是|改为))"),
     ),
     "en": (
-        re.compile(r"\b((?:right|left)\s*\((?:correction|should\s+(?:be|read)|corrected\s+to)\s*:?\s*)(?:right|left)(\))", re.I),
+        re.compile(
+            r"\b((?:right|left)\s*\((?:correction|should\s+(?:be|read)|corrected\s+to)\s*:?\s*)(?:right|left)(\))",
+            re.I,
+        ),
     ),
 }
 
@@ -99,6 +109,8 @@ def blank_unread(sentence: str, language: Language) -> tuple[str, list[tuple[int
         for match in pattern.finditer(sentence):
             for group in range(1, pattern.groups + 1):
                 sentence = _blank(sentence, *match.span(group))
+    # "双肺除右中叶纤维灶外": the finding is not at the place before 除. 伴 parts as 除 does.
+    sentence = re.sub(r"(?<=\A[双两右左]肺)除(?=.*外)", "伴", sentence)
     prior = _PRIOR[language].search(sentence)
     if prior:
         later = sentence[prior.end() :]

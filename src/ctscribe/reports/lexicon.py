@@ -42,12 +42,12 @@ class Token:
     bound: bool = False  # a place that a preposition ties to what stands before it
 
 
-_UPPER: dict[Side, Lobe] = {"right": "RUL", "left": "LUL"}
-_LOWER: dict[Side, Lobe] = {"right": "RLL", "left": "LLL"}
+UPPER: dict[Side, Lobe] = {"right": "RUL", "left": "LUL"}
+LOWER: dict[Side, Lobe] = {"right": "RLL", "left": "LLL"}
 BARE_LOBES: dict[str, dict[Side, Lobe]] = {
-    "upper": _UPPER,
+    "upper": UPPER,
     "middle": {"right": "RML"},
-    "lower": _LOWER,
+    "lower": LOWER,
 }
 
 # ----------------------------------------------------------------------------------- sizes
@@ -73,9 +73,12 @@ def longest_mm(text: str) -> float:
 
 def axes_mm(text: str) -> tuple[float, ...]:
     """Every number of a size in mm, in the order of the text."""
-    parts = [(float(number), unit) for number, unit in _PART.findall(text)]
-    last = parts[-1][1]
-    return tuple(round(n * (10 if _is_cm(unit or last) else 1), 2) for n, unit in parts)
+    axes: list[float] = []
+    following = ""
+    for number, unit in reversed(_PART.findall(text)):
+        following = unit or following  # "1.2×0.8cm": without its own it has the next one's
+        axes.insert(0, round(float(number) * (10 if _is_cm(following) else 1), 2))
+    return tuple(axes)
 
 
 def _is_cm(unit: str) -> bool:
@@ -383,7 +386,7 @@ def zh_spots(name: str, text: str) -> list[Spot]:
             for lobe in _lobes(side, ["upper", "middle", "lower"])
         ]
     if name == "tip":
-        return [(side, (_UPPER if "尖" in text else _LOWER)[side], None) for side in sides]
+        return [(side, (UPPER if "尖" in text else LOWER)[side], None) for side in sides]
     # The levels stand before the segment's name, which has such characters of its own.
     head = re.match(r"(?:右|左|双|两)侧?肺?([上中下舌、及和与]+)", text)
     found = "舌" if "舌" in text else (head.group(1) if head else "")
@@ -399,12 +402,10 @@ def en_spots(name: str, text: str) -> list[Spot]:
         return [("right" if text[0] == "r" else "left", lobe, None)]
     if name == "lingula":
         return [("left", "LUL", None)]
-    words = re.findall(
-        rf"{EN_SIDE}|{_EN_LEVEL}|lingula|apex|apical|bas\w+|biapical|bibas\w+", text
-    )
+    words = re.findall(rf"{EN_SIDE}|{_EN_LEVEL}|lingula|apex|apical|bas\w+|biapical|bibas\w+", text)
     if name == "tip":
         sides: tuple[Side, ...] = _EN_SIDES.get(words[0], ("right", "left"))
-        table = _UPPER if "ap" in text else _LOWER
+        table = UPPER if "ap" in text else LOWER
         return [(side, table[side], None) for side in sides]
     if name == "of_lung":
         level = {"lingula": "upper", "apex": "upper", "base": "lower"}.get(words[0], words[0])

@@ -45,8 +45,16 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<=\d)(\s?)(?:毫米|millimet(?:er|re)s?\b)", re.IGNORECASE), r"\1mm"),
     (re.compile(r"(?<=\d)(\s?)(?:厘米|公分|centimet(?:er|re)s?\b)", re.IGNORECASE), r"\1cm"),
     # Between two numbers, the first with a unit or without.
-    (re.compile(rf"(?<=\d)(\s{{0,3}}{_UNIT}?)\s{{0,3}}(?:[*xX×]|\bby\b)\s{{0,3}}(?=\d)", re.IGNORECASE), r"\1×"),
-    (re.compile(rf"(?<=\d)(\s{{0,3}}{_UNIT}?)\s{{0,3}}[~～〜–—−]\s{{0,3}}(?=\d)", re.IGNORECASE), r"\1-"),
+    (
+        re.compile(
+            rf"(?<=\d)(\s{{0,3}}{_UNIT}?)\s{{0,3}}(?:[*xX×]|\bby\b)\s{{0,3}}(?=\d)", re.IGNORECASE
+        ),
+        r"\1×",
+    ),
+    (
+        re.compile(rf"(?<=\d)(\s{{0,3}}{_UNIT}?)\s{{0,3}}[~～〜–—−]\s{{0,3}}(?=\d)", re.IGNORECASE),
+        r"\1-",
+    ),
 )
 _CJK = "\u4e00-\u9fff"
 _ZH_STOPS = "，。；：、！？（）"
@@ -63,7 +71,10 @@ _ZH: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 _EN: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<=\d)：(?=\d)"), ":"),
-    *((re.compile(zh), en) for zh, en in zip("，、；：。！？", (", ", ", ", "; ", ": ", ". ", "! ", "? "), strict=True)),
+    *(
+        (re.compile(zh), en)
+        for zh, en in zip("，、；：。！？", (", ", ", ", "; ", ": ", ". ", "! ", "? "), strict=True)
+    ),
     (re.compile(r"（"), " ("),
     (re.compile(r"）"), ") "),
     (re.compile(r" +(?=[,;:!?)]|\.(?:\s|$))"), ""),
@@ -104,9 +115,11 @@ def _in_mm(language: Language) -> Callable[[re.Match[str]], str]:
         start = match.start()
         if _MORE_BEFORE.search(match.string, max(0, start - 8), start):
             return text
-        parts = _PART.findall(text)
-        last = parts[-1][1]
-        numbers = [_mm(number, unit or last) for number, unit in parts]
+        numbers: list[str] = []
+        following = ""
+        for number, unit in reversed(_PART.findall(text)):
+            following = unit or following  # "1.2×0.8cm": without its own it has the next one's
+            numbers.insert(0, _mm(number, following))
         joints = re.findall(r"[×-](?=\s*\d)", text)
         blank = " " if language == "en" else ""
         whole = numbers[0]

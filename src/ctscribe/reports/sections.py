@@ -112,9 +112,7 @@ def format_report(report: Report) -> str:
     colon = "：" if report.language == "zh" else ": "
     lines = ((section, getattr(report, section).strip()) for section in SECTIONS)
     return "\n".join(
-        f"{headings[section]}{colon}{_guard(body, add=True)}"
-        for section, body in lines
-        if body
+        f"{headings[section]}{colon}{_guard(body, add=True)}" for section, body in lines if body
     )
 
 
@@ -124,6 +122,8 @@ def _guard(body: str, *, add: bool) -> str:
     done = len(body) + 1
     for start, end in places:
         if end != done:  # two starts may lead to one heading
-            body = body[:start] + ("\\" if add else "") + body[start if add else min(start + 1, end) :]
+            body = (
+                body[:start] + ("\\" if add else "") + body[start if add else min(start + 1, end) :]
+            )
         done = end
     return body

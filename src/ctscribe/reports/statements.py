@@ -46,7 +46,15 @@ from ctscribe.reports.schema import (
 from ctscribe.reports.scope import broken, denied_tokens, is_connector, is_rest, sentences
 from ctscribe.reports.sections import section_spans
 from ctscribe.reports.segments import place_segment
-from ctscribe.reports.vocabulary import AMOUNTED, PLACELESS, PLEURA, SIDED, SIZED, side_beside, tokenize
+from ctscribe.reports.vocabulary import (
+    AMOUNTED,
+    PLACELESS,
+    PLEURA,
+    SIDED,
+    SIZED,
+    side_beside,
+    tokenize,
+)
 
 
 @dataclass(frozen=True)
@@ -101,9 +109,7 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
                 replace(s, start=s.start + start, end=s.end + start, section=section)
                 for s in spoken
             ]
-            open_ended = [
-                i for i in range(first, len(found)) if found[i].start == found[-1].start
-            ]
+            open_ended = [i for i in range(first, len(found)) if found[i].start == found[-1].start]
             open_ended = [i for i in open_ended if not found[i].negated]
     return found
 
@@ -172,22 +178,27 @@ def _read(sentence: str, language: Language, asked: bool) -> list[Statement]:
         each=bool(EACH.search(text) or _EACH_TOO.search(text)),
     )
     spoken: list[Statement] = []
-    for stretch in stretches(read.words, text, language):
+    for stretch in _lent(stretches(read.words, text, language), read):
         spoken += _spoken(stretch, read)
     return _shared_change(_once(_shared_amount(spoken, read)), read)
 
 
 _REST_OF = re.compile(r"(?:余|其[他它])\s*$|\b(?:other|remaining)\s+$", re.IGNORECASE)
 _EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
-_GONE_WORD = re.compile(r"吸收|消失|消散|复张|resol|clearance|no\s+longer", re.IGNORECASE)
+_GONE_WORD = re.compile(
+    r"吸收|消失|消散|复张|本次|此次|今|resol|clearance|no\s+longer", re.IGNORECASE
+)
 # Doubt about what a finding is ("结节，良性可能") is none about whether it is there.
 _NATURE = re.compile(
     r"良性|恶性|转移|炎性|炎症|感染|癌|肿瘤|陈旧|benign|malignan|metasta|infect|inflamm|neoplas|pneumonia|cancer",
     re.IGNORECASE,
 )
-_AFTER_FINDING = re.compile(r"(?:[影灶征象性改变的之是为\s（(\"”？?、]|形成|存在)*$")
+_AFTER_FINDING = re.compile(r"(?:[影灶征象性改变的之是为尚亦也仍暂\s（(\"”？?、]|形成|存在)*$")
 _AFTER_DOUBT = re.compile(r"(?:性?[较很]?大|性|[）)\s]|高)*(?:$|[，,；;、])")
-_AFTER_FINDING_EN = re.compile(r"(?:\s|\(|\b(?:is|are|was|were|also|on|in|the|left|right|lung|side)\b)*$", re.I)
+_LISTED: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(r"[\s、/及和与或的（）()影]*$"),
+    "en": re.compile(r"[\s,/]*(?:and|or|versus)?\s+(?:\w+\s+)?$", re.IGNORECASE),
+}
 
 
 def _doubted(
@@ -201,8 +212,14 @@ def _doubted(
         limit = comma.start() if comma else len(text)
         ahead = [t for t in heads if doubt.end <= t.start < limit]
         behind = [t for t in heads if t.end <= doubt.start]
-        passive = re.search(r"\bbe\b|ed\b|ruled", text[doubt.start : doubt.end], re.IGNORECASE)
-        passive = passive if language == "en" and text[doubt.start : doubt.end].lower() != "suspected" else None
+        passive = re.search(
+            r"\bbe\b|ed\b|ruled|\bto\b", text[doubt.start : doubt.end], re.IGNORECASE
+        )
+        passive = (
+            passive
+            if language == "en" and text[doubt.start : doubt.end].lower() != "suspected"
+            else None
+        )
         if behind and (passive or _adjacent(text, behind[-1], doubt, language)):
             doubted.add(behind[-1].start)
             if passive:
@@ -215,7 +232,7 @@ def _doubted(
                     break
                 if re.match(r"影?(?:为|系|是)", text[head.end : head.end + 3]):
                     break
-            elif not is_connector(_without(gap, tokens, previous.end, head.start), language):
+            elif not _LISTED[language].match(_without(gap, tokens, previous.end, head.start)):
                 break
             doubted.add(head.start)
             previous = head
@@ -241,9 +258,13 @@ def _adjacent(text: str, head: Token, doubt: Token, language: Language) -> bool:
     gap = text[head.end : doubt.start]
     if language == "en":
         word = text[doubt.start : doubt.end].lower()
-        return word in ("versus", "vs", "vs.") and not gap.strip() or (
-            word in ("possible", "likely", "suspected", "questionable")
-            and re.fullmatch(r"\s+(?:is|are)\s+", gap) is not None
+        return (
+            word in ("versus", "vs", "vs.")
+            and not gap.strip()
+            or (
+                word in ("possible", "likely", "suspected", "questionable")
+                and re.fullmatch(r"\s+(?:is|are)\s+", gap) is not None
+            )
         )
     return (
         _AFTER_FINDING.match(gap) is not None and _AFTER_DOUBT.match(text[doubt.end :]) is not None
@@ -268,7 +289,8 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
     attributes = [
         i
         for i in [*stretch.leading, *stretch.trailing]
-        if words[i].kind in ATTRIBUTES and (read.denied[i] == negated or words[i].start in read.gone)
+        if words[i].kind in ATTRIBUTES
+        and (read.denied[i] == negated or words[i].start in read.gone)
     ]
     general, special = (own, behind) if own else (behind[:1], behind[1:])
     parts = [(own or behind or inherited, attributes)]
@@ -324,6 +346,24 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
     return spoken
 
 
+def _lent(found: list[Stretch], read: _Sentence) -> list[Stretch]:
+    """ "atelectasis and scarring in the lingula": both are there, in English."""
+    if read.language == "zh":
+        return found
+    words, lent = read.words, list(found)
+    for i in range(len(lent) - 2, -1, -1):
+        one, other = lent[i], lent[i + 1]
+        head, following = words[one.finding], words[other.finding]
+        apart = any(words[j].kind == "place" for j in [*one.leading, *one.trailing, *one.inherited])
+        behind = places_behind(other.trailing, words, read.text, read.language)
+        gap = read.text[head.end : following.start]
+        listed = re.fullmatch(r"\s*(?:,|(?:,\s*)?(?:and|or))\s+(?:[a-z]+\s+)?", gap, re.IGNORECASE)
+        between = any(j in other.leading for j in range(one.finding + 1, other.finding))
+        if listed and behind and words[behind[0]].bound and not apart and not between:
+            lent[i] = replace(one, trailing=[*one.trailing, *behind])
+    return lent
+
+
 def _subject(finding: int, read: _Sentence) -> list[int]:
     """What a denied finding without a place is denied of: the place its negation stands behind."""
     words, head = read.words, read.words[finding]
@@ -344,7 +384,10 @@ def _subject(finding: int, read: _Sentence) -> list[int]:
     ahead = [i for i in range(finding) if comma < words[i].start < negation.start]
     if any(words[i].kind == "finding" and not read.denied[i] for i in ahead):
         return []
-    return [i for i in ahead if words[i].kind == "place"]
+    own = [i for i in ahead if words[i].kind == "place"]
+    if not own and re.match(r"[双两右左]肺伴", read.text):  # "双肺除…外，未见异常"
+        return [0]
+    return own
 
 
 def _statements_at(
@@ -413,7 +456,9 @@ _COUNTED: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"([一二两三四五六七八九]|(?<!\d)\d{1,2})[枚个处]"),
     "en": re.compile(r"\b(two|three|four|five|six|seven|eight|nine)\b", re.IGNORECASE),
 }
-_MULTIPLE = re.compile(r"多发|数[枚个处]|散在|多[枚个处]|若干|\b(?:multiple|several|scattered|numerous|few)\b", re.I)
+_MULTIPLE = re.compile(
+    r"多发|数[枚个处]|散在|多[枚个处]|若干|\b(?:multiple|several|scattered|numerous|few)\b", re.I
+)
 
 
 def _count(before: str, behind: str, language: Language) -> int | Literal["multiple"] | None:
@@ -484,7 +529,9 @@ def _completed(statement: Statement, sentence: str, language: Language) -> State
     for token in reversed(tokens):
         if token.kind == "size" and statement.size_mm is None and statement.finding in SIZED:
             statement = replace(statement, size_mm=token.size_mm, axes_mm=token.axes_mm)
-        elif token.kind == "density" and statement.density is None and statement.finding == "nodule":
+        elif (
+            token.kind == "density" and statement.density is None and statement.finding == "nodule"
+        ):
             statement = replace(statement, density=cast(Density, token.word))
         elif token.kind == "amount" and statement.amount is None and statement.finding in AMOUNTED:
             statement = replace(statement, amount=cast(Amount, token.word))

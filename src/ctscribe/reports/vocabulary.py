@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from ctscribe.reports import lexicon
 from ctscribe.reports.lexicon import Token
-from ctscribe.reports.schema import OBSERVATIONS, Amount, Language, Observation, Side
+from ctscribe.reports.schema import OBSERVATIONS, SIDES, Amount, Language, Observation, Side
 from ctscribe.reports.segments import CODE, EN_SEGMENT, ZH_SEGMENT, segment_name
 
 PLEURA: frozenset[Observation] = frozenset({"effusion", "pneumothorax", "pleural-thickening"})
@@ -51,7 +51,10 @@ _ZH_STABLE = (
 )
 _ZH_FIRST: list[tuple[str, str]] = [
     ("skip", r"并非(?:无|没有)|不是(?:没有|无)|无症状|无痛|无创|(?:未见|无)[^，,。；;]{0,2}强化"),
-    ("skip", r"结节病|结节状增厚|(?:皮下|胸壁)[^，,。；;肺影]{0,8}(?:结节|肿块|气肿)|(?:纵隔|软组织)(?:少量|积?)?气肿"),
+    (
+        "skip",
+        r"结节病|结节状增厚|(?:皮下|胸壁)[^，,。；;肺影]{0,8}(?:结节|肿块|气肿)|(?:纵隔|软组织)(?:少量|积?)?气肿",
+    ),
     ("skip", r"(?:腹腔|盆腔|关节腔?|鼻窦|声带)[^，,。；;]{0,4}(?:积液|结节)|气肿泡"),
     (
         "doubt",
@@ -63,18 +66,19 @@ _ZH_FIRST: list[tuple[str, str]] = [
     (
         "denial",
         r"(?:较(?![大小])[^，,。；;无未]{0,8})?(?:现?已(?:完全|基本)?|现|完全|基本)(?:吸收|消失|消散|复张)"
-        r"|消失|已复张",
+        r"|消失|已复张|(?<=[液影])吸收(?=\s*(?:$|[，,]))"
+        r"|(?:本次|此次|今次?|现)?未(?:见|显示)(?:明确|明显)?(?:显示)?(?=\s*(?:$|[，,]))",
     ),
     ("stable", rf"{_ZH_STABLE}|相仿|大?致?[同如]前(?!片)|稳定|变化不(?:大|明显|著)|无变化"),
     ("new", r"(?:较前)?新(?:发|出现|增|见|近出现)"),
     (
         "smaller",
-        r"较(?![大小厚])[^，,。；;无未]{1,12}?(?:缩小|减少|减小|变小|吸收|好转|减轻|变淡)(?:减少|好转)?"
+        r"较(?![大小厚])[^，,。；;无未]{1,20}?(?:缩小|减少|减小|变小|吸收|好转|减轻|变淡)(?:减少|好转)?"
         r"|部分吸收|吸收好转|(?:明显|略有?)(?:缩小|减少)",
     ),
     (
         "larger",
-        r"较(?![大小厚])[^，,。；;无未]{1,12}?(?:增大|增多|扩大|进展|加重)|增至|(?:明显|略有?)增大",
+        r"较(?![大小厚])[^，,。；;无未]{1,20}?(?:增大|增多|扩大|进展|加重)|增至|(?:明显|略有?)增大",
     ),
     # Other organs.
     ("thyroid-nodule", rf"{_SIDE}甲状腺{_IN}{{0,12}}?(?:结节|肿块|肿物)"),
@@ -83,7 +87,10 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ("liver-cyst", rf"肝(?!门){_IN}{{0,10}}?囊肿"),
     ("liver-lesion", rf"肝(?!门){_IN}{{0,10}}?(?:结节|肿块|低密度[灶影]|占位|血管瘤)"),
     ("kidney-cyst", rf"{_SIDE}肾(?!上腺){_IN}{{0,8}}?囊肿"),
-    ("skip", rf"(?:脾|胰|肾(?!上腺)|胆)脏?{_IN}{{0,8}}?(?:结节|肿块|钙化灶?)|肝{_IN}{{0,8}}?钙化灶?"),
+    (
+        "skip",
+        rf"(?:脾|胰|肾(?!上腺)|胆)脏?{_IN}{{0,8}}?(?:结节|肿块|钙化灶?)|肝{_IN}{{0,8}}?钙化灶?",
+    ),
     # Heart, mediastinum, bones.
     (
         "coronary-calcification+aortic-calcification",
@@ -100,22 +107,35 @@ _ZH_FIRST: list[tuple[str, str]] = [
         "no cardiomegaly",
         r"心(?:影|脏)(?:外形)?(?:大小|形态|、|及)*(?:不大|(?:未见|无)(?:明显)?(?:增大|扩大|异常)|正常)",
     ),
-    ("cardiomegaly", r"心(?:影|脏|脏影)[^，,。；;肺]{0,4}?(?:增大|扩大)"),
+    (
+        "cardiomegaly",
+        r"心(?:影|脏|脏影)[^，,。；;肺]{0,4}?(?:增大|扩大)|心影?[稍略]大|心影[稍略]?饱满",
+    ),
     ("hiatal-hernia", r"(?:食管|食道)?裂孔疝"),
     (
         "lymphadenopathy",
         r"淋巴结(?:未见|无)?[^，,。；;肺]{0,4}?(?:肿大|增大)|(?:肿大|增大)的?(?:稍大)?淋巴结(?:影)?"
         r"|淋巴结(?=[，,]?(?:较?大[者]?|最大者)?约?短径)",
     ),
-    ("rib-lesion", rf"{_SIDE}(?:第[\d、,-]+)?肋骨?{_IN}{{0,4}}?(?:骨质(?:破坏|吸收)|转移|病变|占位)"),
+    ("no lymphadenopathy", r"(?:未见|无)(?:明显|确切)?肿大(?=\s*(?:$|[，,]))"),
+    (
+        "rib-lesion",
+        rf"{_SIDE}(?:第[\d、,-]+)?肋骨?{_IN}{{0,4}}?(?:骨质(?:破坏|吸收)|转移|病变|占位)",
+    ),
     ("fracture", r"骨折"),
-    ("both_pericardial", r"胸膜?腔(?:及|和|、|与|或)心包(?:腔)?内?(?:未见|无)?[^，,。；;]{0,4}?积液"),
+    (
+        "both_pericardial",
+        r"胸膜?腔(?:及|和|、|与|或)心包(?:腔)?内?(?:未见|无)?[^，,。；;]{0,4}?积液",
+    ),
     ("both_pericardial", r"(?<=胸腔)[及和、与或]心包(?:腔)?内?(?:未见|无)?[^，,。；;]{0,4}?积液"),
-    ("no pericardial-effusion", r"心包(?:腔)?内?(?=[及和、与][^，,。；;]{0,4}胸[^，,。；;]{0,3}(?:未见|无))"),
+    (
+        "no pericardial-effusion",
+        r"心包(?:腔)?内?(?=[及和、与][^，,。；;]{0,4}胸[^，,。；;]{0,3}(?:未见|无))",
+    ),
     ("pericardial-effusion", r"心包(?:腔)?内?(?=[及和、与][^，,。；;]{0,4}胸)"),
     ("pericardial-effusion", r"心包(?:腔)?内?(?:见|可见|未见|无|少量|微量|大量|中等量|明显)*积液"),
-    ("side", r"(?:右|左|双|两)侧?(?=(?:叶间)?胸膜(?!腔|下))"),
-    ("pleural-thickening", r"胸膜[^，,。；;腔下]{0,8}增厚(?:[、及]?粘连)?|胸膜粘连"),
+    ("side", r"(?:右|左|双|两)侧?(?=[^，,。；;肺]{0,4}胸膜(?!腔|下))"),
+    ("pleural-thickening", r"胸膜[^，,。；;腔下]{0,8}(?:增厚|肥厚)(?:[、及]?粘连)?|胸膜粘连"),
     # Lungs.
     ("septal-thickening", r"小叶间隔[^，,。；;及]{0,6}?增厚|间隔线"),
     (
@@ -130,12 +150,19 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ("bulla", r"肺?大[疱泡]"),
     ("cavity", r"空洞"),
     ("mosaic-attenuation", r"马赛克(?:样|状)?(?:密度|灌注|征)?"),
-    ("fibrosis", r"纤维(?:条索|索条|化)?[状样]?(?:高?密度)?[灶影]?|(?:条索|索条)[状样]?(?:高?密度)?影?|瘢痕灶?"),
-    ("ground-glass-opacity", r"(?:混合)?(?:[磨毛]玻璃[样状]?(?:高?密度)?(?:斑片状?)?[影灶]|GGO(?!结节))(?!结节)"),
+    (
+        "fibrosis",
+        r"纤维(?:条索|索条|化)?[状样]?(?:高?密度)?[灶影]?|(?:条索|索条)[状样]?(?:高?密度)?影?|瘢痕灶?",
+    ),
+    (
+        "ground-glass-opacity",
+        r"(?:混合)?(?:[磨毛]玻璃[样状]?(?:高?密度)?(?:增高)?(?:斑片状?)?[影灶]|GGO(?!结节))(?!结节)",
+    ),
     (
         "opacity",
         r"(?:(?:斑片|片|片絮|絮|斑点|条片)状?[^，,。；;、实结磨毛索纤钙]{0,6}?影|高密度影)(?!结节)",
     ),
+    ("part-solid", r"密度混杂"),
     ("calcification", r"(?:斑?点状)?钙化(?:灶|点|斑)|(?:斑点|点)状钙化"),
     # What "未见" calls nothing at all; kept where a lung or the chest is spoken of and it is denied.
     ("no abnormality", r"(?<=肺)内?清[晰楚]|(?<=肺[野叶内])清[晰楚]"),
@@ -150,7 +177,10 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ("side", r"(?:右|左|双)侧?肺门(?=区?[^，,。；;淋]{0,10}(?:肿块|结节|占位|肿物))"),
     ("side", r"(?:右|左)肺(?=[尖后前外内背上下]{1,2}(?:舌|侧|内)?(?:基底)?段)"),
     ("bare", r"(?<![上中下])[上中下]叶"),
-    ("organ", r"(?:[右左双两]侧?)?(?:甲状腺(?:[右左双两]侧?叶|峡部)?|肾上腺|乳腺|肝脏?(?:[右左]叶)?)"),
+    (
+        "organ",
+        r"(?:[右左双两]侧?)?(?:甲状腺(?:[右左双两]侧?叶|峡部)?|肾上腺|乳腺|肝脏?(?:[右左]叶)?)",
+    ),
 ]
 _EN_SIDE = lexicon.EN_SIDE
 _EN_ORGAN = r"(?P<organ>thyroid|adrenal|hepatic|liver|breast)"
@@ -163,6 +193,7 @@ _EN_FIRST: list[tuple[str, str]] = [
     (
         "doubt",
         r"\babsence\s+of(?=[^.;]{0,80}\bcannot\s+be\s+(?:confirmed|established|assured))"
+        r"|\b(?:difficult|hard|impossible)\s+to\s+(?:exclude|rule\s+out)\b"
         r"|\b(?:cannot|can\s?not|could\s+not|not)\s+(?:be\s+)?(?:\w+\s+)?(?:exclude|excluded|rule\s+out|ruled\s+out)\b"
         r"|\b(?:possib(?:le|ly|ility\s+of)|probabl[ey]|likely|questionable|equivocal|suspected|presumed"
         r"|susp(?:icious|icion)\s+(?:for|of)|concerning\s+for|suggest(?:s|ed|ing|ive)?(?:\s+of)?"
@@ -180,7 +211,10 @@ _EN_FIRST: list[tuple[str, str]] = [
         r"\b(?:increas(?:e|ed|ing)|grown|growing|growth|enlarging|larger|progress(?:ed|ion)|worsen(?:ed|ing))\b"
         r"(?!\s+(?:attenuation|density|opacit\w+|markings|lucency|than))",
     ),
-    ("smaller", r"\b(?:decreas(?:e|ed|ing)|smaller|shrunk|improv(?:ed|ing|ement)|diminished|regressed)\b(?!\s+than)"),
+    (
+        "smaller",
+        r"\b(?:decreas(?:e|ed|ing)|smaller|shrunk|improv(?:ed|ing|ement)|diminished|regressed)\b(?!\s+than)",
+    ),
     # Other organs.
     (
         "organ-nodule",
@@ -189,49 +223,92 @@ _EN_FIRST: list[tuple[str, str]] = [
         rf"{_EN_ORGAN.replace('organ', 'organ2')}(?:\s+(?:gland|lobe))?",
     ),
     ("liver-cyst", r"\b(?:hepatic|liver)\s+(?:\w+\s+)?cysts?\b|\bcysts?\s+in\s+the\s+liver\b"),
-    ("kidney-cyst", r"\b(?:renal|kidney)\s+(?:\w+\s+)?cysts?\b|\bcysts?\s+in\s+the\s+(?:\w+\s+)?kidneys?\b"),
-    ("skip", r"\b(?:splenic|renal|kidney|mediastinal|soft[- ]tissue)\s+(?:\w+\s+)?(?:nodul\w+|mass(?:es)?)"),
+    (
+        "kidney-cyst",
+        r"\b(?:(?:right|left|bilateral)\s+)?(?:renal|kidney)\s+(?:\w+\s+)?cysts?\b|\bcysts?\s+in\s+the\s+(?:\w+\s+)?kidneys?\b",
+    ),
+    (
+        "skip",
+        r"\b(?:splenic|renal|kidney|mediastinal|soft[- ]tissue)\s+(?:\w+\s+)?(?:nodul\w+|mass(?:es)?)",
+    ),
     # Heart, mediastinum, bones.
     (
         "coronary-calcification+aortic-calcification",
         r"\b(?:coronary(?:\s+arter\w+)?\s+and\s+aortic|aortic\s+and\s+coronary(?:\s+arter\w+)?)\s+(?:\w+\s+)?calcif\w+",
     ),
-    ("coronary-calcification", r"\bcoronary\s+(?:\w+\s+){0,2}?calcif\w+|\bcalcified\s+coronar\w+(?:\s+arter\w+)?"),
+    (
+        "coronary-calcification",
+        r"\bcoronary\s+(?:\w+\s+){0,2}?calcif\w+|\bcalcified\s+coronar\w+(?:\s+arter\w+)?",
+    ),
     (
         "aortic-calcification",
         r"\b(?:aort\w+)\s+(?:\w+\s+){0,2}?calcif\w+|\bcalcif\w+\s+(?:\w+\s+){0,2}?(?:of\s+the\s+)?(?:\w+\s+)?aort\w+",
     ),
-    ("skip", r"\b(?:vascular|valv\w+|pleural|nodal)\s+(?:\w+\s+){0,2}?calcif\w+|\bcalcified\s+(?:\w+\s+)?(?:lymph\s+nodes?|plaques?|pleural|hilar|mediastinal)"),
-    ("no cardiomegaly", r"\b(?:heart|cardiac)(?:\s+\w+)?\s+(?:is\s+|are\s+)?(?:normal(?:\s+in\s+size)?|not\s+enlarged)\b|\bnormal\s+(?:heart|cardiac)\s+size\b"),
-    ("cardiomegaly", r"\bcardiomegaly\b|\b(?:heart|cardiac)\s+(?:\w+\s+)?(?:is\s+)?(?:\w+\s+)?enlarge(?:d|ment)\b|\benlarged\s+(?:heart|cardiac)\b"),
+    (
+        "skip",
+        r"\b(?:vascular|valv\w+|pleural|nodal)\s+(?:\w+\s+){0,2}?calcif\w+|\bcalcified\s+(?:\w+\s+)?(?:lymph\s+nodes?|plaques?|pleural|hilar|mediastinal)",
+    ),
+    (
+        "no cardiomegaly",
+        r"\b(?:heart|cardiac)(?:\s+\w+)?\s+(?:is\s+|are\s+)?(?:normal(?:\s+in\s+size)?|not\s+enlarged)\b|\bnormal\s+(?:heart|cardiac)\s+size\b",
+    ),
+    (
+        "cardiomegaly",
+        r"\bcardiomegaly\b|\b(?:heart|cardiac)\s+(?:\w+\s+)?(?:is\s+)?(?:\w+\s+)?enlarge(?:d|ment)\b|\benlarged\s+(?:heart|cardiac)\b",
+    ),
     ("hiatal-hernia", r"\bhiat(?:al|us)\s+hernia\b"),
     ("skip", r"\bintrapulmonary\s+lymph\s+nodes?"),
     (
         "no lymphadenopathy",
         r"\blymph\s+nodes?\s+(?:are|is)\s+(?:not\s+(?:\w+\s+)?enlarged|normal|within\s+normal)",
     ),
-    ("lymphadenopathy", r"\b(?:lymph)?adenopathy\b|\blymph\s+nodes?\b|\bnodes?\b(?=\s+(?:measuring|\d))"),
-    ("rib-lesion", r"\b(?:lytic|sclerotic|destructive)\s+(?:rib\s+)?lesions?\s+(?:of|in)\s+the\s+(?:\w+\s+){0,2}ribs?\b|\brib\s+(?:lesions?|destruction|metastas\w+)"),
+    (
+        "lymphadenopathy",
+        r"\b(?:lymph)?adenopathy\b|\blymph\s+nodes?\b|\bnodes?\b(?=\s+(?:measuring|\d))",
+    ),
+    (
+        "rib-lesion",
+        r"\b(?:lytic|sclerotic|destructive)\s+(?:rib\s+)?lesions?\s+(?:of|in)\s+the\s+(?:\w+\s+){0,2}ribs?\b|\brib\s+(?:lesions?|destruction|metastas\w+)",
+    ),
     ("fracture", r"\bfractur(?:e|es|ed)\b"),
-    ("both_pericardial", r"\bpleural\s*(?:,|or|and|and/or|nor)\s+pericardial\s+(?:effusions?|fluid)|\bpericardial\s*(?:,|or|and|and/or)\s+pleural\s+(?:effusions?|fluid)"),
+    (
+        "both_pericardial",
+        r"\bpleural\s*(?:,|or|and|and/or|nor)\s+pericardial\s+(?:effusions?|fluid)|\bpericardial\s*(?:,|or|and|and/or)\s+pleural\s+(?:effusions?|fluid)",
+    ),
     ("pericardial-effusion", r"\bpericardial\s+(?:effusions?|fluid)"),
     ("effusion", r"(?<=trace )fluid\b|(?<=small )fluid\b"),
-    ("pleural-thickening", r"\bpleural(?:\s+and\s+\w+)?\s+thickening\b|\bthickening\s+of\s+the\s+(?:\w+\s+)?pleura\b"),
+    (
+        "pleural-thickening",
+        r"\bpleural(?:\s+and\s+\w+)?\s+thickening\b|\bthickening\s+of\s+the\s+(?:\w+\s+)?pleura\b",
+    ),
     # Lungs.
-    ("septal-thickening", r"\b(?:inter\w+\s+)?septal\s+thickening\b|\bthickened\s+(?:interlobular\s+)?sept\w+"),
-    ("bronchial-wall-thickening", r"\b(?:peri)?bronchial(?:\s+wall)?\s+thickening\b|\bairway\s+wall\s+thickening\b|\bbronchitis\b"),
+    (
+        "septal-thickening",
+        r"\b(?:inter\w+\s+)?septal\s+thickening\b|\bthickened\s+(?:interlobular\s+)?sept\w+",
+    ),
+    (
+        "bronchial-wall-thickening",
+        r"\b(?:peri)?bronchial(?:\s+wall)?\s+thickening\b|\bairway\s+wall\s+thickening\b|\bbronchitis\b",
+    ),
     ("bronchiectasis", r"\bbronchiecta\w+"),
     ("atelectasis", r"\batelecta\w+"),
     ("bulla", r"\bbull(?:a|ae|ous)\b"),
     ("cavity", r"\bcavit(?:y|ies|ary\s+lesions?|ations?)\b"),
     ("mosaic-attenuation", r"\bmosaic\s+(?:attenuation|perfusion|pattern)\b"),
     ("fibrosis", r"\bfibro(?:sis|tic)\b(?:\s+(?:change|band|strand)s?)?|\bscar(?:s|ring)?\b"),
-    ("ground-glass-opacity", r"\bground[\s-]?glass\s+(?:opacit\w+|attenuation|change\w*|infiltrat\w+)|\bGGOs?\b(?!\s+nodul)"),
+    (
+        "ground-glass-opacity",
+        r"\bground[\s-]?glass\s+(?:opacit\w+|attenuation|change\w*|infiltrat\w+)|\bGGOs?\b(?!\s+nodul)",
+    ),
     ("opacity", r"(?<!nodular )\b(?:opacit(?:y|ies)|infiltrates?|airspace\s+disease)\b"),
     ("calcification", r"\bcalcifications?\b|\bcalcified\s+foc\w+"),
-    ("no abnormality", r"(?<=lungs )(?:(?:fields?\s+)?(?:are|is)\s+|appear\s+)?(?:otherwise\s+)?(?:clear|normal|unremarkable)\b|(?<=lung )(?:is\s+)(?:otherwise\s+)?(?:clear|normal|unremarkable)\b|\bclear\s+lungs\b|\bnormal\s+(?:chest|CT|thora)\w*"),
+    (
+        "no abnormality",
+        r"(?<=lungs )(?:(?:fields?\s+)?(?:are|is)\s+|appear\s+)?(?:otherwise\s+)?(?:clear|normal|unremarkable)\b|(?<=lung )(?:is\s+)(?:otherwise\s+)?(?:clear|normal|unremarkable)\b|\bclear\s+lungs\b|\bnormal\s+(?:chest|CT|thora)\w*",
+    ),
     ("abnormality", r"\babnormalit(?:y|ies)\b"),
     # Places.
+    ("bases", r"\b(?:(?:both|bilateral)\s+)?(?:lung\s+)?(?:bases|apices)\b"),
     ("predominant", r"\b(?:upper|middle|lower)[\s-]+lobes?[\s-]+predominan(?:t|ce)\b"),
     ("segment", rf"{EN_SEGMENT}|(?-i:{CODE})"),
 ]
@@ -239,7 +316,9 @@ _SKIP_KEPT = ("右叶|左叶", r"\b(?:right|left)\s+(?:heart")
 _PARTS = ("skip", "lobe", "tip", "bare", "effusion_also")
 
 
-def _rules(first: list[tuple[str, str]], base: list[tuple[str, str]], *, zh: bool) -> list[tuple[str, str]]:
+def _rules(
+    first: list[tuple[str, str]], base: list[tuple[str, str]], *, zh: bool
+) -> list[tuple[str, str]]:
     """`first`, then what is left of the narrow rules: their guards against other organs' sides."""
     replaced = _PARTS if zh else ("skip", "effusion_also")
     kept = [
@@ -318,7 +397,14 @@ def _tokens_of(
         yield Token("organ", start, end, word=_ORGANS[organ], spots=((side, None, None),))
         return
     if name == "lingula":
-        yield Token("place", start, end, "lingula", (("left", "LUL", "lingular"),), bound=_bound(sentence, start, language))
+        yield Token(
+            "place",
+            start,
+            end,
+            "lingula",
+            (("left", "LUL", "lingular"),),
+            bound=_bound(sentence, start, language),
+        )
         return
     if name == "organ-nodule":
         organ = next(key for key in _ORGANS if key in text.lower())
@@ -329,21 +415,34 @@ def _tokens_of(
     if any(word in OBSERVATIONS for word in words.split("+")) and name not in lexicon.FINDING_WORDS:
         if words == "abnormality" and not denied:
             begin = max(sentence.rfind(stop, 0, start) for stop in "，,") + 1
-            if not _LUNG_CONTEXT[language].search(sentence[begin:start] + (sentence[end:] if language == "en" else "")):
+            if re.match(r"[双两右左]肺伴.*外", sentence[:start]):  # "双肺除…外，未见异常"
+                begin = 0
+            if not _LUNG_CONTEXT[language].search(
+                sentence[begin:start] + (sentence[end:] if language == "en" else "")
+            ):
                 return
+        if "肿大" in text and "淋巴" not in sentence[:start] + text:
+            return
         if denied or re.search("未见|未及|无(?!名)|没有", text):
             yield Token("negation", start, start)
         amount = _AMOUNT.search(text)
         if amount and words.endswith("pericardial-effusion"):
             yield Token("amount", start, start, word=_AMOUNTS[amount[0][0]])
+        if re.search("可疑|疑似", text):
+            yield Token("doubt", start, start, word="doubt")
         yield Token("finding", start, end, word=words)
+        return
+    if name == "calcified" and re.match("可能|待", sentence[end:]):
+        return
+    if name == "bases":
+        table = lexicon.UPPER if "ap" in text.lower() else lexicon.LOWER
+        spots = tuple((side, table[side], None) for side in SIDES)
+        yield Token("place", start, end, "tip", spots, bound=_bound(sentence, start, language))
         return
     yield from lexicon.tokens_of(name, match, sentence, language)
 
 
-def _size(
-    text: str, start: int, end: int, sentence: str, language: Language
-) -> Iterator[Token]:
+def _size(text: str, start: int, end: int, sentence: str, language: Language) -> Iterator[Token]:
     before = sentence[max(0, start - 40) : start]
     if _OTHER_SIZE[language].search(before) or lexicon.OTHER_SIZE_AFTER.match(sentence, end):
         return
@@ -370,6 +469,7 @@ def _own(tokens: list[Token], language: Language) -> list[Token]:
     """Whose a finding is: an organ's that stands before it, or a nodule's own calcification."""
     organ: Token | None = None
     head, own = "", []
+    sentence_has_no_nodule = not any(t.word == "nodule" for t in tokens)
     for token in tokens:
         if token.kind == "place":
             organ, head = None, ""
@@ -386,6 +486,8 @@ def _own(tokens: list[Token], language: Language) -> list[Token]:
                 continue  # "adenopathy, largest node 11 mm"
             else:
                 head = token.word
+        elif token.word == "calcified" and sentence_has_no_nodule and language == "zh":
+            token = Token("finding", token.start, token.end, word="calcification")
         own.append(token)
     return own
 
@@ -411,18 +513,36 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
                 waiting = token
             elif last is not None and last.kind == "place" and last.spots[0][2] == token.word:
                 placed[-1] = _narrowed(last, token.word, last.start, token.end)
-            elif last is not None and last.kind == "place" and _BETWEEN.match(sentence[last.end : token.start]):
+            elif (
+                last is not None
+                and last.kind == "place"
+                and _BETWEEN.match(sentence[last.end : token.start])
+            ):
                 pass  # "背段（S6）" says it twice
             else:
                 spots = tuple(dict.fromkeys((side, lobe, token.word) for side, lobe, _ in bases))
                 bound = _bound(sentence, token.start, language)
                 placed.append(
-                    Token("place", token.start, token.end, "segment", spots or ((None, None, token.word),), bound=bound)
+                    Token(
+                        "place",
+                        token.start,
+                        token.end,
+                        "segment",
+                        spots or ((None, None, token.word),),
+                        bound=bound,
+                    )
                 )
         elif token.kind == "place" and waiting is not None:
             bound = _bound(sentence, waiting.start, language)
             placed.append(
-                Token("place", waiting.start, token.end, token.word, _narrowed(token, waiting.word, 0, 0).spots, bound=bound)
+                Token(
+                    "place",
+                    waiting.start,
+                    token.end,
+                    token.word,
+                    _narrowed(token, waiting.word, 0, 0).spots,
+                    bound=bound,
+                )
             )
             waiting = None
         else:
