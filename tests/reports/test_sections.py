@@ -72,8 +72,25 @@ def test_each_hospitals_headings_are_known(text: str, section: str) -> None:
 BODIES = (
     st.lists(
         st.sampled_from(
-            ["结论", "：", ":", "所见", "\n", "。", ". ", " ", "\\", "【", "】", "建议", "肺", "a"]
-            + ["Findings", "Comparison", "一、", "\x1c", "　", "；", "病史"]
+            [
+                *(
+                    "结论",
+                    "：",
+                    ":",
+                    "所见",
+                    "\n",
+                    "。",
+                    ". ",
+                    " ",
+                    "\\",
+                    "【",
+                    "】",
+                    "建议",
+                    "肺",
+                    "a",
+                ),
+                *("Findings", "Comparison", "一、", "\x1c", "\u3000", "；", "病史"),
+            ]
         )
     ).map("".join)
     | st.text()

@@ -115,6 +115,7 @@ class Stretch:
 
 
 def stretches(words: list[Token], sentence: str, language: Language) -> list[Stretch]:
+    """The stretch of each finding word."""
     heads = [i for i, word in enumerate(words) if word.kind == "finding"]
     leading = {}
     for previous, head in zip([-1, *heads], heads, strict=False):

@@ -13,18 +13,26 @@ from ctscribe.reports.schema import Language
 # To the end of the sentence.
 _ONWARD: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:建议|请(?=结合|进一步|临床|及时|排除|除外|注意)|必要时|警惕|需(?:要)?(?:进一步|与|行|支气管|复查|警惕|结合|排除|除外)"
+        r"(?:建议|请(?=结合|进一步|临床|及时|排除|除外|注意)|必要时|警惕|需(?:要)?(?:进一步|与"
+        r"|行|支气管|复查|警惕|结合|排除|除外)"
         r"|进一步(?:检查|除外|排除|明确|评估)|(?<!难)以(?:便)?(?:除外|排除)|注意(?:除外|排除)"
-        r"|如(?=出现|有|果|发现|复查|结节|病情|症状|再|胸|若|仍|气胸|积液|[^，,]{0,8}(?:增加|加重|增大|不吸收))|若(?!干)|假如|倘若|一旦|家族史"
+        r"|如(?=出现|有|果|发现|复查|结节|病情|症状|再|胸|若|仍|气胸|积液|[^，,]{0,8}(?:增加"
+        r"|加重|增大|不吸收))|若(?!干)|假如|倘若|一旦|家族史"
         r"|扫描参数|检查(?:方法|技术)|扫描(?:方法|技术)|采用(?=[^，,]*扫描)).*",
         re.DOTALL,
     ),
     "en": re.compile(
-        r"\b(?:recommend(?:ed|ation|ations|s)?|advise[ds]?|please|correlat(?:e|ion)|if|unless|return\s+if"
-        r"|in\s+case\s+of|family\s+history|(?:suggest|consider)(?=\s+(?:follow|CT|PET|repeat|biops|further|clin))"
-        r"|consider(?=\s+\w+\s+(?:ultrasound|CT|MRI|PET|biops|evaluat|scan))|follow[- ]up\s+(?:CT|imaging|with)|(?<!difficult\s)(?<!hard\s)(?<!impossible\s)to\s+(?:exclude|rule\s+out|evaluate|assess|detect)"
+        r"\b(?:recommend(?:ed|ation|ations|s)?|advise[ds]?|please|correlat(?:e|ion)|if|unless"
+        r"|return\s+if"
+        r"|in\s+case\s+of|family\s+history|(?:suggest|consider)(?=\s+(?:follow|CT|PET|repeat"
+        r"|biops|further|clin))"
+        r"|consider(?=\s+\w+\s+(?:ultrasound|CT|MRI|PET|biops|evaluat|scan))"
+        r"|follow[- ]up\s+(?:CT|imaging|with)"
+        r"|(?<!difficult\s)(?<!hard\s)(?<!impossible\s)to\s+(?:exclude|rule\s+out|evaluate"
+        r"|assess|detect)"
         r"|(?<!cannot\s)(?<!not\s)(?<!be\s)rule\s+out|r/o|evaluat(?:e|ion)\s+for"
-        r"|(?:symptoms|signs)\s+of|should\s+(?:\w+\s+){1,3}?(?:occur|develop|appear|arise|persist|grow))\b.*",
+        r"|(?:symptoms|signs)\s+of|should\s+(?:\w+\s+){1,3}?(?:occur|develop|appear|arise"
+        r"|persist|grow))\b.*",
         re.IGNORECASE | re.DOTALL,
     ),
 }
@@ -36,22 +44,27 @@ _UP_TO: dict[Language, re.Pattern[str]] = {
 # A clause from these words on.
 _FROM: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"既往|曾(?=患|有|行|因|经)|(?:父亲?|母亲?|其[父母兄弟姐妹子女]|祖[父母]|兄弟|姐妹|家属)(?=.{0,6}[有患肺气胸])"
+        r"既往|曾(?=患|有|行|因|经)|(?:父亲?|母亲?|其[父母兄弟姐妹子女]|祖[父母]|兄弟|姐妹"
+        r"|家属)(?=.{0,6}[有患肺气胸])"
         r"|层厚|层距|重建间隔|窗宽|窗位"
     ),
     "en": re.compile(
-        r"\b(?:history\s+of|status\s+post|s/p|(?:resection|excision|removal|lobectomy)\s+(?:of|for)|mother|father"
+        r"\b(?:history\s+of|status\s+post|s/p|(?:resection|excision|removal|lobectomy)\s+(?:of"
+        r"|for)|mother|father"
         r"|brother|sister|sibling|aunt|uncle|grandmother|grandfather"
-        r"|prior\s+(?!CT|PET|study|stud|exam|film|scan|report|imag|chest|radiograph|comparison))\b",
+        r"|prior\s+(?!CT|PET|study|stud|exam|film|scan|report|imag|chest|radiograph"
+        r"|comparison))\b",
         re.IGNORECASE,
     ),
 }
 _WHOLE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:病|既往|手术|家族)史|CAD|因“|入院|主诉|发现[^，,]{0,8}\d+[年月周天]|显示(?:欠佳|不佳)"
+        r"(?:病|既往|手术|家族)史|CAD|因“|入院|主诉|发现[^，,]{0,8}\d+[年月周天]|显示(?:欠佳"
+        r"|不佳)"
     ),
     "en": re.compile(
-        r"\byear[- ]old\b|\bpresent(?:s|ing|ed)\s+with\b|\b(?:is|are|be)\s+(?:recommended|advised|suggested|considered)\b|\b(?:slices?|slice\s+thickness"
+        r"\byear[- ]old\b|\bpresent(?:s|ing|ed)\s+with\b|\b(?:is|are|be)\s+(?:recommended"
+        r"|advised|suggested|considered)\b|\b(?:slices?|slice\s+thickness"
         r"|reconstruct(?:ed|ion|ions)|protocol)\b",
         re.IGNORECASE,
     ),
@@ -66,7 +79,8 @@ _PRIOR: dict[Language, re.Pattern[str]] = {
         r"[^，,较比未本]{0,10}?(?:示|见|提示|显示|所示)[^，,]*"
     ),
     "en": re.compile(
-        r"\b(?:prior|previous|outside|earlier)\s+(?:\w+\s+){0,3}?(?:showed|demonstrated|revealed|described)\b[^,;]*",
+        r"\b(?:prior|previous|outside|earlier)\s+(?:\w+\s+){0,3}?(?:showed|demonstrated"
+        r"|revealed|described)\b[^,;]*",
         re.IGNORECASE,
     ),
 }
@@ -85,14 +99,16 @@ _CORRECTIONS: dict[Language, tuple[re.Pattern[str], ...]] = {
     # Groups are what is wrong.
     "zh": (
         re.compile(
-            r"([右左双两]侧?肺?[上中下]?叶?[（(](?:应为|应是|更正为?|更正[:：]|实为))[右左双两]侧?肺?[上中下]?叶?([）)])"
+            r"([右左双两]侧?肺?[上中下]?叶?[（(](?:应为|应是|更正为?|更正[:：]"
+            r"|实为))[右左双两]侧?肺?[上中下]?叶?([）)])"
         ),
         re.compile(r"[右左双两]侧?肺?([（(][^（）()]{0,12}误(?:写|作|报)?[^（）()]{0,8}[）)])"),
         re.compile(r"(更正[:：]?[^，,。]{0,30}?(?:应为|应是|改为))"),
     ),
     "en": (
         re.compile(
-            r"\b((?:right|left)\s*\((?:correction|should\s+(?:be|read)|corrected\s+to)\s*:?\s*)(?:right|left)(\))",
+            r"\b((?:right|left)\s*\((?:correction|should\s+(?:be|read)"
+            r"|corrected\s+to)\s*:?\s*)(?:right|left)(\))",
             re.I,
         ),
     ),

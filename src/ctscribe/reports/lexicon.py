@@ -348,6 +348,7 @@ def tokenize(sentence: str, language: Language) -> list[Token]:
 def tokens_of(
     name: str, match: re.Match[str], sentence: str, language: Language
 ) -> Iterator[Token]:
+    """The tokens of one match of the rule `name`."""
     text, (start, end) = match.group(), match.span()
     if name in FINDING_WORDS:
         density = {"ps_nodule": "part-solid", "gg_nodule": "ground-glass"}.get(name)
@@ -374,6 +375,7 @@ def tokens_of(
 
 
 def zh_spots(name: str, text: str) -> list[Spot]:
+    """The places of a Chinese place word."""
     if name == "bare":
         return [(None, BARE_LOBES[_ZH_LEVELS[text[0]]].get("right", "RUL"), None)]
     sides = _ZH_SIDES[text[0]]
@@ -397,6 +399,7 @@ def zh_spots(name: str, text: str) -> list[Spot]:
 
 
 def en_spots(name: str, text: str) -> list[Spot]:
+    """The places of an English place word."""
     if name == "short":
         lobe: Lobe = text.upper()  # type: ignore[assignment]
         return [("right" if text[0] == "r" else "left", lobe, None)]

@@ -32,7 +32,8 @@ _TO = r"\s{0,3}-\s{0,3}"
 _END = r"(?![A-Za-z\d²³⁰-⁹^/])"
 # Axes or a range, each number with a unit of its own or with the last one's.
 _SIZE = re.compile(
-    rf"(?<![\d.A-Za-z]){_NUMBER}(?:\s{{0,3}}{_UNIT}?(?:{_TIMES}|{_TO}){_NUMBER}){{0,3}}[\s-]{{0,3}}{_UNIT}{_END}",
+    rf"(?<![\d.A-Za-z]){_NUMBER}(?:\s{{0,3}}{_UNIT}?(?:{_TIMES}"
+    rf"|{_TO}){_NUMBER}){{0,3}}[\s-]{{0,3}}{_UNIT}{_END}",
     re.IGNORECASE,
 )
 _PART = re.compile(rf"({_NUMBER})(?:[\s-]*({_UNIT}))?", re.IGNORECASE)

@@ -58,7 +58,7 @@ def keys_of(label: str) -> list[Key]:
     sides: list[str | None] = [None]
     for word in words[1:]:
         if word in LOBES:
-            known["lobe"], sides = word, [side_of(word)]  # type: ignore[arg-type]
+            known["lobe"], sides = word, [side_of(word)]
         elif word in SIDES or word == "both":
             sides = list(SIDES) if word == "both" else [word]
         elif re.fullmatch(r"S\d+([+-]\d+)?", word):
@@ -91,14 +91,17 @@ class Score:
 
     @property
     def precision(self) -> float:
+        """Of what was read."""
         return self.agreed / self.read if self.read else 1.0
 
     @property
     def recall(self) -> float:
+        """Of what was labelled."""
         return self.agreed / self.labelled if self.labelled else 1.0
 
     @property
     def f1(self) -> float:
+        """Their harmonic mean; 1 where there was nothing to read and nothing was read."""
         total = self.read + self.labelled
         return 2 * self.agreed / total if total else 1.0
 

@@ -39,15 +39,21 @@ HEADINGS: dict[Language, dict[str, str]] = {
 # Other words that hospitals use for the same sections; the longer of two comes first.
 _SYNONYMS: dict[str, str] = {
     "technique": r"(?:检查|扫描|成像)(?:技术|方法|参数|部位)|Techniques?|Procedure|Protocol",
-    "history": r"(?:临床|主要)?病史|临床(?:诊断|资料|信息|症状|表现)|主诉|既往史|现病史|家族史|(?:检查|申请)目的"
-    r"|(?:Clinical|Medical|Family) (?:history|information|data|details)|History|Indications?(?: for exam)?"
+    "history": r"(?:临床|主要)?病史|临床(?:诊断|资料|信息|症状|表现)|主诉|既往史|现病史"
+    r"|家族史|(?:检查|申请)目的"
+    r"|(?:Clinical|Medical|Family) (?:history|information|data|details)|History"
+    r"|Indications?(?: for exam)?"
     r"|Reason for (?:exam(?:ination)?|study)",
-    "comparison": r"比较|对比|对照(?:检查|片)|对比检查|既往(?:检查|影像)|Comparisons?(?: (?:study|studies|exam))?"
+    "comparison": r"比较|对比|对照(?:检查|片)|对比检查|既往(?:检查|影像)"
+    r"|Comparisons?(?: (?:study|studies|exam))?"
     r"|Prior (?:study|studies|exams?|examinations?)",
-    "findings": r"(?:影像|检查|CT|放射|胸部)?(?:CT)?学?(?:所见|表现|描述|征象)|(?:CT |Imaging |Chest )?Findings?",
-    "impression": r"(?:影像|检查|放射|CT|初步)?学?(?:结论|诊断|印象)(?:意见|结果|提示)?|(?:影像|诊断)提示|诊断意见"
+    "findings": r"(?:影像|检查|CT|放射|胸部)?(?:CT)?学?(?:所见|表现|描述|征象)"
+    r"|(?:CT |Imaging |Chest )?Findings?",
+    "impression": r"(?:影像|检查|放射|CT|初步)?学?(?:结论|诊断|印象)(?:意见|结果|提示)?"
+    r"|(?:影像|诊断)提示|诊断意见"
     r"|Impressions?|Conclusions?|Opinion|(?:Radiological )?Diagnosis|Summary",
-    "recommendation": r"(?:处理|诊疗|随访|复查|检查)?(?:建议|意见)|Recommendations?|Advice|Suggestions?",
+    "recommendation": r"(?:处理|诊疗|随访|复查|检查)?(?:建议|意见)"
+    r"|Recommendations?|Advice|Suggestions?",
     "pathology": r"病理(?:倾向|考虑|提示)|Patholog(?:y|ical) tendency|Pathology",
 }
 _BRACKETED = "|".join(f"(?P<{section}_b>{words})" for section, words in _SYNONYMS.items())
@@ -56,7 +62,10 @@ _PLAIN = "|".join(f"(?P<{section}_p>{words})" for section, words in _SYNONYMS.it
 # Blanks are counted, or a page of empty lines would be gone through once for each of them.
 _START = r"(?:^|(?<=[\n。；;.!?！？】\]])|(?<=[\n。；;.]\s))[^\S\n]{0,20}"
 _NUMBER = r"(?:[一二三四五六七]、|[（(][一二三四五六七][）)])?"
-_WORDS = rf"{_NUMBER}(?:[【\[]\s{{0,4}}(?:%s)\s{{0,4}}[】\]]\s{{0,4}}[:：]?|(?:%s)\s{{0,4}}(?:[:：]|(?=\n%s)))"
+_WORDS = (
+    rf"{_NUMBER}(?:[【\[]\s{{0,4}}(?:%s)\s{{0,4}}[】\]]\s{{0,4}}[:：]?"
+    r"|(?:%s)\s{0,4}(?:[:：]|(?=\n%s)))"
+)
 _HEADING = re.compile(
     _START + _WORDS % (_BRACKETED, _PLAIN, "") + r"\s*",
     re.IGNORECASE,

@@ -25,13 +25,13 @@ from ctscribe.reports.binding import (
     EACH,
     Stretch,
     is_general,
-    nearest_places,
     places_behind,
     share,
     spots_of,
     stretches,
 )
 from ctscribe.reports.context import blank_unread
+from ctscribe.reports.doubt import doubted_heads
 from ctscribe.reports.language import detect_language
 from ctscribe.reports.lexicon import Spot, Token
 from ctscribe.reports.schema import (
@@ -43,18 +43,11 @@ from ctscribe.reports.schema import (
     Observation,
     Side,
 )
-from ctscribe.reports.scope import broken, denied_tokens, is_connector, is_rest, sentences
+from ctscribe.reports.scope import denied_tokens, is_connector, is_rest, sentences
 from ctscribe.reports.sections import section_spans
 from ctscribe.reports.segments import place_segment
-from ctscribe.reports.vocabulary import (
-    AMOUNTED,
-    PLACELESS,
-    PLEURA,
-    SIDED,
-    SIZED,
-    side_beside,
-    tokenize,
-)
+from ctscribe.reports.vocabulary import AMOUNTED, PLACELESS, PLEURA, SIDED, SIZED
+from ctscribe.reports.wide_tokens import side_beside, tokenize
 
 
 @dataclass(frozen=True)
@@ -173,7 +166,7 @@ def _read(sentence: str, language: Language, asked: bool) -> list[Statement]:
         denied=[i in denied for i in keep],
         negations=[t for t in tokens if t.kind == "negation"],
         gone=gone,
-        doubted=_doubted(text, tokens, doubts, language, asked),
+        doubted=doubted_heads(text, tokens, doubts, language, asked),
         before_now=prior,
         each=bool(EACH.search(text) or _EACH_TOO.search(text)),
     )
@@ -188,87 +181,6 @@ _EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
 _GONE_WORD = re.compile(
     r"吸收|消失|消散|复张|本次|此次|今|resol|clearance|no\s+longer", re.IGNORECASE
 )
-# Doubt about what a finding is ("结节，良性可能") is none about whether it is there.
-_NATURE = re.compile(
-    r"良性|恶性|转移|炎性|炎症|感染|癌|肿瘤|陈旧|benign|malignan|metasta|infect|inflamm|neoplas|pneumonia|cancer",
-    re.IGNORECASE,
-)
-_AFTER_FINDING = re.compile(r"(?:[影灶征象性改变的之是为尚亦也仍暂\s（(\"”？?、]|形成|存在)*$")
-_AFTER_DOUBT = re.compile(r"(?:性?[较很]?大|性|[）)\s]|高)*(?:$|[，,；;、])")
-_LISTED: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r"[\s、/及和与或的（）()影]*$"),
-    "en": re.compile(r"[\s,/]*(?:and|or|versus)?\s+(?:\w+\s+)?$", re.IGNORECASE),
-}
-
-
-def _doubted(
-    text: str, tokens: list[Token], doubts: list[Token], language: Language, asked: bool
-) -> set[int]:
-    """Starts of the findings whose presence a word of doubt leaves open."""
-    heads = [t for t in tokens if t.kind == "finding"]
-    doubted: set[int] = set()
-    for doubt in doubts:
-        comma = re.compile(r"[，,]").search(text, doubt.end)
-        limit = comma.start() if comma else len(text)
-        ahead = [t for t in heads if doubt.end <= t.start < limit]
-        behind = [t for t in heads if t.end <= doubt.start]
-        passive = re.search(
-            r"\bbe\b|ed\b|ruled|\bto\b", text[doubt.start : doubt.end], re.IGNORECASE
-        )
-        passive = (
-            passive
-            if language == "en" and text[doubt.start : doubt.end].lower() != "suspected"
-            else None
-        )
-        if behind and (passive or _adjacent(text, behind[-1], doubt, language)):
-            doubted.add(behind[-1].start)
-            if passive:
-                continue
-        previous = doubt
-        for head in ahead:
-            gap = text[previous.end : head.start]
-            if previous is doubt:
-                if _NATURE.search(gap) or _crossing(gap, language):
-                    break
-                if re.match(r"影?(?:为|系|是)", text[head.end : head.end + 3]):
-                    break
-            elif not _LISTED[language].match(_without(gap, tokens, previous.end, head.start)):
-                break
-            doubted.add(head.start)
-            previous = head
-    if asked and heads and _AFTER_FINDING.match(text[heads[-1].end :]):
-        doubted.add(heads[-1].start)
-    return doubted
-
-
-def _crossing(gap: str, language: Language) -> bool:
-    pattern = r"[伴并]|另" if language == "zh" else r"\b(?:with|and)\b"
-    return re.search(pattern, gap, re.IGNORECASE) is not None
-
-
-def _without(gap: str, tokens: list[Token], start: int, end: int) -> str:
-    """The gap with the places and attributes in it taken out."""
-    for token in reversed(tokens):
-        if start <= token.start and token.end <= end:
-            gap = gap[: token.start - start] + gap[token.end - start :]
-    return gap
-
-
-def _adjacent(text: str, head: Token, doubt: Token, language: Language) -> bool:
-    gap = text[head.end : doubt.start]
-    if language == "en":
-        word = text[doubt.start : doubt.end].lower()
-        return (
-            word in ("versus", "vs", "vs.")
-            and not gap.strip()
-            or (
-                word in ("possible", "likely", "suspected", "questionable")
-                and re.fullmatch(r"\s+(?:is|are)\s+", gap) is not None
-            )
-        )
-    return (
-        _AFTER_FINDING.match(gap) is not None and _AFTER_DOUBT.match(text[doubt.end :]) is not None
-    )
 
 
 def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
@@ -448,9 +360,10 @@ def _in(token: Token, spans: Sequence[tuple[int, int]]) -> bool:
     return any(start <= token.start < end for start, end in spans)
 
 
+_COUNTS = ("two", "three", "four", "five", "six", "seven", "eight", "nine")
 _NUMBERS = {
     **dict(zip("一二两三四五六七八九", (1, 2, 2, 3, 4, 5, 6, 7, 8, 9), strict=True)),
-    **{w: i + 1 for i, w in enumerate("one two three four five six seven eight nine".split())},
+    **dict(zip(_COUNTS, range(2, 10), strict=True)),
 }
 _COUNTED: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"([一二两三四五六七八九]|(?<!\d)\d{1,2})[枚个处]"),
@@ -513,7 +426,8 @@ def _shared_change(spoken: list[Statement], read: _Sentence) -> list[Statement]:
 
 # A sentence about what the sentence before it found.
 _GOES_ON = re.compile(
-    r"\s*(?:大小|直径|长径|最大|约|其|边|呈|密度|病灶|较前|it\b|this\b|the\s+(?:nodule|lesion)|measur|size|"
+    r"\s*(?:大小|直径|长径|最大|约|其|边|呈|密度|病灶|较前|it\b|this\b|the\s+(?:nodule|lesion)"
+    r"|measur|size|"
     r"diameter|approx|about)",
     re.IGNORECASE,
 )
