@@ -26,6 +26,8 @@ FIRST = {
     # Written after the rules, to be hard and of other hospitals' styles.
     "set_2": {"sentences": 58, "strict_f1": 0.8585, "misread": 15},
     "set_3": {"sentences": 54, "strict_f1": 0.7421, "misread": 23},
+    # As reports are on most days.
+    "set_4": {"sentences": 40, "strict_f1": 0.9308, "misread": 6},
 }
 HOW = {
     "strict": "micro F1 over all statements; one counts if all its attributes agree",

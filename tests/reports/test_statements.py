@@ -93,6 +93,20 @@ def test_nodules_with_sizes_of_their_own_are_statements_of_their_own() -> None:
     assert [(s.size_mm, s.count) for s in found] == [(14.0, None), (9.0, None)]
 
 
+def test_a_question_mark_is_doubt() -> None:
+    assert one("右肺中叶结节？").uncertain
+    assert one("Right upper lobe nodule?").uncertain
+    assert one("? nodule in the right upper lobe.").uncertain
+    assert [s.uncertain for s in statements("Nodule? Left effusion.")] == [True, False]
+
+
+def test_the_kept_figures_are_todays(scores: Scores) -> None:
+    results = Path(__file__).parents[2] / "benchmarks" / "results" / "labeller.json"
+    kept = json.loads(results.read_text(encoding="utf-8"))
+    assert kept["figures"]["labeller_f1"]["value"] == round(scores.strict.f1, 4)
+    assert kept["sentences"]["all"] == len(SENTENCES)
+
+
 def test_spans_lie_on_the_words() -> None:
     text = "所见：双肺清晰。1.左肺上叶尖后段可疑结节，约9mm；右侧少量积液。\n结论：左肺结节。"
     words = [(text[s.start : s.end], s.section) for s in statements(text)]

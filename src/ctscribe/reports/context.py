@@ -76,7 +76,7 @@ _CLAUSE: dict[Language, re.Pattern[str]] = {
 _PRIOR: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
         r"(?:\d{4}[-年./]\d{1,2}(?:[-月./]\d{1,2}日?)?|前[次片]|上次|原片|旧片|外院|老片|既往)"
-        r"[^，,较比未本]{0,10}?(?:示|见|提示|显示|所示)[^，,]*"
+        r"[^，,较比未本]{0,10}?(?:示|见|提示|显示|所示)(?:(?!本次|此次|现[已为仅])[^，,])*"
     ),
     "en": re.compile(
         r"\b(?:prior|previous|outside|earlier)\s+(?:\w+\s+){0,3}?(?:showed|demonstrated"

@@ -47,6 +47,7 @@ _ZH: dict[str, str] = {
     "上": "superior",
     "内基底": "medial basal",
     "前内基底": "anteromedial basal",
+    "内前基底": "anteromedial basal",
     "前基底": "anterior basal",
     "外基底": "lateral basal",
     "后基底": "posterior basal",
@@ -55,7 +56,7 @@ _ZH: dict[str, str] = {
     "基底": "basal",
 }
 ZH_SEGMENT = (
-    r"(?:尖后|[上下]?舌|(?:前内|外后|后外|[前后内外])侧?基底|基底|[内外]侧"
+    r"(?:尖后|[上下]?舌|(?:前内|内前|外后|后外|[前后内外])侧?基底|基底|[内外]侧"
     r"|[尖后前背内外](?!缘))段|舌叶"
     r"|[前后内外]侧?(?=[、及与和][前后内外]侧?基底段)"  # "内、外基底段"
 )

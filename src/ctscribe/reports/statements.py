@@ -92,7 +92,8 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
         open_ended: list[int] = []  # which statements the next sentence may complete
         for start, end in sentences(text, section_start, section_end):
             asked = text[end : end + 1] in ("?", "？")
-            spoken = _read(text[start:end], language, asked)
+            asking = _ASKING.search(text, max(0, start - 6), start) is not None
+            spoken = _read(text[start:end], language, asked, asking)
             if not spoken:
                 for i in open_ended:
                     found[i] = _completed(found[i], text[start:end], language)
@@ -131,7 +132,7 @@ class _Sentence:
     each: bool  # sizes are one each: "两枚，分别约14mm、9mm"
 
 
-def _read(sentence: str, language: Language, asked: bool) -> list[Statement]:
+def _read(sentence: str, language: Language, asked: bool, asking: bool) -> list[Statement]:
     text, prior, gone_now = blank_unread(sentence, language)
     tokens = tokenize(text, language)
     doubts = [t for t in tokens if t.kind == "doubt"]
@@ -153,6 +154,9 @@ def _read(sentence: str, language: Language, asked: bool) -> list[Statement]:
             for i in _clause_before(text, word, tokens):
                 denied.add(i)
                 gone.add(tokens[i].start)
+    doubted = doubted_heads(text, tokens, doubts, language, asked)
+    if asking:
+        doubted |= {t.start for t in [t for t in tokens if t.kind == "finding"][:1]}
     keep = [
         i
         for i, t in enumerate(tokens)
@@ -166,7 +170,7 @@ def _read(sentence: str, language: Language, asked: bool) -> list[Statement]:
         denied=[i in denied for i in keep],
         negations=[t for t in tokens if t.kind == "negation"],
         gone=gone,
-        doubted=doubted_heads(text, tokens, doubts, language, asked),
+        doubted=doubted,
         before_now=prior,
         each=bool(EACH.search(text) or _EACH_TOO.search(text)),
     )
@@ -176,6 +180,7 @@ def _read(sentence: str, language: Language, asked: bool) -> list[Statement]:
     return _shared_change(_once(_shared_amount(spoken, read)), read)
 
 
+_ASKING = re.compile(r"(?:^|[\s.;。；])[?？]\s*$")  # "? nodule", not "nodule? Effusion"
 _REST_OF = re.compile(r"(?:余|其[他它])\s*$|\b(?:other|remaining)\s+$", re.IGNORECASE)
 _EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
 _GONE_WORD = re.compile(
@@ -218,11 +223,13 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
         if not inside:
             inside = [i for i in after if words[i].kind == "size"]
         if lobar:
+            each = read.each and len(special) > 1  # "两枚，分别位于上叶和下叶": no third one
             outside = [i for i in attributes if i not in inside]
             parts = [
                 (general, outside),
                 (special, [*densities, *inside]),
             ]
+            parts = parts[1:] if each else parts
         else:
             parts = [
                 (general, ahead if inside else attributes),

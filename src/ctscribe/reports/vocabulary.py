@@ -35,6 +35,7 @@ SIZED: frozenset[Observation] = frozenset(
 AMOUNTED: frozenset[Observation] = frozenset({"effusion", "pneumothorax", "pericardial-effusion"})
 
 _IN = r"[^，,。；;、肺]"  # inside one clause, and not about a lung
+_LEVELS = r"[上中下](?:[、及和与]?[上中下])*"
 _SIDE = r"(?:[右左双两]侧?)?"
 _ZH_STABLE = (
     r"(?:较(?![大小厚高])[^，,。；;无未新]{0,14})?(?:未见|无|没有)(?:明显|显著|明确|著)?的?"
@@ -177,7 +178,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ("segment", rf"{ZH_SEGMENT}|{CODE}"),
     (
         "lobe",
-        rf"(?:右|左|双|两)侧?(?:肺{lexicon.ZH_LIST}(?:肺?叶|肺野|野)|{lexicon.ZH_LIST}(?:肺叶"
+        rf"(?:右|左|双|两)侧?(?:肺{_LEVELS}(?:肺?叶|肺野|野)|{_LEVELS}(?:肺叶"
         rf"|肺野|肺|叶))",
     ),
     ("tip", r"(?:右|左|双|两)侧?肺(?:尖(?!后?段)|底)"),

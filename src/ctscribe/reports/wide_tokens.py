@@ -13,7 +13,7 @@ from dataclasses import replace
 from ctscribe.reports import lexicon
 from ctscribe.reports.lexicon import Token
 from ctscribe.reports.schema import OBSERVATIONS, SIDES, Amount, Language, Observation, Side
-from ctscribe.reports.segments import segment_name
+from ctscribe.reports.segments import place_segment, segment_name
 from ctscribe.reports.vocabulary import RULES
 
 _ORGANS: dict[str, Observation] = {
@@ -51,6 +51,9 @@ _LUNG_CONTEXT: dict[Language, re.Pattern[str]] = {
 _ZH_SIDE: dict[str, Side] = {"右": "right", "左": "left"}
 _AMOUNT = re.compile(r"[少微大]量|中等?量")
 _AMOUNTS: dict[str, Amount] = {"少": "small", "微": "small", "大": "large", "中": "moderate"}
+_OF_PLACE = re.compile(
+    r"\s+of\s+(?:the\s+)?(?=\S)|\s+(?=(?:right|left|RUL|RML|RLL|LUL|LLL)\b)", re.IGNORECASE
+)
 _BETWEEN = re.compile(r"[\s（(]*$")
 _BEFORE_CODE = re.compile(r"[\s（(，,]*$")  # "LUL, S1+2"
 
@@ -199,7 +202,7 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
             )
             if joined and last is not None:
                 placed[-1] = _narrowed(last, token.word, last.start, token.end)
-            elif language == "en" and re.match(r"\s+of\s+(?:the\s+)?(?=\S)", sentence[token.end :]):
+            elif language == "en" and _OF_PLACE.match(sentence, token.end):
                 waiting = token
             elif last is not None and last.kind == "place" and last.spots[0][2] == token.word:
                 placed[-1] = _narrowed(last, token.word, last.start, token.end)
@@ -241,7 +244,11 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
 
 
 def _narrowed(place: Token, segment: str, start: int, end: int) -> Token:
-    spots = tuple((side, lobe, segment) for side, lobe, _ in place.spots)
+    spots = tuple(
+        # The implied lobe at once: a lung beside one of its lobes is taken to say nothing more.
+        (side, lobe or (place_segment(side, None, segment)[1] if side else None), segment)
+        for side, lobe, _ in place.spots
+    )
     return Token("place", start, end, place.word, spots, bound=place.bound)
 
 
@@ -262,8 +269,8 @@ def side_beside(sentence: str, token: Token, before: int, language: Language) ->
     text = sentence[max(comma, before) : token.end]
     if language == "zh":
         found = set(re.findall(r"[右左双两](?=侧|第|肺门|叶|乳|肾|肋|腋|锁|颈|肩)", text))
-        return {"右": "right", "左": "left"}.get("".join(found)) if len(found) == 1 else None  # type: ignore[return-value]
+        return _ZH_SIDE.get("".join(found)) if len(found) == 1 else None
     stop = re.search(r"[,;]|\b(?:and|with)\b", sentence[token.end :])
     text += sentence[token.end : token.end + stop.start()] if stop else sentence[token.end :]
     words = {word.lower() for word in re.findall(r"\b(?:right|left|bilateral|both)\b", text, re.I)}
-    return words.pop() if len(words) == 1 and words <= {"right", "left"} else None  # type: ignore[return-value]
+    return words.pop() if len(words) == 1 and words <= {"right", "left"} else None
