@@ -28,7 +28,7 @@ _ONWARD: dict[Language, re.Pattern[str]] = {
         r"|biops|further|clin))"
         r"|consider(?=\s+\w+\s+(?:ultrasound|CT|MRI|PET|biops|evaluat|scan))"
         r"|follow[- ]up\s+(?:CT|imaging|with)"
-        r"|(?<!difficult\s)(?<!hard\s)(?<!impossible\s)to\s+(?:exclude|rule\s+out|evaluate"
+        r"|(?<!difficult\s)(?<!hard\s)(?<!possible\s)(?<!unable\s)to\s+(?:exclude|rule\s+out|evaluate"
         r"|assess|detect)"
         r"|(?<!cannot\s)(?<!not\s)(?<!be\s)rule\s+out|r/o|evaluat(?:e|ion)\s+for"
         r"|(?:symptoms|signs)\s+of|should\s+(?:\w+\s+){1,3}?(?:occur|develop|appear|arise"
@@ -59,7 +59,7 @@ _FROM: dict[Language, re.Pattern[str]] = {
 }
 _WHOLE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:病|既往|手术|家族)史|CAD|因“|入院|主诉|发现[^，,]{0,8}\d+[年月周天]|显示(?:欠佳"
+        r"(?:病|既往|手术|家族)史|CAD|因“|入院|主诉|漏诊|伪影|发现[^，,]{0,8}\d+[年月周天]|显示(?:欠佳"
         r"|不佳)"
     ),
     "en": re.compile(
@@ -99,11 +99,11 @@ _CORRECTIONS: dict[Language, tuple[re.Pattern[str], ...]] = {
     # Groups are what is wrong.
     "zh": (
         re.compile(
-            r"([右左双两]侧?肺?[上中下]?叶?[（(](?:应为|应是|更正为?|更正[:：]"
+            r"([右左双两]侧?肺?[上中下]?叶?(?:[^，,（(]{1,5}段)?[（(](?:应为|应是|更正为?|更正[:：]"
             r"|实为))[右左双两]侧?肺?[上中下]?叶?([）)])"
         ),
         re.compile(r"[右左双两]侧?肺?([（(][^（）()]{0,12}误(?:写|作|报)?[^（）()]{0,8}[）)])"),
-        re.compile(r"(更正[:：]?[^，,。]{0,30}?(?:应为|应是|改为))"),
+        re.compile(r"(更正[:：]?[^，,。]{0,30}?(?:应为|应是|改为|更正为))"),
     ),
     "en": (
         re.compile(

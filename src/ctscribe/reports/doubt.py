@@ -62,7 +62,7 @@ def doubted_heads(
 
 
 def _crossing(gap: str, language: Language) -> bool:
-    pattern = r"[伴并]|另" if language == "zh" else r"\b(?:with|and)\b"
+    pattern = r"伴|(?<!合)并|另" if language == "zh" else r"\b(?:with|and)\b"
     return re.search(pattern, gap, re.IGNORECASE) is not None
 
 

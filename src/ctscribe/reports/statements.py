@@ -331,6 +331,9 @@ def _statements_at(
     if name == "nodule" and len(spots) == 1 and count > 1 and read.each:
         spots = spots * count
         base = replace(base, count=None)
+    if len(places) == 1 and len(spots) > 1 and not read.each:
+        # "双肺多发结节，大者约12mm，小者约3mm": not one for each lung.
+        of_kind |= {kind: of_kind[kind][:1] for kind in ("size", "amount", "change")}
     shared = {kind: share(indices, spots) for kind, indices in of_kind.items()}
     densities = {words[i].word for i in of_kind["density"]}
     if len(densities) > 1 and len(places) == 1 and not read.each:

@@ -80,7 +80,8 @@ _ZH_FIRST: list[tuple[str, str]] = [
     # Other organs.
     ("thyroid-nodule", rf"{_SIDE}甲状腺{_IN}{{0,12}}?(?:结节|肿块|肿物)"),
     ("adrenal-nodule", rf"{_SIDE}肾上腺{_IN}{{0,8}}?(?:结节|肿块|腺瘤|增粗)"),
-    ("breast-nodule", rf"{_SIDE}乳(?:腺|房)?{_IN}{{0,8}}?(?:结节|肿块|肿物)"),
+    ("breast-nodule", rf"{_SIDE}乳(?:腺|房)?{_IN}{{0,8}}?(?:结节(?!状)|肿块|肿物)"),
+    ("skip", rf"{_SIDE}乳(?:腺|房)?{_IN}{{0,8}}?钙化灶?"),
     ("liver-cyst", rf"肝(?!门){_IN}{{0,10}}?囊肿"),
     ("liver-lesion", rf"肝(?!门){_IN}{{0,10}}?(?:结节|肿块|低密度[灶影]|占位|血管瘤)"),
     ("kidney-cyst", rf"{_SIDE}肾(?!上腺){_IN}{{0,8}}?囊肿"),
@@ -167,7 +168,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
     (
         "opacity",
         r"(?:(?:斑片|片|片絮|絮|斑点|条片)状?[^，,。；;、实结磨毛索纤钙]{0,6}?影"
-        r"|高密度影)(?!结节)",
+        r"|高密度影)(?!结节)|斑片状?(?=[、及和][^，,。；;实结磨毛]{0,8}影)",
     ),
     ("part-solid", r"密度混杂"),
     ("calcification", r"(?:斑?点状)?钙化(?:灶|点|斑)|(?:斑点|点)状钙化"),
@@ -202,7 +203,7 @@ _EN_FIRST: list[tuple[str, str]] = [
     (
         "doubt",
         r"\babsence\s+of(?=[^.;]{0,80}\bcannot\s+be\s+(?:confirmed|established|assured))"
-        r"|\b(?:difficult|hard|impossible)\s+to\s+(?:exclude|rule\s+out)\b"
+        r"|\b(?:difficult|hard|(?:im|not\s+)possible|unable)\s+to\s+(?:exclude|rule\s+out)\b"
         r"|\b(?:cannot|can\s?not|could\s+not|not)\s+(?:be\s+)?(?:\w+\s+)?(?:exclude|excluded"
         r"|rule\s+out|ruled\s+out)\b"
         r"|\b(?:possib(?:le|ly|ility\s+of)|probabl[ey]|likely|questionable|equivocal|suspected"
