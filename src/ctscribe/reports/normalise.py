@@ -27,13 +27,13 @@ _HALF = {
 _INVISIBLE = re.compile("[\u200b-\u200f\u2028-\u202e\u2060\ufeff\x00-\x08\x0e-\x1f]")
 _NUMBER = r"\d+(?:\.\d+)?"
 _UNIT = r"(?:mm|cm)"
-_TIMES = r"\s{0,3}×\s{0,3}"
-_TO = r"\s{0,3}-\s{0,3}"
+_TIMES = r" {0,3}× {0,3}"
+_TO = r" {0,3}- {0,3}"
 _END = r"(?![A-Za-z\d²³⁰-⁹^/])"
 # Axes or a range, each number with a unit of its own or with the last one's.
 _SIZE = re.compile(
-    rf"(?<![\d.A-Za-z]){_NUMBER}(?:\s{{0,3}}{_UNIT}?(?:{_TIMES}"
-    rf"|{_TO}){_NUMBER}){{0,3}}[\s-]{{0,3}}{_UNIT}{_END}",
+    rf"(?<![\d.A-Za-z]){_NUMBER}(?: {{0,3}}{_UNIT}?(?:{_TIMES}"
+    rf"|{_TO}){_NUMBER}){{0,3}}[ -]{{0,3}}{_UNIT}{_END}",
     re.IGNORECASE,
 )
 _PART = re.compile(rf"({_NUMBER})(?:[\s-]*({_UNIT}))?", re.IGNORECASE)
@@ -48,12 +48,12 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = (
     # Between two numbers, the first with a unit or without.
     (
         re.compile(
-            rf"(?<=\d)(\s{{0,3}}{_UNIT}?)\s{{0,3}}(?:[*xX×]|\bby\b)\s{{0,3}}(?=\d)", re.IGNORECASE
+            rf"(?<=\d)( {{0,3}}{_UNIT}?) {{0,3}}(?:[*xX×]|\bby\b) {{0,3}}(?=\d)", re.IGNORECASE
         ),
         r"\1×",
     ),
     (
-        re.compile(rf"(?<=\d)(\s{{0,3}}{_UNIT}?)\s{{0,3}}[~～〜–—−]\s{{0,3}}(?=\d)", re.IGNORECASE),
+        re.compile(rf"(?<=\d)( {{0,3}}{_UNIT}?) {{0,3}}[~～〜–—−] {{0,3}}(?=\d)", re.IGNORECASE),
         r"\1-",
     ),
 )
@@ -66,7 +66,7 @@ _ZH: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\?"), "？"),
     (re.compile(r"!"), "！"),
     (re.compile(rf"(?<=[{_CJK}）])\.(?=$|[\s{_CJK}\d])"), "。"),
-    (re.compile(rf"(\d ?{_UNIT})\.(?=$|[\s{_CJK}])", re.IGNORECASE), r"\1。"),
+    (re.compile(rf"(\d[ -]{{0,3}}{_UNIT})\.(?=$|[\s{_CJK}])", re.IGNORECASE), r"\1。"),
     (re.compile(rf" *([{_ZH_STOPS}]) *"), r"\1"),
     (re.compile(r"([，。；：、！？])\1+"), r"\1"),
 )
@@ -104,7 +104,7 @@ def _replaced(text: str, rules: tuple[tuple[re.Pattern[str], str], ...]) -> str:
 
 def _language(text: str) -> Language:
     """As `language.detect_language`, of words alone: a unit written otherwise changes nothing."""
-    words = re.sub(rf"(?<=\d)[\s-]{{0,3}}{_UNIT}", "", text, flags=re.IGNORECASE)
+    words = re.sub(rf"(?<=\d)[ -]{{0,3}}{_UNIT}", "", text, flags=re.IGNORECASE)
     chinese = len(re.findall(f"[{_CJK}]", words))
     letters = len(re.findall("[A-Za-z]", words))
     return "zh" if chinese and chinese * 20 >= chinese + letters else "en"
