@@ -194,10 +194,9 @@ def _text_seeds(_: Path) -> Iterator[bytes]:
 
 @target("reports", _text_seeds)
 def _reports(data: bytes, folder: Path) -> None:
-    from ctscribe.reports.normalise import normalise
-
     from ctscribe.reports.deidentify import deidentify
     from ctscribe.reports.labeller import label_report, statements
+    from ctscribe.reports.normalise import normalise
     from ctscribe.reports.sections import format_report, parse_report
     from ctscribe.tables.text import tidy
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import time
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctscribe.reports.schema import Language, Report
-from ctscribe.reports.sections import format_report, parse_report, section_spans
+from ctscribe.reports.sections import SECTIONS, format_report, parse_report, section_spans
 
 WANT = Report("双肺清晰。", "未见异常。", "定期体检。", "良性。")
 
@@ -37,6 +39,79 @@ def test_text_without_headings_is_findings() -> None:
 
 def test_a_heading_that_comes_twice_loses_nothing() -> None:
     assert parse_report("结论：甲。\n结论：乙。").impression == "甲。\n乙。"
+
+
+@pytest.mark.parametrize(
+    ("text", "section"),
+    [
+        ("检查所见：甲", "findings"),
+        ("【CT所见】甲", "findings"),
+        ("一、影像表现：甲", "findings"),
+        ("CT Findings: A", "findings"),
+        ("诊断意见：甲", "impression"),
+        ("印象：甲", "impression"),
+        ("检查结论：甲", "impression"),
+        ("Conclusion: A", "impression"),
+        ("随访建议：甲", "recommendation"),
+        ("病理考虑：甲", "pathology"),
+        ("检查技术：甲", "technique"),
+        ("TECHNIQUE: A", "technique"),
+        ("临床病史：甲", "history"),
+        ("Clinical history: A", "history"),
+        ("INDICATION: A", "history"),
+        ("对比：甲", "comparison"),
+        ("Comparison: A", "comparison"),
+    ],
+)
+def test_each_hospitals_headings_are_known(text: str, section: str) -> None:
+    report = parse_report(text)
+    held = {name for name in SECTIONS if getattr(report, name)}
+    assert held == {section}
+
+
+BODIES = (
+    st.lists(
+        st.sampled_from(
+            [
+                *(
+                    "结论",
+                    "：",
+                    ":",
+                    "所见",
+                    "\n",
+                    "。",
+                    ". ",
+                    " ",
+                    "\\",
+                    "【",
+                    "】",
+                    "建议",
+                    "肺",
+                    "a",
+                ),
+                *("Findings", "Comparison", "一、", "\x1c", "\u3000", "；", "病史"),
+            ]
+        )
+    ).map("".join)
+    | st.text()
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(BODIES.map(str.strip), min_size=7, max_size=7).filter(any),
+    st.sampled_from(["zh", "en"]),
+)
+def test_whatever_a_section_holds_is_read_back(bodies: list[str], language: Language) -> None:
+    report = Report(**dict(zip(SECTIONS, bodies, strict=True)), language=language)
+    assert parse_report(format_report(report)) == report
+
+
+@pytest.mark.parametrize("piece", ["\n", " ", "所见", "。", "【", "\\", "Findings ", "。\\"])
+def test_a_long_text_takes_no_longer_than_it_is_long(piece: str) -> None:
+    begun = time.process_time()
+    parse_report(piece * (100_000 // len(piece)))
+    assert time.process_time() - begun < 5
 
 
 def test_spans_lie_on_the_text() -> None:

@@ -24,8 +24,8 @@ from ctscribe.reports.schema import (
 )
 from ctscribe.reports.scope import broken, denied_tokens, is_connector, is_rest
 
-_ATTRIBUTES = ("size", "density", "core", "amount")
-_EACH = re.compile(r"分别|各|[两二三2３3]枚|\brespectively\b|\b(?:two|three|both)\b", re.IGNORECASE)
+ATTRIBUTES = ("size", "density", "core", "amount", "change")
+EACH = re.compile(r"分别|各|[两二三2３3]枚|\brespectively\b|\b(?:two|three|both)\b", re.IGNORECASE)
 # A sentence that calls what it looked at normal denies everything there.
 _NORMAL: dict[Language, list[tuple[re.Pattern[str], tuple[FindingName, ...]]]] = {
     "zh": [
@@ -99,13 +99,13 @@ def bind(
     words = [tokens[i] for i in keep]
     is_denied = [i in denied for i in keep]
     spoken: list[Mention] = []
-    for stretch in _stretches(words, sentence, language):
+    for stretch in stretches(words, sentence, language):
         spoken += _statements(stretch, words, is_denied, sentence, language)
     return list(before), spoken + _normal_statements(sentence, language)
 
 
 @dataclass(frozen=True)
-class _Stretch:
+class Stretch:
     """Indices of a finding's tokens: itself, before it, behind it; and the place it inherits."""
 
     finding: int
@@ -114,21 +114,22 @@ class _Stretch:
     inherited: list[int]
 
 
-def _stretches(words: list[Token], sentence: str, language: Language) -> list[_Stretch]:
+def stretches(words: list[Token], sentence: str, language: Language) -> list[Stretch]:
+    """The stretch of each finding word."""
     heads = [i for i, word in enumerate(words) if word.kind == "finding"]
     leading = {}
     for previous, head in zip([-1, *heads], heads, strict=False):
         leading[head] = _leading(words, previous, head, sentence, language)
-    stretches = []
+    found = []
     for order, head in enumerate(heads):
         end = len(words)
         if order + 1 < len(heads):
             following = heads[order + 1]
             end = min([following, *leading[following]])
         trailing = list(range(head + 1, end))
-        inherited = _nearest_places(words, head, sentence, language)
-        stretches.append(_Stretch(head, leading[head], trailing, inherited))
-    return stretches
+        inherited = nearest_places(words, head, sentence, language)
+        found.append(Stretch(head, leading[head], trailing, inherited))
+    return found
 
 
 def _gap(words: list[Token], left: int, sentence: str) -> str:
@@ -160,11 +161,11 @@ def _leading(
         placed = placed or word.kind == "place"
         taken.append(i)
     if previous < 0:  # nobody else can own what is said about the first finding
-        taken += [i for i in range(head) if i not in taken and words[i].kind in _ATTRIBUTES]
+        taken += [i for i in range(head) if i not in taken and words[i].kind in ATTRIBUTES]
     return sorted(taken)
 
 
-def _nearest_places(words: list[Token], head: int, sentence: str, language: Language) -> list[int]:
+def nearest_places(words: list[Token], head: int, sentence: str, language: Language) -> list[int]:
     """The last places listed together before a finding."""
     places = [i for i in range(head) if words[i].kind == "place"]
     group: list[int] = []
@@ -176,12 +177,12 @@ def _nearest_places(words: list[Token], head: int, sentence: str, language: Lang
 
 
 def _statements(
-    stretch: _Stretch, words: list[Token], denied: list[bool], sentence: str, language: Language
+    stretch: Stretch, words: list[Token], denied: list[bool], sentence: str, language: Language
 ) -> list[Mention]:
     head, is_denied = words[stretch.finding], denied[stretch.finding]
     names: list[FindingName] = head.word.split("+")  # type: ignore[assignment]
     own = [i for i in stretch.leading if words[i].kind == "place"]
-    behind = _places_behind(stretch.trailing, words, sentence, language)
+    behind = places_behind(stretch.trailing, words, sentence, language)
     inherited = [] if is_denied else stretch.inherited
     if behind and not words[behind[0]].bound and (own or inherited or is_denied):
         # Another clause's place, unless it says how much is there: "双侧积液（左侧少量）".
@@ -190,11 +191,11 @@ def _statements(
     attributes = [
         i
         for i in [*stretch.leading, *stretch.trailing]
-        if words[i].kind in _ATTRIBUTES and denied[i] == is_denied
+        if words[i].kind in ATTRIBUTES and denied[i] == is_denied
     ]
     general, special = (own, behind) if own else (behind[:1], behind[1:])
     parts = [(own or behind or inherited, attributes)]
-    if special and _is_general(general, words, names[0]):
+    if special and is_general(general, words, names[0] in LOBAR):
         # "双肺多发结节，较大者位于右肺上叶，9mm": one of them is there, and the size is its own.
         ahead = [i for i in attributes if i < stretch.finding]
         after = [i for i in attributes if i > max(stretch.finding, general[0])]
@@ -216,7 +217,7 @@ def _statements(
     ]
 
 
-def _places_behind(
+def places_behind(
     trailing: list[int], words: list[Token], sentence: str, language: Language
 ) -> list[int]:
     """The place behind a finding ("in the right upper lobe"), and those listed with it."""
@@ -232,38 +233,38 @@ def _places_behind(
     return behind
 
 
-def _is_general(places: list[int], words: list[Token], name: FindingName) -> bool:
+def is_general(places: list[int], words: list[Token], lobar: bool) -> bool:
     """Whether a finding's place leaves open what a later one can narrow: a lung, both sides."""
     spots = [spot for i in places for spot in words[i].spots]
-    if name in LOBAR:
-        return all(side is not None and lobe is None for side, lobe in spots)
-    return len({side for side, _ in spots}) > 1
+    if lobar:
+        return all(side is not None and lobe is None for side, lobe, _ in spots)
+    return len({side for side, _, _ in spots}) > 1
 
 
-def _resolve(places: list[int], words: list[Token]) -> list[tuple[int, Spot]]:
+def spots_of(places: list[int], words: list[Token]) -> list[tuple[int, Spot]]:
     """(place token's index, spot); a bare lobe is on the side said before it, or else after."""
     side: Side | None = None
     spots: list[tuple[int, Spot]] = []
     for i in range(max(places, default=-1) + 1):
         if words[i].kind != "place":
             continue
-        for own_side, lobe in words[i].spots:
-            resolved: list[Spot] = [(own_side, lobe)]
+        for own_side, lobe, segment in words[i].spots:
+            resolved: list[Spot] = [(own_side, lobe, segment)]
             if own_side is None and lobe is not None:
                 level = next(level for level, lobes in BARE_LOBES.items() if lobe in lobes.values())
                 later = [w for w in (words[j] for j in places if j > i) if w.spots[0][1] is None]
                 sides: list[Side | None] = [side]
                 if side is None and later:
-                    sides = [s for s, _ in later[0].spots]
+                    sides = [s for s, _, _ in later[0].spots]
                 elif side is None and words[i].word == "predominant":
                     sides = list(SIDES)  # "upper-lobe-predominant emphysema": of both lungs
-                resolved = [(s, BARE_LOBES[level].get(s) if s else None) for s in sides]
+                resolved = [(s, BARE_LOBES[level].get(s) if s else None, segment) for s in sides]
             else:
                 side = own_side
             if i in places:
                 spots += [(i, s) for s in resolved if s not in [known for _, known in spots]]
     # "upper lobe predominant, in both lungs": a lung beside its own lobe says nothing more.
-    narrowed = {side for _, (side, lobe) in spots if lobe}
+    narrowed = {side for _, (side, lobe, _) in spots if lobe}
     return [(i, spot) for i, spot in spots if spot[1] or spot[0] not in narrowed]
 
 
@@ -271,23 +272,23 @@ def _findings(
     name: FindingName, places: list[int], attributes: list[int], words: list[Token], sentence: str
 ) -> list[Finding]:
     """One finding a spot, each with the attributes that are its own or shared."""
-    spots = _resolve(places, words) or [(-1, (None, None))]
+    spots = spots_of(places, words) or [(-1, (None, None, None))]
     if name not in LOBAR:  # pleural: sides only, each once
         by_side: dict[Side | None, tuple[int, Spot]] = {}
-        for i, (side, _) in spots:
-            by_side.setdefault(side, (i, (side, None)))
+        for i, (side, _, _) in spots:
+            by_side.setdefault(side, (i, (side, None, None)))
         spots = list(by_side.values())
     of_kind = {
         kind: [i for i in attributes if words[i].kind == kind]
         for kind in ("size", "density", "amount")
     }
     count = len(of_kind["size"])
-    if name == "nodule" and len(spots) == 1 and count > 1 and _EACH.search(sentence):
+    if name == "nodule" and len(spots) == 1 and count > 1 and EACH.search(sentence):
         spots = spots * count  # "右肺上叶两枚结节，分别约14mm、9mm"
-    shared = {kind: _share(indices, spots) for kind, indices in of_kind.items()}
+    shared = {kind: share(indices, spots) for kind, indices in of_kind.items()}
     has_core = any(words[i].kind == "core" for i in attributes)
     findings = []
-    for index, (_, (side, lobe)) in enumerate(spots):
+    for index, (_, (side, lobe, _)) in enumerate(spots):
         size, density, amount = (
             None if shared[kind][index] is None else words[shared[kind][index]]  # type: ignore[index]
             for kind in ("size", "density", "amount")
@@ -304,7 +305,7 @@ def _findings(
     return findings
 
 
-def _share(indices: list[int], spots: list[tuple[int, Spot]]) -> list[int | None]:
+def share(indices: list[int], spots: list[tuple[int, Spot]]) -> list[int | None]:
     """Which of these attributes each spot has: its own, one by one in order, or all the same."""
     places = sorted({i for i, _ in spots})
     if not indices:

@@ -3,6 +3,7 @@
 Sentence by sentence: tokens (`lexicon`), then what each negation covers, then which places and
 attributes belong to which finding. Uncertain findings ("可疑", "不除外", "possible") count as
 asserted; denied, resolved, historical and conditional ones do not; neither do other organs'.
+`statements` reads more findings, and more of each, for what is not trained on or scored.
 """
 
 from __future__ import annotations
@@ -15,8 +16,18 @@ from ctscribe.reports.language import SLOTS, detect_language
 from ctscribe.reports.schema import Finding, Language
 from ctscribe.reports.scope import sentences
 from ctscribe.reports.sections import section_spans
+from ctscribe.reports.statements import Statement, statements
 
-__all__ = ["Mention", "ReportLabels", "covers", "extract", "label_report", "mentions"]
+__all__ = [
+    "Mention",
+    "ReportLabels",
+    "Statement",
+    "covers",
+    "extract",
+    "label_report",
+    "mentions",
+    "statements",
+]
 
 SIZE_CONFLICT_MM = 2.0  # sizes of one nodule that differ by this much contradict each other
 _SLOT_ORDER: dict[tuple[str, str], int] = {slot: index for index, slot in enumerate(SLOTS)}

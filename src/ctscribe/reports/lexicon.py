@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ctscribe.reports.schema import SIDES, Amount, Density, FindingName, Language, Lobe, Side
+from ctscribe.reports.schema import AMOUNTS, DENSITIES, SIDES, FindingName, Language, Lobe, Side
 
-Kind = Literal["place", "finding", "density", "amount", "size", "core", "negation", "denial"]
-Spot = tuple[Side | None, Lobe | None]
+Kind = Literal[
+    "place", "finding", "density", "amount", "size", "core", "negation", "denial",
+    "segment", "change", "doubt", "organ",
+]  # fmt: skip
+# Side, lobe, and a segment's name in `segments`, which only `statements` asks for.
+Spot = tuple[Side | None, Lobe | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +38,24 @@ class Token:
     word: str = ""
     spots: tuple[Spot, ...] = ()
     size_mm: float = 0.0
+    axes_mm: tuple[float, ...] = ()  # of a size, as written; of a range its upper end
     bound: bool = False  # a place that a preposition ties to what stands before it
 
 
-_UPPER: dict[Side, Lobe] = {"right": "RUL", "left": "LUL"}
-_LOWER: dict[Side, Lobe] = {"right": "RLL", "left": "LLL"}
+UPPER: dict[Side, Lobe] = {"right": "RUL", "left": "LUL"}
+LOWER: dict[Side, Lobe] = {"right": "RLL", "left": "LLL"}
 BARE_LOBES: dict[str, dict[Side, Lobe]] = {
-    "upper": _UPPER,
+    "upper": UPPER,
     "middle": {"right": "RML"},
-    "lower": _LOWER,
+    "lower": LOWER,
 }
 
 # ----------------------------------------------------------------------------------- sizes
-_UNIT = r"(?:mm|cm|毫米|厘米|㎜|㎝|millimet(?:er|re)s?|centimet(?:er|re)s?)"
-_NUMBER = r"\d+(?:\.\d+)?"
+UNIT = r"(?:mm|cm|毫米|厘米|㎜|㎝|millimet(?:er|re)s?|centimet(?:er|re)s?)"
+NUMBER = r"\d+(?:\.\d+)?"
 _SEPARATOR = r"(?:[×xX*✕\-–~～至]|by|to)"
 _SIZE = (
-    rf"(?<![\d.]){_NUMBER}(?:\s*{_UNIT}?\s*{_SEPARATOR}\s*{_NUMBER}){{0,2}}\s*-?\s*{_UNIT}"
+    rf"(?<![\d.]){NUMBER}(?:\s*{UNIT}?\s*{_SEPARATOR}\s*{NUMBER}){{0,2}}\s*-?\s*{UNIT}"
     r"(?![a-z²³\d/])"
 )
 # Full-width digits, letters and stops as sheets hold them, one character for one.
@@ -58,14 +63,22 @@ NARROW = {
     code: code - 0xFEE0
     for code in (*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B), 0xFF0E)
 }
-_PART = re.compile(rf"({_NUMBER})\s*({_UNIT})?", re.IGNORECASE)
+_PART = re.compile(rf"({NUMBER})\s*({UNIT})?", re.IGNORECASE)
 
 
 def longest_mm(text: str) -> float:
     """The longest axis in mm of a size such as "14×11mm", "1.4cm" or "1.4 cm x 11 mm"."""
-    parts = [(float(number), unit) for number, unit in _PART.findall(text)]
-    last = parts[-1][1]
-    return round(max(n * (10 if _is_cm(unit or last) else 1) for n, unit in parts), 2)
+    return max(axes_mm(text))
+
+
+def axes_mm(text: str) -> tuple[float, ...]:
+    """Every number of a size in mm, in the order of the text."""
+    axes: list[float] = []
+    following = ""
+    for number, unit in reversed(_PART.findall(text)):
+        following = unit or following  # "1.2×0.8cm": without its own it has the next one's
+        axes.insert(0, round(float(number) * (10 if _is_cm(following) else 1), 2))
+    return tuple(axes)
 
 
 def _is_cm(unit: str) -> bool:
@@ -80,11 +93,11 @@ _ZH_SIDES: dict[str, tuple[Side, ...]] = {
     "两": ("right", "left"),
 }
 _ZH_LEVELS = {"上": "upper", "中": "middle", "下": "lower", "舌": "upper"}
-_ZH_LIST = r"[上中下舌](?:[、及和与]?[上中下])*"
+ZH_LIST = r"[上中下舌](?:[、及和与]?[上中下])*"
 _ZH_SEGMENT = (
     r"(?:[上下]?舌段|尖后段|尖段|后段|前段|内侧段|外侧段|背段|(?:内|外|前|后|前内)?基底段)?"
 )
-_ZH: list[tuple[str, str]] = [
+ZH: list[tuple[str, str]] = [
     # Other organs' findings, and words that only look like findings or negations.
     (
         "skip",
@@ -114,7 +127,7 @@ _ZH: list[tuple[str, str]] = [
     # Places.
     (
         "lobe",
-        rf"(?:右|左|双|两)侧?(?:肺{_ZH_LIST}(?:肺?叶|肺野|野)|{_ZH_LIST}(?:肺叶|肺野|肺|叶)"
+        rf"(?:右|左|双|两)侧?(?:肺{ZH_LIST}(?:肺?叶|肺野|野)|{ZH_LIST}(?:肺叶|肺野|肺|叶)"
         rf"|肺舌叶|舌叶|肺?[上下]舌段){_ZH_SEGMENT}",
     ),
     ("tip", r"(?:右|左|双|两)侧?肺(?:尖段?|底)"),
@@ -160,12 +173,12 @@ _EN_SIDES: dict[str, tuple[Side, ...]] = {
     "bilaterally": ("right", "left"),
     "both": ("right", "left"),
 }
-_EN_SIDE = r"(?:right|left|bilaterally|bilateral|both)"
+EN_SIDE = r"(?:right|left|bilaterally|bilateral|both)"
 _EN_LEVEL = r"(?:upper|middle|lower|mid)"
 _EN_ORGAN = (
     r"(?:thyroid|adrenal|hepatic|liver|breast|splenic|renal|kidney|mediastinal|soft[- ]tissue)"
 )
-_EN: list[tuple[str, str]] = [
+EN: list[tuple[str, str]] = [
     (
         "skip",
         rf"\b(?:(?:right|left|bilateral)\s+)?{_EN_ORGAN}(?:\s+gland)?\s+(?:\w+\s+)?(?:nodul\w+|mass(?:es)?)",
@@ -201,13 +214,13 @@ _EN: list[tuple[str, str]] = [
     # Places.
     (
         "lobe",
-        rf"\b{_EN_SIDE}(?:\s+lungs?)?[\s-]+{_EN_LEVEL}(?:(?:\s*[,/]\s*|\s+)(?:and\s+|or\s+)?"
-        rf"(?:{_EN_SIDE}\s+)?{_EN_LEVEL})*[\s-]+(?:lobes?|lungs?|zones?)"
+        rf"\b{EN_SIDE}(?:\s+lungs?)?[\s-]+{_EN_LEVEL}(?:(?:\s*[,/]\s*|\s+)(?:and\s+|or\s+)?"
+        rf"(?:{EN_SIDE}\s+)?{_EN_LEVEL})*[\s-]+(?:lobes?|lungs?|zones?)"
         r"(?:[\s-]predominant)?(?:\s+(?:fields?|zones?))?",
     ),
     (
         "of_lung",
-        rf"\b(?:{_EN_LEVEL}\s+(?:lobes?|zones?)|lingula|apex|base)\s+of\s+(?:the\s+)?{_EN_SIDE}\s+lungs?",
+        rf"\b(?:{_EN_LEVEL}\s+(?:lobes?|zones?)|lingula|apex|base)\s+of\s+(?:the\s+)?{EN_SIDE}\s+lungs?",
     ),
     (
         "tip",
@@ -219,7 +232,7 @@ _EN: list[tuple[str, str]] = [
     ("bare", rf"\b{_EN_LEVEL}(?:\s+and\s+{_EN_LEVEL})?\s+lobes?\b"),
     (
         "side",
-        rf"\b{_EN_SIDE}(?:[\s-]sided)?\b(?:\s+(?:lungs?|hemithorax|side|"
+        rf"\b{EN_SIDE}(?:[\s-]sided)?\b(?:\s+(?:lungs?|hemithorax|side|"
         r"pleural\s+(?:space|cavity)))?",
     ),
     # Findings.
@@ -269,9 +282,7 @@ _EN: list[tuple[str, str]] = [
     ),
 ]
 
-_DENSITIES: tuple[Density, ...] = ("solid", "part-solid", "ground-glass", "calcified")
-_AMOUNTS: tuple[Amount, ...] = ("small", "moderate", "large")
-_FINDINGS: dict[str, tuple[FindingName, ...]] = {
+FINDING_WORDS: dict[str, tuple[FindingName, ...]] = {
     "nodule": ("nodule",),
     "ps_nodule": ("nodule",),
     "gg_nodule": ("nodule",),
@@ -292,10 +303,10 @@ def _compile(
 
 
 _RULES: dict[Language, tuple[re.Pattern[str], list[str]]] = {
-    "zh": _compile(_ZH, re.IGNORECASE),
-    "en": _compile(_EN, re.IGNORECASE),
+    "zh": _compile(ZH, re.IGNORECASE),
+    "en": _compile(EN, re.IGNORECASE),
 }
-_BOUND: dict[Language, re.Pattern[str]] = {
+BOUND: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"(?:位于|见于|累及|在|于|者为)$"),
     "en": re.compile(
         r"\b(?:in|within|of|at|on|involving|affecting|throughout|occupying)\s+(?:the\s+)?"
@@ -317,7 +328,7 @@ _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
 }
-_OTHER_SIZE_AFTER = re.compile(
+OTHER_SIZE_AFTER = re.compile(
     r"\s*(?:thick|slices?|sections?|from|away|deep|in\s+depth|previously)\b", re.IGNORECASE
 )
 
@@ -330,82 +341,85 @@ def tokenize(sentence: str, language: Language) -> list[Token]:
     for match in pattern.finditer(sentence):
         name = names[int(match.lastindex or 1) - 1]
         if name != "skip":
-            tokens.extend(_tokens_of(name, match, sentence, language))
+            tokens.extend(tokens_of(name, match, sentence, language))
     return tokens
 
 
-def _tokens_of(
+def tokens_of(
     name: str, match: re.Match[str], sentence: str, language: Language
 ) -> Iterator[Token]:
+    """The tokens of one match of the rule `name`."""
     text, (start, end) = match.group(), match.span()
-    if name in _FINDINGS:
+    if name in FINDING_WORDS:
         density = {"ps_nodule": "part-solid", "gg_nodule": "ground-glass"}.get(name)
         if density is not None:
             yield Token("density", start, end, word=density)
         if name == "effusion_also" and re.search("未见", text):
             yield Token("negation", start, start)
-        yield Token("finding", start, end, word="+".join(_FINDINGS[name]))
-    elif name in _DENSITIES:
+        yield Token("finding", start, end, word="+".join(FINDING_WORDS[name]))
+    elif name in DENSITIES:
         yield Token("density", start, end, word=name)
-    elif name in _AMOUNTS:
+    elif name in AMOUNTS:
         yield Token("amount", start, end, word=name)
     elif name == "size":
         before = sentence[max(0, start - 40) : start]
-        after = _OTHER_SIZE_AFTER.match(sentence, end)
+        after = OTHER_SIZE_AFTER.match(sentence, end)
         if not _OTHER_SIZE[language].search(before) and not after:
             yield Token("size", start, end, size_mm=longest_mm(text))
     elif name in ("core", "negation", "denial"):
         yield Token(name, start, end, word=text.lower())  # type: ignore[arg-type]
     else:
-        spots = _zh_spots(name, text) if language == "zh" else _en_spots(name, text.lower())
-        bound = _BOUND[language].search(sentence[max(0, start - 60) : start]) is not None
+        spots = zh_spots(name, text) if language == "zh" else en_spots(name, text.lower())
+        bound = BOUND[language].search(sentence[max(0, start - 60) : start]) is not None
         yield Token("place", start, end, word=name, spots=tuple(spots), bound=bound)
 
 
-def _zh_spots(name: str, text: str) -> list[Spot]:
+def zh_spots(name: str, text: str) -> list[Spot]:
+    """The places of a Chinese place word."""
     if name == "bare":
-        return [(None, BARE_LOBES[_ZH_LEVELS[text[0]]].get("right", "RUL"))]
+        return [(None, BARE_LOBES[_ZH_LEVELS[text[0]]].get("right", "RUL"), None)]
     sides = _ZH_SIDES[text[0]]
     if name == "side":
-        return [(side, None) for side in sides]
+        return [(side, None, None) for side in sides]
     if name == "all":
         return [
-            (side, lobe) for side in sides for lobe in _lobes(side, ["upper", "middle", "lower"])
+            (side, lobe, None)
+            for side in sides
+            for lobe in _lobes(side, ["upper", "middle", "lower"])
         ]
     if name == "tip":
-        return [(side, (_UPPER if "尖" in text else _LOWER)[side]) for side in sides]
+        return [(side, (UPPER if "尖" in text else LOWER)[side], None) for side in sides]
     # The levels stand before the segment's name, which has such characters of its own.
     head = re.match(r"(?:右|左|双|两)侧?肺?([上中下舌、及和与]+)", text)
     found = "舌" if "舌" in text else (head.group(1) if head else "")
     levels = [_ZH_LEVELS[character] for character in found if character in _ZH_LEVELS]
-    return [(side, lobe) for side in sides for lobe in _lobes(side, levels)] or [
-        (side, None) for side in sides
+    return [(side, lobe, None) for side in sides for lobe in _lobes(side, levels)] or [
+        (side, None, None) for side in sides
     ]
 
 
-def _en_spots(name: str, text: str) -> list[Spot]:
+def en_spots(name: str, text: str) -> list[Spot]:
+    """The places of an English place word."""
     if name == "short":
         lobe: Lobe = text.upper()  # type: ignore[assignment]
-        return [("right" if text[0] == "r" else "left", lobe)]
+        return [("right" if text[0] == "r" else "left", lobe, None)]
     if name == "lingula":
-        return [("left", "LUL")]
-    words = re.findall(
-        rf"{_EN_SIDE}|{_EN_LEVEL}|lingula|apex|apical|bas\w+|biapical|bibas\w+", text
-    )
+        return [("left", "LUL", None)]
+    words = re.findall(rf"{EN_SIDE}|{_EN_LEVEL}|lingula|apex|apical|bas\w+|biapical|bibas\w+", text)
     if name == "tip":
         sides: tuple[Side, ...] = _EN_SIDES.get(words[0], ("right", "left"))
-        table = _UPPER if "ap" in text else _LOWER
-        return [(side, table[side]) for side in sides]
+        table = UPPER if "ap" in text else LOWER
+        return [(side, table[side], None) for side in sides]
     if name == "of_lung":
         level = {"lingula": "upper", "apex": "upper", "base": "lower"}.get(words[0], words[0])
         words = [words[-1], level]
     if name in ("bare", "predominant"):
         levels = ["middle" if word == "mid" else word for word in words]
         if levels == ["middle"]:
-            return [("right", "RML")]
+            return [("right", "RML", None)]
         if text.endswith("s") and len(levels) == 1:  # "the upper lobes": of both lungs
-            return [(side, lobe) for side in SIDES for lobe in _lobes(side, levels)]
-        return [(None, BARE_LOBES[level].get("right", "RUL")) for level in levels]
+            return [(side, lobe, None) for side in SIDES for lobe in _lobes(side, levels)]
+        return [(None, BARE_LOBES[level].get("right", "RUL"), None) for level in levels]
     spots: list[Spot] = []
     sides = ("right", "left")
     for word in words:
@@ -413,8 +427,8 @@ def _en_spots(name: str, text: str) -> list[Spot]:
             sides = _EN_SIDES[word]
         else:
             level = "middle" if word.startswith("mid") else word
-            spots += [(side, lobe) for side in sides for lobe in _lobes(side, [level])]
-    return spots or [(side, None) for side in sides]
+            spots += [(side, lobe, None) for side in sides for lobe in _lobes(side, [level])]
+    return spots or [(side, None, None) for side in sides]
 
 
 def _lobes(side: Side, levels: list[str]) -> list[Lobe]:

@@ -12,7 +12,46 @@ Lobe = Literal["RUL", "RML", "RLL", "LUL", "LLL"]
 Density = Literal["solid", "part-solid", "ground-glass", "calcified"]
 Amount = Literal["small", "moderate", "large"]
 
+# What `statements` reads beside the five: the model has no heads for these, no page scores them.
+Observation = Literal[
+    FindingName,
+    # of the lungs; masses are nodules, and "abnormality" is what "双肺未见异常" denies
+    "ground-glass-opacity",
+    "opacity",
+    "fibrosis",
+    "bronchiectasis",
+    "bronchial-wall-thickening",
+    "atelectasis",
+    "calcification",
+    "cavity",
+    "bulla",
+    "septal-thickening",
+    "mosaic-attenuation",
+    "abnormality",
+    # of the pleura
+    "pleural-thickening",
+    # of the heart, the mediastinum, the bones
+    "pericardial-effusion",
+    "cardiomegaly",
+    "coronary-calcification",
+    "aortic-calcification",
+    "lymphadenopathy",
+    "hiatal-hernia",
+    "fracture",
+    "rib-lesion",
+    # of other organs
+    "thyroid-nodule",
+    "breast-nodule",
+    "adrenal-nodule",
+    "liver-cyst",
+    "liver-lesion",
+    "kidney-cyst",
+]
+Change = Literal["new", "larger", "smaller", "stable", "resolved"]  # against a prior examination
+
 FINDINGS: tuple[FindingName, ...] = get_args(FindingName)
+OBSERVATIONS: tuple[Observation, ...] = get_args(Observation)
+CHANGES: tuple[Change, ...] = get_args(Change)
 SIDES: tuple[Side, ...] = get_args(Side)
 LOBES: tuple[Lobe, ...] = get_args(Lobe)
 DENSITIES: tuple[Density, ...] = get_args(Density)
@@ -46,10 +85,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """The four sections of a report; `findings` 所见 and `impression` 结论 are always there."""
+    """The sections of a report; `findings` 所见 and `impression` 结论 are always there.
+
+    The last three say nothing about this image, so no labels are read from them.
+    """
 
     findings: str
     impression: str
     recommendation: str = ""  # 建议
     pathology: str = ""  # 病理倾向, pathology tendency
     language: Language = "zh"
+    technique: str = ""  # 检查技术
+    history: str = ""  # 临床病史
+    comparison: str = ""  # 比较, the prior examination

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
+from bisect import bisect_left
+from itertools import accumulate, pairwise
 
 from ctscribe.reports.lexicon import Token
 from ctscribe.reports.schema import Language
@@ -12,6 +13,7 @@ from ctscribe.reports.schema import Language
 _END = re.compile(
     r"[。；;!?！？\n]+|(?<!\bapprox)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bDr)(?<!\bNo)\.(?=\s|$)"
 )
+LONGEST = 400  # characters of one sentence
 _LIST_NUMBER = re.compile(r"\s*(?:[（(]?\d{1,2}[）)]|\d{1,2}[.、．](?!\d))\s*")
 # "measuring\n14 mm": a line that goes on in lower case was wrapped.
 _WRAPPED = re.compile(r"(?<=[a-z,\d])\n(?=[a-z\d(])")
@@ -28,7 +30,7 @@ _COMMA = re.compile(r"[，,]|、(?=\s*\d)")
 _CONTRAST: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"但|而|仅|只有|可见|另见|并见|惟|除"),
     "en": re.compile(
-        r"\b(?:but|however|except|apart\s+from|other\s+than|although|though|there\s+(?:is|are)"
+        r"\b(?:but|however|except|apart\s+from|aside\s+from|other\s+than|although|though|there\s+(?:is|are)"
         r"|(?:and|with)\s+(?:an?|there|small|moderate|large|minimal|trace|tiny|with)\b)",
         re.IGNORECASE,
     ),
@@ -56,6 +58,12 @@ def sentences(text: str, start: int, end: int) -> list[tuple[int, int]]:
         number = _LIST_NUMBER.match(body, begin, last)
         if number:
             begin = number.end()
+        while last - begin > LONGEST:  # no sentence: read in pieces, or its reading takes for ever
+            cut = max(body.rfind(mark, begin, begin + LONGEST) for mark in "，,、 ") + 1
+            cut = cut or begin + LONGEST
+            if body[begin:cut].strip():
+                spans.append((start + begin, start + cut))
+            begin = cut
         if body[begin:last].strip():
             spans.append((start + begin, start + last))
         begin = len(body) if stop is None else stop.end()
@@ -80,15 +88,20 @@ def is_rest(sentence: str, token: Token, language: Language) -> bool:
 
 def denied_tokens(sentence: str, tokens: list[Token], language: Language) -> set[int]:
     """Indices of the tokens that a negation before them, or a denial behind them, covers."""
-    denied: set[int] = set()
+    starts = [token.start for token in tokens]
+    covers = [0] * (len(tokens) + 1)  # where a cover begins, less where one ends
     for token in tokens:
         if token.kind == "negation":
-            reach = _reach(sentence, token, tokens, language)
-            denied |= {i for i, t in enumerate(tokens) if token.end <= t.start < reach}
+            first, last = token.end, _reach(sentence, token, tokens, language)
         elif token.kind == "denial":
-            reach = _reach_back(sentence, token, tokens, language)
-            denied |= {i for i, t in enumerate(tokens) if reach <= t.start < token.start}
-    return denied
+            first, last = _reach_back(sentence, token, tokens, language), token.start
+        else:
+            continue
+        begin, end = bisect_left(starts, first), bisect_left(starts, last)
+        if begin < end:
+            covers[begin] += 1
+            covers[end] -= 1
+    return {i for i, depth in enumerate(accumulate(covers[:-1])) if depth}
 
 
 def _reach(sentence: str, negation: Token, tokens: list[Token], language: Language) -> int:

@@ -1,0 +1,95 @@
+"""Strict F1 of the statement reader on the hand-labelled sentences: python benchmarks/labeller.py.
+
+A statement counts only if its finding, denial, doubt, side, lobe, segment, axes, density, amount
+and change since the prior all agree; denials count as statements. Writes results/labeller.json.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from machine import commit
+
+from ctscribe.files import write_atomically
+from ctscribe.reports.scoring import Score, score_sentences
+
+SENTENCES = Path(__file__).parents[1] / "tests" / "reports" / "sentences.json"
+OUT = Path(__file__).parent / "results" / "labeller.json"
+MUST = 0.97
+# Scored before a rule was mended for them; kept, because no later run can measure it again.
+FIRST = {
+    "held_out": {"sentences": 100, "strict_f1": 0.9912, "misread": 3},
+    # Written after the rules, to be hard and of other hospitals' styles.
+    "set_2": {"sentences": 58, "strict_f1": 0.8585, "misread": 15},
+    "set_3": {"sentences": 54, "strict_f1": 0.7421, "misread": 23},
+    # As reports are on most days.
+    "set_4": {"sentences": 40, "strict_f1": 0.9308, "misread": 6},
+    "set_5": {"sentences": 46, "strict_f1": 0.895, "misread": 10},
+}
+HOW = {
+    "strict": "micro F1 over all statements; one counts if all its attributes agree",
+    "attributes": "F1 of finding and that attribute alone, where either side has it",
+    "first_scores": "before anything was mended for them. Sentences, labels and rules are of one "
+    "author, so reports of a hospital that nobody has seen can be read worse",
+}
+
+
+def main() -> None:
+    """Score, print, write."""
+    rows = json.loads(SENTENCES.read_text(encoding="utf-8"))
+    scores = score_sentences(rows)
+    held_out = score_sentences(row for row in rows if row.get("held_out"))
+    hard = score_sentences(row for row in rows if "kind" in row)
+    found = {
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit(),
+        "figures": {
+            "labeller_f1": {
+                "value": _round(scores.strict.f1),
+                "must": MUST,
+                "met": scores.strict.f1 >= MUST,
+            }
+        },
+        "sentences": {
+            "all": len(rows),
+            "hard": sum("kind" in row for row in rows),
+            "held_out": sum(bool(row.get("held_out")) for row in rows),
+            **Counter(row["language"] for row in rows),
+        },
+        "strict": _figures(scores.strict),
+        "hard": _figures(hard.strict),
+        "held_out": _figures(held_out.strict),
+        "first_scores": FIRST,
+        "groups": {name: _figures(score) for name, score in sorted(scores.groups.items())},
+        "attributes": {name: _figures(score) for name, score in scores.attributes.items()},
+        "misread": [text for text, _, _ in scores.misread],
+        "how": HOW,
+    }
+    write_atomically(OUT, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+    named = {f"of {name}": score for name, score in scores.attributes.items()}
+    for name, score in {"all": scores.strict, **scores.groups, **named}.items():
+        print(f"{name:18} F1 {score.f1:.4f}  of {score.labelled}")
+    for text, missed, wrong in scores.misread:
+        print(f"misread: {text}\n  missed {missed}\n  wrong  {wrong}")
+    print(f"wrote {OUT}")
+
+
+def _figures(score: Score) -> dict[str, Any]:
+    return {
+        "precision": _round(score.precision),
+        "recall": _round(score.recall),
+        "f1": _round(score.f1),
+        "labelled": score.labelled,
+    }
+
+
+def _round(value: float) -> float:
+    return round(value, 4)
+
+
+if __name__ == "__main__":
+    main()

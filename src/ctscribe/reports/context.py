@@ -1,0 +1,162 @@
+"""What a sentence says that is not about this examination's image, and is blanked before reading.
+
+Advice, conditions, history, the family's diseases and technique assert nothing; of a correction
+only what is right is read. Blanked characters become spaces, so that spans stay true.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ctscribe.reports.schema import Language
+
+# To the end of the sentence.
+_ONWARD: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(
+        r"(?:建议|请(?=结合|进一步|临床|及时|排除|除外|注意)|必要时|警惕|需(?:要)?(?:进一步|与"
+        r"|行|支气管|复查|警惕|结合|排除|除外)"
+        r"|进一步(?:检查|除外|排除|明确|评估)|(?<!难)以(?:便)?(?:除外|排除)|注意(?:除外|排除)"
+        r"|如(?=出现|有|果|发现|复查|结节|病情|症状|再|胸|若|仍|气胸|积液|[^，,]{0,8}(?:增加"
+        r"|加重|增大|不吸收))|若(?!干)|假如|倘若|一旦|家族史"
+        r"|扫描参数|检查(?:方法|技术)|扫描(?:方法|技术)|采用(?=[^，,]*扫描)).*",
+        re.DOTALL,
+    ),
+    "en": re.compile(
+        r"\b(?:recommend(?:ed|ation|ations|s)?|advise[ds]?|please|correlat(?:e|ion)|if|unless"
+        r"|return\s+if"
+        r"|in\s+case\s+of|family\s+history|(?:suggest|consider)(?=\s+(?:follow|CT|PET|repeat"
+        r"|biops|further|clin))"
+        r"|consider(?=\s+\w+\s+(?:ultrasound|CT|MRI|PET|biops|evaluat|scan))"
+        r"|follow[- ]up\s+(?:CT|imaging|with)"
+        r"|(?<!difficult\s)(?<!hard\s)(?<!possible\s)(?<!unable\s)to\s+(?:exclude|rule\s+out|evaluate"
+        r"|assess|detect)"
+        r"|(?<!cannot\s)(?<!not\s)(?<!be\s)rule\s+out|r/o|evaluat(?:e|ion)\s+for"
+        r"|(?:symptoms|signs)\s+of|should\s+(?:\w+\s+){1,3}?(?:occur|develop|appear|arise"
+        r"|persist|grow))\b.*",
+        re.IGNORECASE | re.DOTALL,
+    ),
+}
+# A clause up to these words: "左肺上叶结节切除术后".
+_UP_TO: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(r".*(?:切除|术后)(?:\d+[年月周天日])?(?:改变)?", re.DOTALL),
+    "en": re.compile(r"(?!)"),
+}
+# A clause from these words on.
+_FROM: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(
+        r"既往|曾(?=患|有|行|因|经)|(?:父亲?|母亲?|其[父母兄弟姐妹子女]|祖[父母]|兄弟|姐妹"
+        r"|家属)(?=.{0,6}[有患肺气胸])"
+        r"|层厚|层距|重建间隔|窗宽|窗位"
+    ),
+    "en": re.compile(
+        r"\b(?:history\s+of|status\s+post|s/p|(?:resection|excision|removal|lobectomy)\s+(?:of"
+        r"|for)|mother|father"
+        r"|brother|sister|sibling|aunt|uncle|grandmother|grandfather"
+        r"|prior\s+(?!CT|PET|study|stud|exam|film|scan|report|imag|chest|radiograph"
+        r"|comparison))\b",
+        re.IGNORECASE,
+    ),
+}
+_WHOLE: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(
+        r"(?:病|既往|手术|家族)史|CAD|因“|入院|主诉|漏诊|伪影|发现[^，,]{0,8}\d+[年月周天]|显示(?:欠佳"
+        r"|不佳)"
+    ),
+    "en": re.compile(
+        r"\byear[- ]old\b|\bpresent(?:s|ing|ed)\s+with\b|\b(?:is|are|be)\s+(?:recommended"
+        r"|advised|suggested|considered)\b|\b(?:slices?|slice\s+thickness"
+        r"|reconstruct(?:ed|ion|ions)|protocol)\b",
+        re.IGNORECASE,
+    ),
+}
+_CLAUSE: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(r"[^，,：:]+"),
+    "en": re.compile(r"[^,;]+"),
+}
+_PRIOR: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(
+        r"(?:\d{4}[-年./]\d{1,2}(?:[-月./]\d{1,2}日?)?|前[次片]|上次|原片|旧片|外院|老片|既往)"
+        r"[^，,较比未本]{0,10}?(?:示|见|提示|显示|所示)(?:(?!本次|此次|现[已为仅])[^，,])*"
+    ),
+    "en": re.compile(
+        r"\b(?:prior|previous|outside|earlier)\s+(?:\w+\s+){0,3}?(?:showed|demonstrated"
+        r"|revealed|described)\b[^,;]*",
+        re.IGNORECASE,
+    ),
+}
+_GONE: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(r"(?:未见(?:明确|明显)?(?:显示)?|未显示|消失|吸收)\s*$"),
+    "en": re.compile(
+        r"\b(?:not|no\s+longer)\s+(?:\w+\s+)?(?:seen|visible|present|identified)\b|\bresolved\b",
+        re.I,
+    ),
+}
+_STILL: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(r"\d|增大|缩小|相仿|变化|减少|增多|好转|仍"),
+    "en": re.compile(r"\d|larger|smaller|unchanged|stable|increas|decreas|persist|still", re.I),
+}
+_CORRECTIONS: dict[Language, tuple[re.Pattern[str], ...]] = {
+    # Groups are what is wrong.
+    "zh": (
+        re.compile(
+            r"([右左双两]侧?肺?[上中下]?叶?(?:[^，,（(]{1,5}段)?[（(](?:应为|应是|更正为?|更正[:：]"
+            r"|实为))[右左双两]侧?肺?[上中下]?叶?([）)])"
+        ),
+        re.compile(r"[右左双两]侧?肺?([（(][^（）()]{0,12}误(?:写|作|报)?[^（）()]{0,8}[）)])"),
+        re.compile(r"(更正[:：]?[^，,。]{0,30}?(?:应为|应是|改为|更正为))"),
+    ),
+    "en": (
+        re.compile(
+            r"\b((?:right|left)\s*\((?:correction|should\s+(?:be|read)"
+            r"|corrected\s+to)\s*:?\s*)(?:right|left)(\))",
+            re.I,
+        ),
+    ),
+}
+
+
+def blank_unread(sentence: str, language: Language) -> tuple[str, list[tuple[int, int]], bool]:
+    """(the sentence with what asserts nothing blanked, spans of the prior's findings, gone now).
+
+    The findings of a prior stay only where the sentence says what became of them: gone, or still
+    there with a size or a change.
+    """
+    for pattern in _CORRECTIONS[language]:
+        for match in pattern.finditer(sentence):
+            for group in range(1, pattern.groups + 1):
+                sentence = _blank(sentence, *match.span(group))
+    # "双肺除右中叶纤维灶外": the finding is not at the place before 除. 伴 parts as 除 does.
+    sentence = re.sub(r"(?<=\A[双两右左]肺)除(?=.*外)", "伴", sentence)
+    prior = _PRIOR[language].search(sentence)
+    if prior:
+        later = sentence[prior.end() :]
+        gone = _GONE[language].search(later) is not None
+        if gone or _STILL[language].search(later):
+            digits = re.sub(r"\d", " ", prior.group())
+            sentence = sentence[: prior.start()] + digits + later
+            prior_word = re.match(r"既往|prior\b", digits, re.IGNORECASE)
+            if prior_word:
+                sentence = _blank(sentence, prior.start(), prior.start() + prior_word.end())
+            return sentence, [prior.span()], gone
+        sentence = _blank(sentence, *prior.span())
+    spans = []
+    onward = _ONWARD[language].search(sentence)
+    if onward:
+        spans.append(onward.span())
+    for clause in _CLAUSE[language].finditer(sentence):
+        start, end = clause.span()
+        done = _UP_TO[language].match(sentence, start, end)
+        begun = _FROM[language].search(sentence, start, end)
+        if _WHOLE[language].search(sentence, start, end):
+            spans.append((start, end))
+        if done:
+            spans.append(done.span())
+        if begun:
+            spans.append((begun.start(), end))
+    for span in spans:
+        sentence = _blank(sentence, *span)
+    return sentence, [], False
+
+
+def _blank(text: str, start: int, end: int) -> str:
+    return text[:start] + " " * (end - start) + text[end:]

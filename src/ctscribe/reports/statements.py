@@ -1,0 +1,464 @@
+"""Every statement of a report about any finding: thirty kinds, denied ones too, with all it says.
+
+`labeller` reads the five findings that the model has heads for, and everything scored or trained
+rests on it. `statements` reads more, for who splits, balances and checks data: more findings
+(`schema.Observation`), and of each its doubt, segment, axes, count and change since the prior. The
+two share places, negation and the binding of words; the wider words are in `vocabulary`, so that
+nothing read here can reach `extract`.
+
+What counts as one statement: one finding at one place; "双肺" is both lungs, two statements. A
+finding without a place of its own takes the one before it. Nodes, bones and other organs have a
+side only where one alone is named. "双肺未见异常" denies an "abnormality". Advice, conditions,
+history, family history and technique state nothing; a finding of the prior is stated only where
+the text says what became of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+from ctscribe.reports.binding import (
+    ATTRIBUTES,
+    EACH,
+    Stretch,
+    is_general,
+    places_behind,
+    share,
+    spots_of,
+    stretches,
+)
+from ctscribe.reports.context import blank_unread
+from ctscribe.reports.doubt import doubted_heads
+from ctscribe.reports.language import detect_language
+from ctscribe.reports.lexicon import Spot, Token
+from ctscribe.reports.schema import (
+    Amount,
+    Change,
+    Density,
+    Language,
+    Lobe,
+    Observation,
+    Side,
+)
+from ctscribe.reports.scope import denied_tokens, is_connector, is_rest, sentences
+from ctscribe.reports.sections import section_spans
+from ctscribe.reports.segments import place_segment
+from ctscribe.reports.vocabulary import AMOUNTED, PLACELESS, PLEURA, SIDED, SIZED
+from ctscribe.reports.wide_tokens import side_beside, tokenize
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement about one finding at one place, text[start:end].
+
+    negated: denied ("未见结节"); a resolved finding is denied, with comparison "resolved".
+    uncertain: "可疑", "不除外", "possible". lobe is None where the text contradicts itself ("左肺
+    中叶"). segment: a code of `segments`, S1+2. size_mm: the longest of axes_mm, which are as
+    written; of a range or a bound ("3-5mm", "小于5mm") the upper end. count: 2 of "两枚" that
+    share what is said, "multiple" of "多发". rest: a denial of elsewhere only ("余肺未见结节").
+    """
+
+    finding: Observation
+    negated: bool = False
+    uncertain: bool = False
+    side: Side | None = None
+    lobe: Lobe | None = None
+    segment: str | None = None
+    size_mm: float | None = None
+    axes_mm: tuple[float, ...] = ()
+    density: Density | None = None
+    amount: Amount | None = None
+    comparison: Change | None = None
+    count: int | Literal["multiple"] | None = None
+    start: int = 0
+    end: int = 0
+    rest: bool = False
+    section: str = "findings"
+
+
+def statements(text: str, language: Language | None = None) -> list[Statement]:
+    """What the findings and the impression of a report state, in the order of the text.
+
+    language: of the text; found from its characters if not given. Never raises.
+    """
+    language = language or detect_language(text)
+    found: list[Statement] = []
+    for section, section_start, section_end in section_spans(text):
+        if section not in ("findings", "impression"):
+            continue
+        open_ended: list[int] = []  # which statements the next sentence may complete
+        for start, end in sentences(text, section_start, section_end):
+            asked = text[end : end + 1] in ("?", "？")
+            asking = _ASKING.search(text, max(0, start - 6), start) is not None
+            spoken = _read(text[start:end], language, asked, asking)
+            if not spoken:
+                for i in open_ended:
+                    found[i] = _completed(found[i], text[start:end], language)
+                continue
+            first = len(found)
+            found += [
+                replace(s, start=s.start + start, end=s.end + start, section=section)
+                for s in spoken
+            ]
+            open_ended = [i for i in range(first, len(found)) if found[i].start == found[-1].start]
+            open_ended = [i for i in open_ended if not found[i].negated]
+    return found
+
+
+def _clause_before(text: str, denial: Token, tokens: list[Token]) -> list[int]:
+    """Indices of the clause before a denial's own, if its own speaks of no finding."""
+    comma = max(text.rfind(stop, 0, denial.start) for stop in "，,")
+    if comma < 0 or any(t.kind == "finding" and comma < t.start < denial.start for t in tokens):
+        return []
+    before = max(text.rfind(stop, 0, comma) for stop in "，,")
+    return [i for i, t in enumerate(tokens) if before < t.start < comma]
+
+
+@dataclass(frozen=True)
+class _Sentence:
+    """A sentence as read: its words, and which of them are denied, resolved and doubted."""
+
+    text: str
+    language: Language
+    words: list[Token]
+    denied: list[bool]
+    negations: list[Token]
+    gone: set[int]  # starts of the tokens that are said to be resolved
+    doubted: set[int]  # starts of the findings in doubt
+    before_now: list[tuple[int, int]]  # spans that speak of the prior
+    each: bool  # sizes are one each: "两枚，分别约14mm、9mm"
+
+
+def _read(sentence: str, language: Language, asked: bool, asking: bool) -> list[Statement]:
+    text, prior, gone_now = blank_unread(sentence, language)
+    tokens = tokenize(text, language)
+    doubts = [t for t in tokens if t.kind == "doubt"]
+    tokens = [t for t in tokens if t.kind not in ("doubt", "organ")]
+    denied = denied_tokens(text, tokens, language)
+    gone_words = [
+        t
+        for t in tokens
+        if t.kind not in ("negation", "denial") or _GONE_WORD.search(text[t.start : t.end])
+    ]
+    gone = {gone_words[i].start for i in denied_tokens(text, gone_words, language)}
+    for start, end in prior if gone_now else []:
+        inside = [i for i, t in enumerate(tokens) if start <= t.start < end]
+        denied |= set(inside)
+        gone |= {tokens[i].start for i in inside}
+    for word in gone_words:
+        # "右肺上叶实变，现已吸收": a clause that only says what became of the one before.
+        if word.kind == "denial":
+            for i in _clause_before(text, word, tokens):
+                denied.add(i)
+                gone.add(tokens[i].start)
+    doubted = doubted_heads(text, tokens, doubts, language, asked)
+    if asking:
+        doubted |= {t.start for t in [t for t in tokens if t.kind == "finding"][:1]}
+    keep = [
+        i
+        for i, t in enumerate(tokens)
+        if t.kind not in ("negation", "denial")
+        and not (t.word == "abnormality" and i not in denied)
+    ]
+    read = _Sentence(
+        text,
+        language,
+        words=[tokens[i] for i in keep],
+        denied=[i in denied for i in keep],
+        negations=[t for t in tokens if t.kind == "negation"],
+        gone=gone,
+        doubted=doubted,
+        before_now=prior,
+        each=bool(EACH.search(text) or _EACH_TOO.search(text)),
+    )
+    spoken: list[Statement] = []
+    for stretch in _lent(stretches(read.words, text, language), read):
+        spoken += _spoken(stretch, read)
+    return _shared_change(_once(_shared_amount(spoken, read)), read)
+
+
+_ASKING = re.compile(r"(?:^|[\s.;。；])[?？]\s*$")  # "? nodule", not "nodule? Effusion"
+_REST_OF = re.compile(r"(?:余|其[他它])\s*$|\b(?:other|remaining)\s+$", re.IGNORECASE)
+_EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
+_GONE_WORD = re.compile(
+    r"吸收|消失|消散|复张|本次|此次|今|resol|clearance|no\s+longer", re.IGNORECASE
+)
+
+
+def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
+    """The statements of one finding word: `binding`'s rules, with what only this reader knows."""
+    words, text, language = read.words, read.text, read.language
+    head, negated = words[stretch.finding], read.denied[stretch.finding]
+    names = cast(list[Observation], head.word.split("+"))
+    placed = names[0] not in PLACELESS
+    lobar = names[0] not in PLEURA
+    own = [i for i in stretch.leading if words[i].kind == "place"]
+    behind = places_behind(stretch.trailing, words, text, language)
+    inherited = [] if _REST_OF.search(text, 0, head.start) else stretch.inherited
+    if negated and names[0] != "cavity":
+        inherited = _subject(stretch.finding, read)
+    if behind and not words[behind[0]].bound and (own or inherited or negated):
+        amounts = not lobar and any(words[i].kind == "amount" for i in stretch.trailing)
+        behind = behind if amounts and not negated else []
+    attributes = [
+        i
+        for i in [*stretch.leading, *stretch.trailing]
+        if words[i].kind in ATTRIBUTES
+        and (read.denied[i] == negated or words[i].start in read.gone)
+    ]
+    general, special = (own, behind) if own else (behind[:1], behind[1:])
+    parts = [(own or behind or inherited, attributes)]
+    if not own and not behind and inherited and not negated and lobar:
+        general = inherited
+    if special and is_general(general, words, lobar):
+        ahead = [i for i in attributes if i < stretch.finding]
+        densities = [i for i in ahead if words[i].kind == "density"]
+        if len({words[i].word for i in densities}) > 1:
+            densities = []
+        after = [i for i in attributes if i > max(stretch.finding, general[0])]
+        inside = [i for i in after if i > special[0] or words[i].kind == "amount"]
+        if not inside:
+            inside = [i for i in after if words[i].kind == "size"]
+        if lobar:
+            each = read.each and len(special) > 1  # "两枚，分别位于上叶和下叶": no third one
+            outside = [i for i in attributes if i not in inside]
+            parts = [
+                (general, outside),
+                (special, [*densities, *inside]),
+            ]
+            parts = parts[1:] if each else parts
+        else:
+            parts = [
+                (general, ahead if inside else attributes),
+                (special, [*densities, *inside]),
+            ]
+            if inside:
+                parts = parts[1:]
+    elif own:
+        behind = []
+    used = [*own, *behind, *attributes, stretch.finding]
+    start, end = min(words[i].start for i in used), max(words[i].end for i in used)
+    previous = max((w.end for w in words[: stretch.finding] if w.kind == "finding"), default=0)
+    if not placed:
+        parts = [([], attributes)]
+    base = Statement(
+        names[0],
+        negated,
+        head.start in read.doubted and not negated,
+        count=_count(text[previous : head.start], text[head.end : head.end + 8], language),
+        start=start,
+        end=end,
+        rest=negated and is_rest(text, head, language),
+    )
+    if negated and head.start in read.gone:
+        base = replace(base, comparison="resolved")
+    spoken = []
+    for name in names:
+        side = side_beside(text, head, previous, language) if name in SIDED else None
+        for places, own_attributes in parts if name not in PLACELESS else [([], attributes)]:
+            spoken += _statements_at(
+                replace(base, finding=name, side=side), places, own_attributes, read
+            )
+    return spoken
+
+
+def _lent(found: list[Stretch], read: _Sentence) -> list[Stretch]:
+    """ "atelectasis and scarring in the lingula": both are there, in English."""
+    if read.language == "zh":
+        return found
+    words, lent = read.words, list(found)
+    for i in range(len(lent) - 2, -1, -1):
+        one, other = lent[i], lent[i + 1]
+        head, following = words[one.finding], words[other.finding]
+        apart = any(words[j].kind == "place" for j in [*one.leading, *one.trailing, *one.inherited])
+        behind = places_behind(other.trailing, words, read.text, read.language)
+        gap = read.text[head.end : following.start]
+        listed = re.fullmatch(r"\s*(?:,|(?:,\s*)?(?:and|or))\s+(?:[a-z]+\s+)?", gap, re.IGNORECASE)
+        between = any(j in other.leading for j in range(one.finding + 1, other.finding))
+        if listed and behind and words[behind[0]].bound and not apart and not between:
+            lent[i] = replace(one, trailing=[*one.trailing, *behind])
+    return lent
+
+
+def _subject(finding: int, read: _Sentence) -> list[int]:
+    """What a denied finding without a place is denied of: the place its negation stands behind."""
+    words, head = read.words, read.words[finding]
+    negation = max(
+        (t for t in read.negations if t.end <= head.start), key=lambda t: t.start, default=None
+    )
+    if negation is None:
+        return []
+    comma = max(read.text.rfind(stop, 0, negation.start) for stop in "，,")
+    heads = [i for i in range(finding) if words[i].kind == "finding"]
+    if heads and words[heads[-1]].start >= negation.end and read.denied[heads[-1]]:
+        # "no left effusion or pneumothorax": the second is denied where the first is.
+        listed = [i for i in range(heads[-1]) if words[i].kind == "place"]
+        listed = [i for i in listed if words[i].start >= negation.end]
+        gap = read.text[words[heads[-1]].end : words[finding].start]
+        if listed and is_connector(gap, read.language):
+            return listed
+    ahead = [i for i in range(finding) if comma < words[i].start < negation.start]
+    if any(words[i].kind == "finding" and not read.denied[i] for i in ahead):
+        return []
+    own = [i for i in ahead if words[i].kind == "place"]
+    if not own and re.match(r"[双两右左]肺伴", read.text):  # "双肺除…外，未见异常"
+        return [0]
+    return own
+
+
+def _statements_at(
+    base: Statement, places: list[int], attributes: list[int], read: _Sentence
+) -> list[Statement]:
+    """One statement a spot, each with the attributes that are its own or shared."""
+    words, name = read.words, base.finding
+    spots: list[tuple[int, Spot]] = spots_of(places, words) or [(-1, (None, None, None))]
+    if name in PLEURA:
+        by_side: dict[Side | None, tuple[int, Spot]] = {}
+        for i, (side, _, _) in spots:
+            by_side.setdefault(side, (i, (side, None, None)))
+        spots = list(by_side.values())
+    of_kind = {
+        kind: [i for i in attributes if words[i].kind == kind]
+        for kind in ("size", "density", "amount", "change")
+    }
+    if any(words[i].kind == "size" for i in of_kind["size"]):
+        then = [i for i in of_kind["size"] if not _in(words[i], read.before_now)]
+        of_kind["size"] = then or of_kind["size"]
+    count = len(of_kind["size"])
+    if name == "nodule" and len(spots) == 1 and count > 1 and read.each:
+        spots = spots * count
+        base = replace(base, count=None)
+    if len(places) == 1 and len(spots) > 1 and not read.each:
+        # "双肺多发结节，大者约12mm，小者约3mm": not one for each lung.
+        of_kind |= {kind: of_kind[kind][:1] for kind in ("size", "amount", "change")}
+    shared = {kind: share(indices, spots) for kind, indices in of_kind.items()}
+    densities = {words[i].word for i in of_kind["density"]}
+    if len(densities) > 1 and len(places) == 1 and not read.each:
+        has_core_too = any(words[i].kind == "core" for i in attributes)
+        if len(spots) > 1 and not has_core_too:  # "双肺实性及磨玻璃结节": some of each
+            shared["density"] = [None] * len(spots)
+    has_core = any(words[i].kind == "core" for i in attributes)
+    found = []
+    for index, (_, (side, lobe, segment)) in enumerate(spots):
+        one = base
+        if places:
+            one = replace(one, side=side, lobe=lobe)
+            if segment is not None and name not in PLEURA:
+                side, lobe, code = place_segment(side, lobe, segment)
+                one = replace(one, side=side, lobe=lobe, segment=code)
+        size, density, amount, change = (
+            None if shared[kind][index] is None else words[cast(int, shared[kind][index])]
+            for kind in ("size", "density", "amount", "change")
+        )
+        if size and name in SIZED:
+            one = replace(one, size_mm=size.size_mm, axes_mm=size.axes_mm)
+        if density and name == "nodule":
+            mixed = has_core and density.word == "ground-glass"
+            one = replace(one, density=cast(Density, "part-solid" if mixed else density.word))
+        if amount and name in AMOUNTED:
+            one = replace(one, amount=cast(Amount, amount.word))
+        if change and one.comparison is None:
+            one = replace(one, comparison=cast(Change, change.word))
+        found.append(one)
+    return found
+
+
+def _in(token: Token, spans: Sequence[tuple[int, int]]) -> bool:
+    return any(start <= token.start < end for start, end in spans)
+
+
+_COUNTS = ("two", "three", "four", "five", "six", "seven", "eight", "nine")
+_NUMBERS = {
+    **dict(zip("一二两三四五六七八九", (1, 2, 2, 3, 4, 5, 6, 7, 8, 9), strict=True)),
+    **dict(zip(_COUNTS, range(2, 10), strict=True)),
+}
+_COUNTED: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(r"([一二两三四五六七八九]|(?<!\d)\d{1,2})[枚个处]"),
+    "en": re.compile(r"\b(two|three|four|five|six|seven|eight|nine)\b", re.IGNORECASE),
+}
+_MULTIPLE = re.compile(
+    r"多发|数[枚个处]|散在|多[枚个处]|若干|\b(?:multiple|several|scattered|numerous|few)\b", re.I
+)
+
+
+def _count(before: str, behind: str, language: Language) -> int | Literal["multiple"] | None:
+    counted = _COUNTED[language].search(before)
+    if counted:
+        number = counted[1].lower()
+        return _NUMBERS[number] if number in _NUMBERS else int(number)
+    return "multiple" if _MULTIPLE.search(before + (behind if language == "zh" else "")) else None
+
+
+def _once(spoken: list[Statement]) -> list[Statement]:
+    """What a sentence says twice in other words ("纤维灶及条索影") made one statement."""
+    seen: dict[Statement, Statement] = {}
+    once: list[Statement] = []
+    for one in spoken:
+        key = replace(one, start=0, end=0, count=None)
+        if (one.finding == "nodule" and not one.negated) or key not in seen:
+            once.append(one)
+        seen.setdefault(key, one)
+    return once
+
+
+def _shared_amount(spoken: list[Statement], read: _Sentence) -> list[Statement]:
+    """ "少量气胸及积液": of both."""
+    shared = list(spoken)
+    for i in range(1, len(shared)):
+        one, other = shared[i - 1], shared[i]
+        near = other.finding in AMOUNTED and other.amount is None and not other.negated
+        if near and one.amount and read.text[one.end : other.end] in _AND_FLUID:
+            shared[i] = replace(other, amount=one.amount)
+    return shared
+
+
+_AND_FLUID = frozenset(f"{a}{b}" for a in "及和并伴、" for b in ("积液", "胸腔积液", "气胸"))
+_ALL = re.compile(r"均|都|皆|\b(?:both|all|are|have)\b", re.IGNORECASE)
+
+
+def _shared_change(spoken: list[Statement], read: _Sentence) -> list[Statement]:
+    """A change said of all: "右肺上叶结节、左肺下叶结节，均较前相仿"."""
+    if not spoken or spoken[-1].comparison not in ("stable", "larger", "smaller"):
+        return spoken
+    last = spoken[-1]
+    if not _ALL.search(read.text, last.start, max(last.end, last.start)):
+        return spoken
+    return [
+        replace(s, comparison=last.comparison)
+        if s.comparison is None and not s.negated and s.finding == last.finding
+        else s
+        for s in spoken
+    ]
+
+
+# A sentence about what the sentence before it found.
+_GOES_ON = re.compile(
+    r"\s*(?:大小|直径|长径|最大|约|其|边|呈|密度|病灶|较前|it\b|this\b|the\s+(?:nodule|lesion)"
+    r"|measur|size|"
+    r"diameter|approx|about)",
+    re.IGNORECASE,
+)
+
+
+def _completed(statement: Statement, sentence: str, language: Language) -> Statement:
+    """A statement with what the next sentence says of it."""
+    if not _GOES_ON.match(sentence):
+        return statement
+    tokens = tokenize(blank_unread(sentence, language)[0], language)
+    if any(token.kind in ("finding", "place") for token in tokens):
+        return statement
+    for token in reversed(tokens):
+        if token.kind == "size" and statement.size_mm is None and statement.finding in SIZED:
+            statement = replace(statement, size_mm=token.size_mm, axes_mm=token.axes_mm)
+        elif (
+            token.kind == "density" and statement.density is None and statement.finding == "nodule"
+        ):
+            statement = replace(statement, density=cast(Density, token.word))
+        elif token.kind == "amount" and statement.amount is None and statement.finding in AMOUNTED:
+            statement = replace(statement, amount=cast(Amount, token.word))
+        elif token.kind == "change" and statement.comparison is None:
+            statement = replace(statement, comparison=cast(Change, token.word))
+    return statement

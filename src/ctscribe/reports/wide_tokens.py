@@ -1,0 +1,276 @@
+"""From one sentence to the tokens that `statements` binds, by the rules of `vocabulary`.
+
+Sizes keep their axes, a segment is put into the place it narrows, and a nodule behind the name of
+an organ is that organ's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ctscribe.reports import lexicon
+from ctscribe.reports.lexicon import Token
+from ctscribe.reports.schema import OBSERVATIONS, SIDES, Amount, Language, Observation, Side
+from ctscribe.reports.segments import place_segment, segment_name
+from ctscribe.reports.vocabulary import RULES
+
+_ORGANS: dict[str, Observation] = {
+    "甲状腺": "thyroid-nodule",
+    "乳": "breast-nodule",
+    "肾上腺": "adrenal-nodule",
+    "肝": "liver-lesion",
+    "thyroid": "thyroid-nodule",
+    "breast": "breast-nodule",
+    "adrenal": "adrenal-nodule",
+    "liver": "liver-lesion",
+    "hepatic": "liver-lesion",
+}
+_CHANGE = ("new", "larger", "smaller", "stable")
+_OTHER_SIZE: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(
+        r"(?:层厚|层距|间隔|距[^，,。；;]{0,8}|原[^，,。；;]{0,4}|[上前]次[^，,。；;]{0,4}"
+        r"|先前[^，,。；;]{0,4}"
+        r"|由|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|厚度?约?)$"
+    ),
+    "en": re.compile(
+        r"\b(?:previous\w*|prior|formerly|earlier|compared\s+(?:with|to)|thickness|spacing"
+        r"|slice\s+interval|"
+        r"distance|depth|solid\s+(?:component|core|portion|part))\b(?:(?!measur)[^.;,]){0,16}$",
+        re.IGNORECASE,
+    ),
+}
+_ZH_DIAMETERS = re.compile(
+    rf"长径约?({lexicon.NUMBER})\s*({lexicon.UNIT})[，,、]?短径约?({lexicon.NUMBER})\s*({lexicon.UNIT})"
+)
+_LUNG_CONTEXT: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(r"肺|胸部|余|其他|其它"),
+    "en": re.compile(r"\b(?:lungs?|chest|thora\w*|pulmonary|cardiopulmonary)\b|^\W*no\b", re.I),
+}
+_ZH_SIDE: dict[str, Side] = {"右": "right", "左": "left"}
+_AMOUNT = re.compile(r"[少微大]量|中等?量")
+_AMOUNTS: dict[str, Amount] = {"少": "small", "微": "small", "大": "large", "中": "moderate"}
+_OF_PLACE = re.compile(
+    r"\s+of\s+(?:the\s+)?(?=\S)|\s+(?=(?:right|left|RUL|RML|RLL|LUL|LLL)\b)", re.IGNORECASE
+)
+_BETWEEN = re.compile(r"[\s（(]*$")
+_BEFORE_CODE = re.compile(r"[\s（(，,]*$")  # "LUL, S1+2"
+
+
+def tokenize(sentence: str, language: Language) -> list[Token]:
+    """The tokens of one sentence, in order; a segment is part of the place it narrows."""
+    sentence = sentence.translate(lexicon.NARROW)
+    pattern, names = RULES[language]
+    tokens: list[Token] = []
+    for match in pattern.finditer(sentence):
+        name = names[int(str(match.lastgroup)[1:])] if match.lastgroup else "skip"
+        if name != "skip":
+            tokens.extend(_tokens_of(name, match, sentence, language))
+    return _with_segments(_own(_one_size(tokens, sentence, language), language), sentence, language)
+
+
+def _tokens_of(
+    name: str, match: re.Match[str], sentence: str, language: Language
+) -> Iterator[Token]:
+    text, (start, end) = match.group(), match.span()
+    if name == "size":
+        yield from _size(text, start, end, sentence, language)
+        return
+    if name in _CHANGE or name == "doubt":
+        yield Token("change" if name in _CHANGE else "doubt", start, end, word=name)
+        return
+    if name == "segment":
+        yield Token("segment", start, end, word=segment_name(text))
+        return
+    if name == "organ":
+        organ = next(key for key in _ORGANS if key in text)
+        sides: set[Side] = {_ZH_SIDE[c] for c in text if c in _ZH_SIDE}
+        side = sides.pop() if len(sides) == 1 and not re.search("[双两]", text) else None
+        yield Token("organ", start, end, word=_ORGANS[organ], spots=((side, None, None),))
+        return
+    if name == "lingula":
+        yield Token(
+            "place",
+            start,
+            end,
+            "lingula",
+            (("left", "LUL", "lingular"),),
+            bound=_bound(sentence, start, language),
+        )
+        return
+    if name == "organ-nodule":
+        organ = next(key for key in _ORGANS if key in text.lower())
+        yield Token("finding", start, end, word=_ORGANS[organ])
+        return
+    name = "effusion+pericardial-effusion" if name == "both_pericardial" else name
+    denied, _, words = name.rpartition(" ")
+    if any(word in OBSERVATIONS for word in words.split("+")) and name not in lexicon.FINDING_WORDS:
+        if words == "abnormality" and not denied:
+            begin = max(sentence.rfind(stop, 0, start) for stop in "，,") + 1
+            if re.match(r"[双两右左]肺伴.*外", sentence[:start]):  # "双肺除…外，未见异常"
+                begin = 0
+            if not _LUNG_CONTEXT[language].search(
+                sentence[begin:start] + (sentence[end:] if language == "en" else "")
+            ):
+                return
+        if "肿大" in text and "淋巴" not in sentence[:start] + text:
+            return
+        if denied or re.search("未见|未及|无(?!名)|没有", text):
+            yield Token("negation", start, start)
+        amount = _AMOUNT.search(text)
+        if amount and words.endswith("pericardial-effusion"):
+            yield Token("amount", start, start, word=_AMOUNTS[amount[0][0]])
+        if re.search("可疑|疑似", text):
+            yield Token("doubt", start, start, word="doubt")
+        yield Token("finding", start, end, word=words)
+        return
+    if name == "calcified" and re.match("可能|待", sentence[end:]):
+        return
+    if name == "bases":
+        table = lexicon.UPPER if "ap" in text.lower() else lexicon.LOWER
+        spots = tuple((side, table[side], None) for side in SIDES)
+        yield Token("place", start, end, "tip", spots, bound=_bound(sentence, start, language))
+        return
+    yield from lexicon.tokens_of(name, match, sentence, language)
+
+
+def _size(text: str, start: int, end: int, sentence: str, language: Language) -> Iterator[Token]:
+    before = sentence[max(0, start - 40) : start]
+    if _OTHER_SIZE[language].search(before) or lexicon.OTHER_SIZE_AFTER.match(sentence, end):
+        return
+    longest = lexicon.longest_mm(text)
+    numbers = lexicon.axes_mm(text)
+    axes = numbers if re.search(r"[×xX*✕]|\bby\b", text) else (longest,)
+    yield Token("size", start, end, size_mm=longest, axes_mm=axes)
+
+
+def _one_size(tokens: list[Token], sentence: str, language: Language) -> list[Token]:
+    """ "长径约8mm，短径约6mm" is one size of two axes."""
+    if language == "en":
+        return tokens
+    for match in _ZH_DIAMETERS.finditer(sentence):
+        inside = [t for t in tokens if t.kind == "size" and match.start() <= t.start < match.end()]
+        if len(inside) == 2:
+            axes = inside[0].axes_mm + inside[1].axes_mm
+            whole = Token("size", inside[0].start, match.end(), size_mm=max(axes), axes_mm=axes)
+            tokens = [whole if t is inside[0] else t for t in tokens if t is not inside[1]]
+    return tokens
+
+
+def _own(tokens: list[Token], language: Language) -> list[Token]:
+    """Whose a finding is: an organ's that stands before it, or a nodule's own calcification."""
+    organ: Token | None = None
+    head, own = "", []
+    sentence_has_no_nodule = not any(t.word == "nodule" for t in tokens)
+    for token in tokens:
+        if token.kind == "place":
+            organ, head = None, ""
+        elif token.kind == "organ":
+            organ = token
+            own.append(token)
+            continue
+        elif token.kind == "finding":
+            if organ and token.word == "nodule":
+                token = replace(token, word=organ.word, spots=organ.spots)
+            if head == "nodule" and token.word == "calcification" and language == "en":
+                token = Token("density", token.start, token.end, word="calcified")
+            elif head == token.word == "lymphadenopathy" and language == "en":
+                continue  # "adenopathy, largest node 11 mm"
+            else:
+                head = token.word
+        elif token.word == "calcified" and sentence_has_no_nodule and language == "zh":
+            token = Token("finding", token.start, token.end, word="calcification")
+        own.append(token)
+    return own
+
+
+def _with_segments(tokens: list[Token], sentence: str, language: Language) -> list[Token]:
+    """Segments put into the place beside them, or made a place in the last one named."""
+    placed: list[Token] = []
+    waiting: Token | None = None  # "superior segment of the" before its place
+    for token in tokens:
+        last = placed[-1] if placed else None
+        if token.kind == "segment":
+            between = _BEFORE_CODE if "S" in token.word else _BETWEEN
+            bases = next((t.spots for t in reversed(placed) if t.kind == "place"), ())
+            joined = (
+                last is not None
+                and last.kind == "place"
+                and all(spot[2] is None for spot in last.spots)
+                and between.match(sentence[last.end : token.start])
+            )
+            if joined and last is not None:
+                placed[-1] = _narrowed(last, token.word, last.start, token.end)
+            elif language == "en" and _OF_PLACE.match(sentence, token.end):
+                waiting = token
+            elif last is not None and last.kind == "place" and last.spots[0][2] == token.word:
+                placed[-1] = _narrowed(last, token.word, last.start, token.end)
+            elif (
+                last is not None
+                and last.kind == "place"
+                and _BETWEEN.match(sentence[last.end : token.start])
+            ):
+                pass  # "背段（S6）" says it twice
+            else:
+                spots = tuple(dict.fromkeys((side, lobe, token.word) for side, lobe, _ in bases))
+                bound = _bound(sentence, token.start, language)
+                placed.append(
+                    Token(
+                        "place",
+                        token.start,
+                        token.end,
+                        "segment",
+                        spots or ((None, None, token.word),),
+                        bound=bound,
+                    )
+                )
+        elif token.kind == "place" and waiting is not None:
+            bound = _bound(sentence, waiting.start, language)
+            placed.append(
+                Token(
+                    "place",
+                    waiting.start,
+                    token.end,
+                    token.word,
+                    _narrowed(token, waiting.word, 0, 0).spots,
+                    bound=bound,
+                )
+            )
+            waiting = None
+        else:
+            placed.append(token)
+    return placed
+
+
+def _narrowed(place: Token, segment: str, start: int, end: int) -> Token:
+    spots = tuple(
+        # The implied lobe at once: a lung beside one of its lobes is taken to say nothing more.
+        (side, lobe or (place_segment(side, None, segment)[1] if side else None), segment)
+        for side, lobe, _ in place.spots
+    )
+    return Token("place", start, end, place.word, spots, bound=place.bound)
+
+
+def _bound(sentence: str, start: int, language: Language) -> bool:
+    return lexicon.BOUND[language].search(sentence[max(0, start - 60) : start]) is not None
+
+
+def side_beside(sentence: str, token: Token, before: int, language: Language) -> Side | None:
+    """The one side named beside a finding of bones, nodes or other organs; None if both or none.
+
+    before: where the finding before it ends.
+    """
+    if token.spots:
+        return token.spots[0][0]
+    comma = max(sentence.rfind(stop, 0, token.start) for stop in "，,：:") + 1
+    if token.word == "fracture" and re.search(r"肋|\bribs?\b", sentence[before:comma]):
+        comma = before  # "左侧第3肋骨皮质欠规整，不除外骨折"
+    text = sentence[max(comma, before) : token.end]
+    if language == "zh":
+        found = set(re.findall(r"[右左双两](?=侧|第|肺门|叶|乳|肾|肋|腋|锁|颈|肩)", text))
+        return _ZH_SIDE.get("".join(found)) if len(found) == 1 else None
+    stop = re.search(r"[,;]|\b(?:and|with)\b", sentence[token.end :])
+    text += sentence[token.end : token.end + stop.start()] if stop else sentence[token.end :]
+    words = {word.lower() for word in re.findall(r"\b(?:right|left|bilateral|both)\b", text, re.I)}
+    return words.pop() if len(words) == 1 and words <= {"right", "left"} else None
