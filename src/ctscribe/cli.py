@@ -300,8 +300,8 @@ def import_dicom(config: ImportOptions) -> None:
     """
     from ctscribe.intake.import_dicom import run_import
 
-    if run_import(config).has_errors:
-        raise typer.Exit(2)
+    if code := run_import(config):
+        raise typer.Exit(code)
 
 
 @command(app, "import-encoder", ImportEncoderConfig, argument="path")

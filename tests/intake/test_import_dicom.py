@@ -22,7 +22,7 @@ from ctscribe import cli
 from ctscribe.errors import ConfigError, DataError
 from ctscribe.imaging.nifti import read_volume
 from ctscribe.intake import import_dicom
-from ctscribe.intake.import_dicom import run_import
+from ctscribe.intake.import_dicom import import_studies
 from ctscribe.intake.import_options import ImportOptions
 from ctscribe.intake.import_result import ImportResult
 from ctscribe.intake.study import look
@@ -48,7 +48,7 @@ def quiet(options: ImportOptions) -> tuple[ImportResult, str]:
     """Run, and what it printed."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        result = run_import(options)
+        result = import_studies(options)
     return result, said.getvalue()
 
 
@@ -227,7 +227,7 @@ def test_another_salt_gives_other_ids_and_never_mixes(imported: Imported, tmp_pa
     options = replace(imported.options, salt_file=other)
     before = digest(imported.out)
     with pytest.raises(ConfigError, match="another salt"):
-        run_import(options)
+        import_studies(options)
     assert digest(imported.out) == before
     result, _ = quiet(replace(options, out=tmp_path / "new", dry_run=True))
     ids = {study.patient for study in result.studies}

@@ -42,7 +42,12 @@ SLOWEST_BYTES_S = 10e6  # of a share that is still working: what headers and arc
 _log = logging.getLogger(__name__)
 
 
-def run_import(options: ImportOptions) -> ImportResult:
+def run_import(options: ImportOptions) -> int:
+    """`import_studies`; returns the exit code: 2 if a study was rejected or a file is unusable."""
+    return 2 if import_studies(options).has_errors else 0
+
+
+def import_studies(options: ImportOptions) -> ImportResult:
     """Import all studies of the source, print what became of each, write the data set.
 
     Raises ConfigError (paths, salt, an unknown series) and DataError (no DICOM in it, an archive
