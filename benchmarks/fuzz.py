@@ -5,7 +5,8 @@
 
 atheris mutates small sound files, guided by the branches that they reach. Formats that are packed
 (gzip, zip) are mutated before they are packed, or only the unpacker would ever be reached. Each
-parser runs in a process of its own; what breaks one is kept. Writes results/fuzz.json.
+parser runs in a process of its own; what breaks one is kept. Writes results/fuzz.json; parsers that
+a run leaves out with --only keep what is written there.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,22 +89,34 @@ def _nrrd(data: bytes, folder: Path) -> None:
 
 
 def _dicom_seeds(folder: Path) -> Iterator[bytes]:
-    from ctscribe.phantom.dicom import write_series
+    from ctscribe.phantom.dicom import JPEG_2000, JPEG_LOSSLESS, RLE, write_enhanced, write_series
 
-    yield write_series(_small(), folder / "s")[2].read_bytes()
+    yield _slices()[2]
+    for syntax in (RLE, JPEG_2000, JPEG_LOSSLESS):
+        yield write_series(_small(), folder / syntax, syntax=syntax)[2].read_bytes()
+    yield write_enhanced(_small(), folder / "enhanced.dcm").read_bytes()
     for file in sorted((HERE.parent.parent / "shared/data/dicom_encodings").glob("*.dcm")):
         data = file.read_bytes()
         if len(data) < 60_000:
             yield data
 
 
+@cache
+def _slices() -> list[bytes]:
+    """A sound series, of which one file is mutated."""
+    from ctscribe.phantom.dicom import write_series
+
+    with tempfile.TemporaryDirectory() as folder:
+        return [file.read_bytes() for file in write_series(_small(), Path(folder))]
+
+
 @target("dicom", _dicom_seeds)
 def _dicom(data: bytes, folder: Path) -> None:
     from ctscribe.imaging.dicom import choose_series, read_series, scan_files, studies
-    from ctscribe.phantom.dicom import write_series
 
-    files = write_series(_small(), folder / "s")
-    files[2].write_bytes(data)
+    files = [folder / f"{number}.dcm" for number in range(len(_slices()))]
+    for number, (file, sound) in enumerate(zip(files, _slices(), strict=True)):
+        file.write_bytes(data if number == 2 else sound)
     for group in studies(scan_files(files)):
         choose_series(group)
         for series in group:
@@ -120,11 +134,11 @@ def _zip_seeds(folder: Path) -> Iterator[bytes]:
 
 @target("zip", _zip_seeds)
 def _zip(data: bytes, folder: Path) -> None:
-    from ctscribe.intake.archive import unpacked
+    from ctscribe.intake.archive import unpack
 
     (folder / "a.zip").write_bytes(data)
-    with unpacked(folder / "a.zip"):
-        pass
+    (folder / "out").mkdir()
+    unpack(folder / "a.zip", folder / "out")
 
 
 def _csv_seeds(_: Path) -> Iterator[bytes]:
@@ -183,6 +197,38 @@ def _excel(data: bytes, folder: Path) -> None:
             for part, content in parts.items():
                 archive.writestr(part, data[1:] if part == name else content)
     examine_workbook(file)
+
+
+_LIDC = """<LidcReadMessage xmlns="http://www.nih.gov"><ResponseHeader/><readingSession>
+<unblindedReadNodule><noduleID>1</noduleID><characteristics><subtlety>5</subtlety>
+<malignancy>4</malignancy></characteristics><roi/></unblindedReadNodule></readingSession>
+</LidcReadMessage>"""
+_CT_RATE = "VolumeName,Findings_EN,Impressions_EN\ntrain_1_a_1.nii.gz,A nodule of 8 mm.,Nodule.\n"
+
+
+def _public_seeds(_: Path) -> Iterator[bytes]:
+    yield b"\0" + _LIDC.encode()
+    yield b"\1" + _CT_RATE.encode()
+    yield b"\2study_findings: A mass.\ndiscussion: Rare."
+
+
+@target("public-sets", _public_seeds)
+def _public(data: bytes, folder: Path) -> None:
+    """The first byte says which set's text is mutated: LIDC, CT-RATE, M3D-Cap."""
+    from ctscribe.imaging.nifti import write_volume
+    from ctscribe.intake.public import read_dataset
+
+    kind = data[0] % 3 if data else 0
+    layout, file = (
+        ("lidc", folder / "LIDC-IDRI-0001/1.2/3.1/069.xml"),
+        ("ct-rate", folder / "dataset/radiology_text_reports/train_reports.csv"),
+        ("m3d-cap", folder / "M3D_Cap/ct_case/000007/text.txt"),
+    )[kind]
+    file.parent.mkdir(parents=True)
+    file.write_bytes(data[1:])
+    (file.parent / "000001.dcm").write_bytes(b"x")
+    write_volume(_small(), file.parent / "Axial.nii.gz")
+    read_dataset(folder, layout)  # type: ignore[arg-type]
 
 
 def _text_seeds(_: Path) -> Iterator[bytes]:
@@ -283,7 +329,7 @@ def main() -> None:
     """Fuzz each parser, two at a time, and write what was found."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--seconds", type=int, default=600, help="for each parser")
-    arguments.add_argument("--only", help="one parser: " + ", ".join(TARGETS))
+    arguments.add_argument("--only", help="comma-separated, of " + ", ".join(TARGETS))
     arguments.add_argument("--corpus", type=Path, help=argparse.SUPPRESS)
     arguments.add_argument("--keep", type=Path, default=Path("outputs/fuzz"))
     arguments.add_argument("--out", type=Path, default=RESULT)
@@ -297,15 +343,16 @@ def main() -> None:
 
     from ctscribe.files import write_atomically
 
-    names = [given.only] if given.only else list(TARGETS)
+    names = given.only.split(",") if given.only else list(TARGETS)
     with ThreadPoolExecutor(2) as pool:
         results = dict(
             zip(names, pool.map(lambda n: run(n, given.seconds, given.keep), names), strict=True)
         )
+    known = json.loads(given.out.read_text("utf-8"))["parsers"] if given.out.is_file() else {}
     record = {
         "date": time.strftime("%Y-%m-%d"),
         **machine(torch.device("cpu"), ("atheris", "pydicom", "SimpleITK", "openpyxl", "pandas")),
-        "parsers": results,
+        "parsers": {name: (known | results).get(name) for name in TARGETS},
     }
     for name, result in results.items():
         print(f"{name:14} {result}")
