@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,41 +15,14 @@ import pytest
 
 from benchmarks.guards import GUARDS
 from ctscribe.cli import main
-from ctscribe.imaging.volume import Volume
 from ctscribe.intake.examine import Examined, examine, voxels_sha256
 from ctscribe.intake.find import find_cases
 from ctscribe.problems import KINDS, Problem
-from tests.bad_inputs import series, sound, tables, volumes
-from tests.bad_inputs.faults import FAULTS, VARIANTS, Variant, ct
+from tests.bad_inputs import sound
+from tests.bad_inputs.faults import FAULTS, VARIANTS
+from tests.bad_inputs.share import build, folder_of, names
 
 REPO = Path(__file__).parents[1]
-assert volumes
-assert tables
-assert series
-
-
-def build(
-    root: Path, faults: Iterable[int]
-) -> tuple[list[Variant], list[sound.Sound], dict[str, Volume]]:
-    """Every way of these faults below `root`, a folder each, and what looks like them.
-
-    The last: of folders whose CT must be read as it was, that CT.
-    """
-    wanted = set(faults)
-    bad = [variant for variant in VARIANTS if variant.fault in wanted]
-    good = [one for one in sound.SOUND if one.like in wanted]
-    whole: dict[str, Volume] = {}
-    for number, one in enumerate([*bad, *good]):
-        folder = root / folder_of(one)
-        folder.mkdir(parents=True)
-        written = one.build(folder, ct(1000 * min(wanted) + number))
-        if isinstance(written, Volume):
-            whole[folder.name] = written
-    return bad, good, whole
-
-
-def folder_of(one: Variant | sound.Sound) -> str:
-    return ("ok-" if isinstance(one, sound.Sound) else "bad-") + one.folder
 
 
 def content(root: Path) -> dict[Path, str]:
@@ -60,14 +32,6 @@ def content(root: Path) -> dict[Path, str]:
 
 def found_in(root: Path, folder: str, examined: Iterable[Examined]) -> list[Examined]:
     return [one for one in examined if Path(one.file).relative_to(root).parts[0] == folder]
-
-
-def names(variant: Variant, problems: Iterable[Problem]) -> bool:
-    """Whether one of the problems is the variant's own, in its own words."""
-    codes = variant.code.split("|")
-    return not variant.code or any(
-        problem.code in codes and re.search(variant.says, problem.detail) for problem in problems
-    )
 
 
 @pytest.mark.parametrize("fault", [f"{number:02}" for number in FAULTS])
