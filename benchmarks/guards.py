@@ -45,7 +45,10 @@ class Guard:
 
 GUARDS = (
     Guard(
-        1, "imaging/nifti_file.py", "while more := file.read(CHUNK_BYTES):", 'while more := b"":'
+        1,
+        "imaging/nifti_file.py",
+        "BROKEN = (ValueError, OSError, EOFError,",
+        "BROKEN = (ValueError, OSError,",
     ),
     Guard(
         2,
