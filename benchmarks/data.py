@@ -109,7 +109,8 @@ def fuzzed() -> dict[str, Any]:
 
 def figure(value: float, must: float, *, at_most: bool = False) -> dict[str, Any]:
     """A figure with its bound."""
-    return {"value": value, "must": must, "met": value <= must if at_most else value >= must}
+    met = value <= must if at_most else value >= must
+    return {"value": value, "bound": "at most" if at_most else "at least", "must": must, "met": met}
 
 
 def main() -> None:
