@@ -107,6 +107,22 @@ def fuzzed() -> dict[str, Any]:
     }
 
 
+def first_contacts() -> dict[str, float]:
+    """What texts of other authors showed before anything was mended with them."""
+    deid, labeller = result_of("deidentify_first_contact"), result_of("labeller")["first_scores"]
+    found = {
+        f"labeller, strict F1, author {name[-1]}": entry["strict_f1"]
+        for name, entry in labeller.items()
+        if name.startswith("independent")
+    }
+    for name, entry in deid.items():
+        if name.startswith("independent"):
+            found[f"de-identification, recall, author {name[-1]}"] = round(
+                entry["all"]["recall"], 4
+            )
+    return found
+
+
 def figure(value: float, must: float, *, at_most: bool = False) -> dict[str, Any]:
     """A figure with its bound."""
     met = value <= must if at_most else value >= must
@@ -146,6 +162,7 @@ def main() -> None:
         "commit": commit(),
         **machine(torch.device("cpu"), PACKAGES),
         "figures": figures,
+        "unseen": first_contacts(),
         "share": share,
         "guards": guards,
         "fuzz": fuzz["parsers"],

@@ -11,6 +11,7 @@ import typer
 from ctscribe import cli
 from ctscribe.config import CaptionConfig, ModelConfig
 from ctscribe.ops import backend, code_cache, nvrtc
+from ctscribe.problems import KINDS
 from ctscribe.settings import options
 
 REPO = Path(__file__).parents[1]
@@ -146,3 +147,11 @@ def test_ci_runs_the_readmes_test_command_to_the_letter() -> None:
     assert len(linux) == 1
     steps = (REPO / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert steps[-1] == linux[0]
+
+
+def test_what_data_md_says_of_messages_and_bad_inputs_is_what_the_code_has() -> None:
+    from benchmarks import data_page
+
+    text = data_page.PAGE.read_text(encoding="utf-8")
+    assert data_page.page(text) == text, "run python benchmarks/data_page.py"
+    assert all(f"`{code}`" in text for code in KINDS)
