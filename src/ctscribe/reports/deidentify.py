@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal, get_args
 
+from ctscribe.reports import dates
 from ctscribe.reports import identifiers as known
 from ctscribe.reports.language import detect_language
 from ctscribe.reports.names import chinese_names, known_names
+from ctscribe.reports.names_context import names_in_context, repeated
 from ctscribe.reports.names_en import latin_names
 from ctscribe.reports.schema import Language
 
@@ -41,23 +44,41 @@ PLACEHOLDERS: dict[Language, dict[Kind, str]] = {
 # In the order of precedence: where two overlap, what is found is of the kind that comes first.
 _PATTERNS: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (known.EMAIL, "email"),
+    (known.URL, "id"),
+    (known.UID, "id"),
     (known.LABELLED_ID, "id"),
     (known.LABELLED_ID_EN, "id"),
     (known.ID_BEFORE_LABEL, "id"),
     (known.BED, "id"),
     (known.CHAT_ID, "id"),
+    (known.HANDLE, "id"),
     (known.LABELLED_ADDRESS, "address"),
     (known.LABELLED_ADDRESS_EN, "address"),
     (known.ADDRESS, "address"),
+    (known.AREA, "address"),
     (known.ADDRESS_EN, "address"),
-    (known.LABELLED_DATE, "date"),
-    (known.DATE, "date"),
-    (known.CLOCK, "date"),
+    (known.LIVES_EN, "address"),
+    (known.POSTCODE, "address"),
+    (dates.LABELLED_DATE, "date"),
+    (dates.DATE, "date"),
+    (dates.HAN_DATE, "date"),
+    (dates.WORDED_DATE, "date"),
+    (dates.DAY, "date"),
+    (dates.CLOCK, "date"),
     (known.DASHED_NUMBER, "id"),
+    (known.GROUPED_NUMBER, "id"),
     (known.LABELLED_PHONE, "phone"),
     (known.PHONE, "phone"),
+    (known.ANY_LABEL, "id"),
+    (known.ANY_LABEL_EN, "id"),
     (known.LONG_NUMBER, "id"),
 )
+_GROUPS = ("found", "also", "third", "fourth", "fifth")
+# Full-width letters and digits are searched as the plain ones that they stand for.
+_NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F) if chr(wide - 0xFEE0).isalnum()}
+_NARROW |= {0xFF0D: ord("-"), 0xFF0E: ord("."), 0xFF0F: ord("/"), 0xFF3F: ord("_")}
+# What one search replaces may show more beside it; a text of people is done after two or three.
+SEARCHES = 12
 _PLACEHOLDER = re.compile(
     "|".join(re.escape(word) for words in PLACEHOLDERS.values() for word in words.values())
 )
@@ -83,15 +104,32 @@ def find_personal(
 
     names: known ones, from the row's own columns; found wherever they stand, however they are
     spaced. institutions: hospitals too, which identify a patient only with something else.
+
+    It reads what stands beside a name, not people: a name in the middle of a sentence with no
+    role, relation, title, verb, age, number or other mark beside it is found only if it is
+    found elsewhere in the text, begins with a common given name or is pinyin; so are a
+    nickname, a surname alone without a title, a name in small letters and a name that is a
+    word of reports. It does not see a year alone (no identifier under HIPAA's Safe Harbor), an
+    age, relative times, occupations, villages and streets without a number, rare diseases or
+    events that single a person out, short numbers without a label, scripts other than Chinese
+    and Latin, and what a picture shows. Who shares texts reads a sample of them.
     """
     words = PLACEHOLDERS[language or detect_language(text)]
-    found: list[Span] = []
-    # What is replaced may show what stands beside it, so the replaced text is searched again.
-    shown, origin = text, list(range(len(text)))
-    while new := _apart(shown, _candidates(shown, names, institutions)):
-        found += [Span(origin[s.start], origin[s.end - 1] + 1, s.kind) for s in new]
-        shown, origin = _replaced(shown, origin, new, words)
-    return sorted(found, key=lambda span: span.start)
+    shown = _Shown(text.translate(_NARROW), list(range(len(text))), list(range(1, len(text) + 1)))
+    searches = 0
+    while new := _apart(shown.text, _candidates(shown.text, names, institutions)):
+        searches += 1
+        if searches <= SEARCHES:
+            again = (Span(*span, "name") for span in repeated(shown.text, _names_of(shown, new)))
+            new = _apart(shown.text, chain(new, again))
+        else:
+            # Each search would show the next name for ever: what is left between the first and
+            # the last goes as one, with a reach around it that soon is the whole text.
+            reach = 50 * 4 ** (searches - SEARCHES)
+            first, last = max(0, new[0].start - reach), new[-1].end + reach
+            new = [Span(first, min(last, len(shown.text)), new[0].kind)]
+        shown = _replaced(shown, new, words)
+    return sorted(shown.spans, key=lambda span: span.start)
 
 
 def deidentify(
@@ -119,11 +157,16 @@ def _candidates(text: str, names: Sequence[str], institutions: bool) -> Iterator
         yield Span(start, end, "name")
     for pattern, kind in _PATTERNS:
         for match in pattern.finditer(text):
-            group = next((g for g in ("found", "also") if match.groupdict().get(g)), 0)
+            group = next((g for g in _GROUPS if match.groupdict().get(g)), 0)
             yield Span(*match.span(group), kind)
+    for door in known.DOOR.finditer(text):
+        begins = known.ADDRESS_BEGINS.search(text, max(0, door.start() - 40), door.start())
+        start = begins.start() if begins else door.start()
+        lead = known.ADDRESS_LEAD.match(text, start, door.start())
+        yield Span(lead.end() if lead else start, door.end(), "address")
     if institutions:
         yield from _institutions(text)
-    for finder in (chinese_names, latin_names):
+    for finder in (chinese_names, names_in_context, latin_names):
         for start, end in finder(text):
             yield Span(start, end, "name")
 
@@ -159,13 +202,43 @@ def _apart(text: str, candidates: Iterator[Span]) -> list[Span]:
     return [span for span, _ in apart]
 
 
-def _replaced(
-    text: str, origin: list[int], spans: Sequence[Span], words: dict[Kind, str]
-) -> tuple[str, list[int]]:
-    """The text with placeholders, and where each of its characters came from (-1: placeholder)."""
-    pieces, sources, end = [], [], 0
+@dataclass(frozen=True)
+class _Shown:
+    """A text with placeholders, what they stand for, and where each character came from."""
+
+    text: str
+    starts: list[int]
+    ends: list[int]
+    spans: list[Span] = field(default_factory=list)
+
+
+def _names_of(shown: _Shown, spans: Sequence[Span]) -> list[str]:
+    return [shown.text[s.start : s.end] for s in spans if s.kind == "name"]
+
+
+def _replaced(shown: _Shown, spans: Sequence[Span], words: dict[Kind, str]) -> _Shown:
+    """The text with more placeholders; what a span holds already is part of it from now on."""
+    pieces: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    found: list[Span] = []
+    end = 0
     for span in spans:
-        pieces += [text[end : span.start], words[span.kind]]
-        sources += origin[end : span.start] + [-1] * len(words[span.kind])
+        word = words[span.kind]
+        origin = Span(shown.starts[span.start], shown.ends[span.end - 1], span.kind)
+        pieces += [shown.text[end : span.start], word]
+        starts += shown.starts[end : span.start] + [origin.start] * len(word)
+        ends += shown.ends[end : span.start] + [origin.end] * len(word)
+        found.append(origin)
         end = span.end
-    return "".join([*pieces, text[end:]]), sources + origin[end:]
+    kept = [
+        old
+        for old in shown.spans
+        if not any(new.start <= old.start and old.end <= new.end for new in found)
+    ] if len(found) == 1 else shown.spans
+    return _Shown(
+        "".join([*pieces, shown.text[end:]]),
+        starts + shown.starts[end:],
+        ends + shown.ends[end:],
+        [*kept, *found],
+    )

@@ -20,7 +20,7 @@ _CODE = (
 _ID_OF = (
     r"身份证|证件|护照|军官证|通行证|医保|社保|医疗保险|参保|住院|门诊|急诊|病历|病案|检查|影像|放射|登记|"
     r"申请单?|就诊|体检|挂号|诊疗|条形?码|流水|设备|胶片|CT|MRI?|DR|X线|X光|PACS|RIS|HIS|病理|标本|病员|"
-    r"病人|患者|档案|工|学|警|军|保单|订单|合同|个人|报告|预约|票据|发票"
+    r"病人|患者|档案|工|短|内部|序列|取片|随访|入组|受试者|样本|蜡块|切片|会诊|转诊|病床|急救|流调|核酸|采样|联系|执业|资格|学|警|军|保单|订单|合同|个人|报告|预约|票据|发票"
 )
 _ID_LABEL = (
     rf"(?:(?:{_ID_OF})(?:证|卡|单)?(?:编号|编码|号码|号|ID)|身份证|(?<![序图])(?:编号|单号|卡号|条码)"
@@ -40,58 +40,51 @@ LABELLED_ID_EN = re.compile(
     r"|(?:Patient|Pt|Hospital|Chart|Study|Exam(?:ination)?|Case|Account|Visit|Encounter|Order"
     r"|Requests?|Policy|Member|Registration|Record|File|Specimen|Report|Episode|Unit)[ \t]{0,2}"
     rf"{_NUMBER_WORD}|ID|Identification)[ \t]{{0,2}}{_NUMBER_WORD}?[ \t]{{0,2}}(?:[:#=|]|is)?[ \t]{{0,3}}"
-    rf"(?P<found>\d{{3}}[ -]\d{{2,3}}[ -]\d{{4}}(?!\d)|{_CODE})",
+    rf"(?P<found>\d{{3}}[ -]\d{{2,3}}[ -]\d{{2,4}}(?!\d)|{_CODE})",
     re.IGNORECASE,
 )
 BED = re.compile(
     r"(?<![A-Za-z\d.])(?P<found>(?:加|[A-Z])?\d{1,3})[ ]?床(?!旁|边|单)"
     r"|\b[Bb]ed[ :#]{1,3}(?:[Nn]o\.? ?)?(?P<also>\d{1,3}[A-Z]?|[A-Z]\d{1,3})\b(?![ ]?(?:mm|cm|days?))"
 )
+_PLATE = "[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼]"
 # Nothing that is measured in a chest has seven digits.
-LONG_NUMBER = re.compile(r"(?<![\dA-Za-z.])[A-Z]{0,4}-?\d{7,}+[Xx]?(?![A-Za-z]|\.\d)")
+LONG_NUMBER = re.compile(
+    r"(?<![\dA-Za-z.])[A-Z]{0,4}-?\d{7,}+[A-Za-z]?(?![A-Za-z]|\.\d)"
+    r"|(?<![\dA-Za-z.×xX*/])\d{6}(?![\dA-Za-z.%％×*/]|[ ]?(?:mm|cm|mL|ml|HU|/|[×x*]|个|枚|层|次|例))"
+    rf"|(?<![\dA-Za-z.\-])[A-Z]{{1,6}}-?\d{{5,12}}[A-Z]?(?![\w])"
+    rf"|(?<![\dA-Za-z.\-])[A-Z]{{1,3}}\d{{2}}-\d{{4,8}}(?![\w])"
+    rf"|(?<![\dA-Za-z.])(?:{_PLATE})[A-Z]·?[A-Z0-9]{{5,6}}(?![A-Za-z0-9])"
+)
+# 1.2.840.113619.2.55, a DICOM unique identifier.
+UID = re.compile(r"(?<![\d.])(?=[\d.]{12})\d{1,3}(?:\.\d{1,39}){4,20}+(?![\d])")
+# Cards and identity numbers that are written in groups.
+GROUPED_NUMBER = re.compile(
+    r"(?<![\d\-.])(?:\d{4}[ -]){3,4}\d{1,7}(?![\d])|(?<!\d)\d{6}[ -](?:19|20)\d{6}[ -]\d{3}[\dXx](?!\w)"
+)
+# 取片密码483920; 型号 and 信号 are no one's number.
+ANY_LABEL = re.compile(
+    rf"(?<![型信符图序层期型称句逗引])(?:号|号码|编码|密码|[条追溯]码|序列号|单号|账号|帐号|[（(]No\.?[)）]){_GAP}[:：=#]?{_GAP}"
+    r"(?P<found>(?=[A-Za-z\-_]{0,8}\d)(?=[A-Za-z0-9\-_]{4})[A-Za-z0-9](?:[A-Za-z0-9_]|[-/](?=[A-Za-z0-9])){3,31})(?![A-Za-z0-9_.]|[ ]?(?:mm|cm))"
+)
+ANY_LABEL_EN = re.compile(
+    r"\b(?!(?:image|images|im|img|series|se|slice|slices|fig|figure|lesion|nodule|rib|segment|level|station|grade|stage|type|phase"
+    r"|window|zone|node|table|page|frame|view|model|kernel|version|group|class|category|lobe|vertebra|total|the|a|of|by|in|and)\b)"
+    r"[A-Za-z]{2,20}\.?[ ]?(?:[Nn]o\.?|[Nn]umbers?|#|ID|[Cc]ode)(?:[ ]?[:=#]|[ ]is)?[ ]{0,2}"
+    r"(?P<found>(?=[A-Za-z\-_]{0,8}\d)(?=[A-Za-z0-9\-_/]{3})[A-Za-z0-9](?:[A-Za-z0-9_]|[-/](?=[A-Za-z0-9])){2,31})(?![A-Za-z0-9_]|\.\d|[ ]?(?:mm|cm|HU))"
+    r"|\b(?:[Pp]athology|[Hh]istology|[Cc]ytology|[Bb]iopsy|[Ss]pecimen|[Ss]erial|[Bb]arcode|[Ll]icen[cs]e|[Pp]asscode|[Pp]assword|PIN|[Ll]ot|[Bb]adge|[Ll]ocker|[Gg]roup|[Pp]late|[Rr]oom|[Rr]eg"
+    r"|GMC|NPI|HPCSA|AHPRA|DEA|NMC|IC|NRIC|NIN|CPF|CURP|DNI|NIF|BSN|PESEL|KTP|CNIC|Aadhaar|HKID|PACS|RIS|HIS|CHI|HN|AN|VN|UHID|OPD|IPD)"
+    r"(?:[ ](?:[Nn]o\.?|[Nn]umber|#|ID|[Ii]d))?[ ]?[:=#]?[ ]{0,2}(?P<also>(?=[A-Z\-_]{0,8}\d)(?=[A-Za-z0-9\-_/]{3})[A-Z0-9](?:[A-Za-z0-9_]|[-/](?=[A-Za-z0-9])){2,31})(?![A-Za-z0-9_]|\.\d|[ ]?(?:mm|cm|HU))"
+)
+HANDLE = re.compile(r"(?<![\w.@])[@＠](?P<found>[A-Za-z0-9_][A-Za-z0-9_.\-]{2,30})(?<![.\-])")
+URL = re.compile(r"(?:https?://|www\.)[A-Za-z0-9\-._~:/?#@!$&*+,;=%]{4,200}(?<![.,;])")
 DASHED_NUMBER = re.compile(
     r"(?<![\dA-Za-z.\-])(?:\d{3}-\d{2}-\d{4}|(?:19|20)\d{6}-\d{2,6}|[A-Z]{1,3}-\d{5,12})(?![\d\-])"
 )
 CHAT_ID = re.compile(
-    rf"(?:微信|QQ|We[Cc]hat|wechat|WhatsApp){_GAP}(?:号码?|ID|id)?{_GAP}[:：]?{_GAP}"
-    r"(?P<found>[A-Za-z0-9][A-Za-z0-9_\-]{4,30})"
-)
-
-# dates ---------------------------------------------------------------------------------------
-_Y, _M, _D = r"(?:19|20)\d{2}", r"(?:1[0-2]|0?[1-9])", r"(?:3[01]|[12]\d|0?[1-9])"
-_MONTH = (
-    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?"
-    r"|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?|JAN(?:UARY)?|FEB(?:RUARY)?|MAR(?:CH)?|APR(?:IL)?|MAY"
-    r"|JUNE?|JULY?|AUG(?:UST)?|SEPT?(?:EMBER)?|OCT(?:OBER)?|NOV(?:EMBER)?|DEC(?:EMBER)?)"
-)
-_CLOCK = (
-    r"(?:(?:[01]?\d|2[0-3])[:：][0-5]\d(?:[:：][0-5]\d(?:\.\d{1,6})?)?(?:[ ]?(?:[AaPp][Mm]\b|[AaPp]\.[Mm]\.))?"
-    r"|(?:[01]?\d|2[0-3])[时点](?:[0-5]?\d分?(?:[0-5]?\d秒)?)?)(?!\d)"
-)
-_TIME = rf"(?:(?:T|,?[ ]{{0,3}}(?:at[ ]|上午|下午|晚上?|凌晨|[(（][^\s()（）]{{1,3}}[)）])?[ ]{{0,2}}){_CLOCK})?"
-_UNIT_AFTER = r"(?![ ]?(?:mm|cm|HU|ml|%|[肋椎个枚级]))"
-_ORDINAL = r"(?:st|nd|rd|th)?"
-DATE = re.compile(
-    rf"(?<![\d.\-/])(?:"
-    rf"{_Y}[ ]?年[ ]?{_M}[ ]?月(?:[ ]?{_D}(?!\d)[ ]?[日号]?)?"
-    rf"|{_Y}[ ]?(?P<sep>[-/.．])[ ]?{_M}[ ]?(?P=sep)[ ]?{_D}(?!\d)"
-    rf"|{_Y}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?!\d)"
-    rf"|{_M}[ ]?月[ ]?{_D}[ ]?[日号]"
-    rf"|(?<![A-Za-z第])(?:{_D}(?P<sep2>[-/.]){_M}|{_M}(?P<sep3>[-/.]){_D})(?:(?P=sep2)|(?P=sep3)){_Y}(?!\d)"
-    rf"|(?<![A-Za-z第])(?:\d{{2}}/{_M}/{_D}|{_D}/{_M}/\d{{2}}|{_M}/{_D}/\d{{2}})(?!\d|[/.\-×x*]\d|[×x*]){_UNIT_AFTER}"
-    rf"|\b{_MONTH}\.?[ -]{_D}{_ORDINAL}(?:,?[ -]{{1,2}}{_Y})?(?!\d|[.:]\d){_UNIT_AFTER}"
-    rf"|\b{_D}{_ORDINAL}[ -]?(?:of[ ])?{_MONTH}\.?(?:,?[ -]?{_Y})?(?![\da-z])"
-    rf"|\b{_MONTH}\.?,?[ ](?:of[ ])?{_Y}(?!\d)"
-    rf"){_TIME}"
-)
-CLOCK = re.compile(
-    r"(?<![\d.:：比])(?<!ratio )(?:(?:[01]\d|2[0-3])[:：][0-5]\d(?:[:：][0-5]\d)?(?:[ ]?[AaPp]\.?[Mm]\b)?"
-    r"|(?:1[0-2]|[1-9]):[0-5]\d[ ]?[AaPp]\.?[Mm]\b)(?![\d:.])"
-)
-LABELLED_DATE = re.compile(
-    rf"(?:日期|时间|生日|出生(?:于|年月日?)?|\bDOB|\bdate of birth|\bborn|\b(?:exam |study )?date)"
-    rf"{_GAP}[:：]?{_GAP}(?P<found>\d{{2,4}}[-/.]\d{{1,2}}[-/.]\d{{1,4}}(?!\d){_TIME}|{_Y}年?(?![\d]))",
-    re.IGNORECASE,
+    rf"(?:微信|企微|QQ|We[Cc]hat|wechat|WeCom|Whats[Aa]pp|[Ss]kype|Telegram|\bLINE\b|\bLine(?= ?(?:ID|id|:))|Facebook|Instagram|\bIG\b|[Tt]witter|TikTok"
+    rf"|Kakao(?:Talk)?|Viber|Zalo|Signal(?= ?(?:ID|id|:))|抖音|微博|小红书|钉钉|飞书|支付宝|快手|B站|知乎|公众号|账号|帐号){_GAP}(?:号码?|ID|[Ii]d|账号|handle|no\.?|number)?{_GAP}"
+    rf"(?:[:：=]|是|为|is)?{_GAP}[@＠]?(?P<found>(?:live:)?(?=[A-Za-z.\-]{{0,30}}[0-9_.\-]|[A-Za-z]{{5}})[A-Za-z0-9][A-Za-z0-9_.\-]{{3,30}})(?<![.\-])"
 )
 
 # contacts ------------------------------------------------------------------------------------
@@ -102,13 +95,18 @@ PHONE = re.compile(
     r"|(?:(?:\+|00)86[- ]?)?[(（]?0\d{2,3}[)）]?[- ]?\d{3,4}[- ]?\d{4}"
     r"|[48]00[- ]?\d{3}[- ]?\d{4}"
     r"|(?:\+?1[- .])?(?:\([2-9]\d{2}\)[ ]?|[2-9]\d{2}[- .])\d{3}[- .]\d{4}"
-    r"|\+\d{1,3}(?:[- .]?\(?\d{2,4}\)?){2,5}"
+    r"|\+\d{1,3}(?:[- .]?\(?\d{1,4}\)?){2,6}"
+    r"|\(?0\d{1,4}\)?(?:[ -]\d{2,4}){2,4}|\(?0\d{2,4}\)?[ -]\d{5,8}|0[1-9]\d{8,9}"
+    r"|1[3-9]\d[- ]?\d{3}[- ]?\d{5}|1[3-9]\d{2}[- ]\d{3}[- ]\d{4}|1[3-9]\d{3}[- ]\d{6}"
     rf"){_EXTENSION}(?![A-Za-z\d])"
 )
 LABELLED_PHONE = re.compile(
-    r"(?:电话|手机|热线|传真|联系方式|致电|拨打|来电|分机|\bTel(?:ephone)?\b\.?|\b(?:tele)?phone|\bmobile"
-    r"|\bcell|\bhotline|\bfax|\bpager|\bext\.|\bcall)(?:号码?|[ ](?:no\.?|number))?"
-    rf"{_GAP}[:：]?{_GAP}(?P<found>[+(（]?\d(?:[\d()（）]|[- .](?=[\d(])){{4,22}}\d{_EXTENSION})(?![A-Za-z\d])",
+    r"(?:电话|手机|热线|传真|联系方式|致电|拨打|来电|座机|固话|家电|号码|\bTel(?:ephone)?s?\b\.?|\b(?:tele)?phone|\bmobile|\bmob\b\.?|\bPh\b\.?"
+    r"|\bcell(?:phone)?|\bhotline|\bfax|\bpager|\bcontact|\bcall(?:back)?|\btext|\b(?:reach|reached|rung?|ring)(?:[ ](?:him|her|them|me|us))?[ ](?:at|on))"
+    r"(?:号码?|[ ](?:no\.?|number|on|at|is))?(?:[（(][^\n()（）]{1,8}[)）])?"
+    rf"{_GAP}(?:[:：|｜]|为|是)?{_GAP}(?P<found>[+(（]?\d(?:[\d()（）]|[- .](?=[\d(])){{4,22}}\d{_EXTENSION})(?![A-Za-z\d])"
+    rf"|(?:分机|内线|短号|小号|虚拟网|寻呼|\bext(?:ension|n)?\b\.?|\bpager|\bbleep|\bbeeper)(?:号码?|[ ](?:no\.?|number|is))?{_GAP}[:：#]?{_GAP}(?P<also>\d{{3,8}})(?!\d)"
+    r"|\b[xX](?P<third>\d{4,5})\b(?!\.)",
     re.IGNORECASE,
 )
 EMAIL = re.compile(
@@ -123,7 +121,7 @@ _PROVINCE = (
 _PLACE = rf"[{_HAN}A-Za-z0-9\-－#]"
 _DOOR = r"[号弄幢栋室组楼院委座层村]"
 LABELLED_ADDRESS = re.compile(
-    rf"(?:住址|地址|家住|现住|居住地?|户籍(?:所在)?地?|通讯处|籍贯|工作单位){_GAP}(?:[:：]|于|在|为)?{_GAP}"
+    rf"(?:住址|地址|家住|现住|居住地?|居住于|暂住|常住|出生地|祖籍|户籍(?:所在)?地?|通讯处|籍贯|工作单位){_GAP}(?:[:：]|于|在|为)?{_GAP}"
     rf"(?P<found>{_PLACE}{{2,60}}(?:[ ](?=[{_HAN}]{{1,8}}(?:市|区|县|镇|路|街)){_PLACE}{{2,40}})*)"
 )
 ADDRESS = re.compile(
@@ -136,6 +134,11 @@ _STREET = (
     r"(?:Street|St|Road|Rd|Avenue|Ave|Lane|Ln|Drive|Dr|Boulevard|Blvd|Court|Ct|Way|Place|Pl|Square"
     r"|Terrace|Crescent|Close|Highway|Parkway)"
 )
+POSTCODE = re.compile(
+    rf"(?:邮政?编码?|\b(?i:post(?:al)?[ ]?code|zip(?:[ ]code)?)){_GAP}(?:[:：|｜]|为|是)?{_GAP}(?P<found>\d{{4,6}}(?:-\d{{4}})?)(?!\d)"
+    r"|\b(?P<also>[A-Z]{1,2}\d[A-Z\d]?[ ]\d(?!HU|AM|PM)[ABD-HJLNP-UW-Z]{2})\b"
+    r"|\b(?P<third>(?:A[LKZR]|C[AOT]|DE|FL|GA|HI|I[DLNA]|K[SY]|LA|M[EDAINSOT]|N[EVHJMYCD]|O[HKR]|PA|RI|S[CD]|T[NX]|UT|V[TA]|W[AVIY])[ ]\d{5}(?:-\d{4})?)\b(?![ ]?(?:mm|cm|HU))",
+)
 _TOWN = r"[A-Z][A-Za-z.'\-]{1,20}(?:[ ][A-Z][a-z.'\-]{1,20}){0,3}"
 ADDRESS_EN = re.compile(
     r"(?<![\w.])(?:(?:Flat|Unit|Apt\.?|Apartment|Room|Suite)[ ]#?\w{1,5},[ ])?"
@@ -144,6 +147,26 @@ ADDRESS_EN = re.compile(
     r"(?:,?[ ](?:Apt|Unit|Flat|Suite|Apartment|Room)\.?[ ]#?\w{1,5})?"
     rf"(?:,[ ]{_TOWN}(?:,?[ ](?:[A-Z]{{2}}[ ]\d{{5}}(?:-\d{{4}})?|\d{{5,6}}|[A-Z]{{1,2}}\d[A-Z\d]?[ ]\d[A-Z]{{2}}))?"
     r"(?:,[ ][A-Z]{2}[ ]\d{5}(?:-\d{4})?)?)?"
+)
+# 阳光花园3栋2单元501, 兴工北街九号401; what stands before it is read backwards by `deidentify`.
+_NUMBER_ZH = r"(?:\d{1,5}|[一二三四五六七八九十百零〇]{1,5})"
+DOOR = re.compile(
+    rf"(?:路|街|大道|巷|弄|胡同|小区|庄|苑|公寓|花园|新村|屯|镇|乡|村|社区|大院|家属[院楼]|宿舍|坊|寨|堡|农场|林场|连队)"
+    rf"[甲乙丙丁东西南北中段]{{0,2}}{_NUMBER_ZH}(?:[-－]{_NUMBER_ZH}){{0,4}}(?:号楼?院?|弄|幢|栋|座|室|组|楼|单元|社|队|巷|户)"
+    rf"(?:[甲乙丙丁]?(?:{_NUMBER_ZH}|[A-Z])(?:[-－]\d{{1,5}}){{0,3}}(?:号楼?院?|弄|幢|栋|座|室|组|楼|单元|层|户)?){{0,5}}"
+    rf"|{_NUMBER_ZH}(?:栋|幢|号楼|座){_NUMBER_ZH}(?:单元|室|-){_NUMBER_ZH}?(?:室|号|户)?"
+)
+# Two levels of places: 湖南省邵阳市隆回县, 那曲市色尼区.
+AREA = re.compile(
+    rf"(?:{_PROVINCE}(?:省|市|(?:维吾尔|壮族|回族)?自治区)?[{_HAN}]{{1,6}}?(?:市|州|地区|盟|县|区)(?:[{_HAN}]{{1,6}}?(?:区|县|市|旗|镇|乡)){{0,2}}(?:[{_HAN}]{{1,6}}?(?:街道|镇|乡|村)){{0,2}}(?:\d{{1,3}}组)?"
+    rf"|(?<![{_HAN}])[{_HAN}]{{2,5}}?(?:市|州|盟|县)[{_HAN}]{{1,5}}?(?:区|县|旗|镇|乡|街道)(?:[{_HAN}]{{1,6}}?(?:街道|镇|乡|村)){{0,2}}(?:\d{{1,3}}组)?)"
+    rf"(?![{_HAN}]{{0,8}}?(?:医院|中心|卫生院))"
+)
+ADDRESS_BEGINS = re.compile(rf"[{_HAN}0-9\-－]{{0,40}}$")
+ADDRESS_LEAD = re.compile(r".*(?:家住|现住|居住于|居住在|[住于在往至到为系址])(?!宅|院|洪区)")
+LIVES_EN = re.compile(
+    r"\b(?:liv(?:es|ing)|lived|resid(?:es|ing)|resided|staying|stays)[ ](?:at|in|on)[ ](?P<found>(?:Flat|Unit|Apt\.?|No\.?|[A-Z0-9][\w'’.\-]{0,20})"
+    r"(?:,?[ ](?:[A-Z0-9#][\w'’.\-]{0,20}|of|on|the|de|la|upon)){0,14})(?<![.,])"
 )
 LABELLED_ADDRESS_EN = re.compile(
     r"\b(?:Home |Mailing |Postal )?Address[ \t]{0,2}[:=][ \t]{0,3}(?P<found>[^\n;；\t]{4,100}?)"

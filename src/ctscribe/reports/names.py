@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 
-from ctscribe.reports.identifiers import DATE
+from ctscribe.reports.dates import DATE
 from ctscribe.reports.surnames import (
     BEFORE_TITLE,
     COMPOUND,

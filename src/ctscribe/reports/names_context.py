@@ -1,0 +1,215 @@
+"""Chinese names by what stands around them: a relation, a verb, a department, the cells of a form.
+
+Each rule of `_LED` names what comes before, each of `_FOLLOWED` what comes behind. Between them
+stands a name if it begins with a surname and no two characters of it are neighbours in reports.
+"""
+
+# ruff: noqa: E501 - patterns are read in one piece
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from ctscribe.reports.report_words import PAIRS, WORDS
+from ctscribe.reports.surnames import (
+    COMPOUND,
+    FUNCTION,
+    NOT_IN_NAMES,
+    NOT_NAMES,
+    PINYIN_SURNAMES,
+    SURNAMES,
+    SYLLABLES,
+    WORDS_FIRST,
+)
+
+_HAN = "\u3400-\u9fff\U00020000-\U0003134f"
+_S = r"[ \t\u3000]"
+_RELATION = (
+    r"(?:女儿|儿子|丈夫|妻子|爱人|老公|老婆|老伴|配偶|父亲|母亲|爸爸|妈妈|之[父母子女夫妻]|哥哥|弟弟|姐姐|妹妹|其[父母子女夫妻兄弟姐妹]|长[子女]|次[子女]|大哥|大姐|二[哥姐弟妹]"
+    r"|孙子|孙女|外孙女?|女婿|儿媳妇?|侄子|侄女|外甥女?|舅舅|叔叔|姑姑|伯伯|爷爷|奶奶|外公|外婆|姥姥|姥爷|岳父|岳母|公公|婆婆|亲属|亲戚|朋友|同事|邻居|保姆|护工|监护人|联系人|家长|家属|陪人"
+    r"|未婚[夫妻]|男友|女友|室友|同学|老师|班主任)"
+)
+_DOCTOR = r"(?:主任|教授|院长|所长|科长|组长|护士长|医生|医师|大夫|护士|技师|技士|药师|助理|秘书|规培生?|进修生?|实习生?|研究生|博士|硕士|司机|村医|校医|厂医|军医|术者|一助|二助|助手|值班|二线|一线|三线)"
+_CALLED = r"(?:曾用名|原名|又名|别名|化名|本名|真名|小名|乳名|户名|全名|名叫|名字叫?|叫做|叫|名为|自称|自报|署名|落款|签名|签章|签字|盖章)"
+_TELL = r"(?:通知|告知|转告|知会|联系|致电|呼叫|请示|汇报给?|报告给?|转给|交给|发给|发送给|交予|交由|转交给?|委托|咨询|询问|答复|回复|抄送|转发给?|提醒|寄给|面告|口头告知|收件人|主送)"
+_BY = r"(?:由|经|与|和|同|请|找|让|被|跟|向|给|及|@|是|系|为|对)"
+_ROLE_BEHIND = r"(?:(?:副?主任|主治|住院|主管|进修|实习|规培|见习|值班|责任|副)?(?:医师|医生|护师|技师|药师|护士|大夫)|副?主任|副?教授|先生|女士|老师|同志|院长|博士|护士长)"
+_ACT_BEHIND = (
+    r"(?:书写|撰写|出具|审核|复核|审签|签发|审阅|阅片|读片|操作|会诊|陪同|陪伴|陪护|陪检|护送|送来|送检|送诊|介绍|接听|签收|签字|签名|签署|代签|代取|代领|取片|取走|领取|来电|来院|来诊|转诊|转来|打印|登记|扫描|摄片|拍片|录入|校对|记录|执刀"
+    r"|主刀|讨论|沟通|联系|确认|核实|完成|施行|实施|执行|负责|申请|开单|收治|接诊|查房|管床|家属|本人|要求|同意|报告|电话|手机|微信|处取|取得联系|转达|通话|交接|交代|谈话|知悉|已知|知晓|收到|回复|告知|提供|反映|诉|及家属|等)"
+)
+_NAME = rf"[{_HAN}]{{2,4}}?"
+# What leads to a name and what must follow it; the first take what ends a run of characters too.
+_LED: tuple[re.Pattern[str], ...] = (
+    re.compile(rf"(?:{_RELATION}|{_DOCTOR}|{_CALLED}|{_TELL})(?:[(（]?(?:签名|签字|签章|盖章)[)）])?{_S}{{0,3}}[:：]?{_S}{{0,3}}[(（]?"),
+    re.compile(rf"[(（【\[]{_S}?(?:签名|签字|签章|姓名|盖章|{_RELATION}){_S}?[)）】\]]{_S}{{0,3}}[:：]?{_S}{{0,3}}"),
+    re.compile(r"(?:科|室|病区|中心|医院|部|门诊|床|\[编号\]|\[ID\])[ \t\u3000]{0,2}"),
+)
+_LED_AND_FOLLOWED = re.compile(rf"{_BY}{_S}{{0,2}}(?P<found>{_NAME})(?={_ROLE_BEHIND}|{_ACT_BEHIND}|{_S}?[(（](?:{_S}?\[|[男女]|\d|电话|手机|微信|工号|住院|门诊|检查|{_RELATION}|本院|我院|外院))")
+_END = re.compile(rf"{_ROLE_BEHIND}|{_ACT_BEHIND}|{_RELATION}|[于因已并将男女，,。；;：:、/|｜)）\]】\[【(（\s\d]|$|[A-Za-z]")
+_FOLLOWED = re.compile(
+    rf"(?:{_ROLE_BEHIND}(?:{_ACT_BEHIND}|[：:，,。)）\s]|$)|{_ACT_BEHIND}"
+    rf"|{_S}?[(（](?:住院号?|门诊号?|检查号?|影像号?|病历号?|病案号?|身份证|工号|床|ID|[男女][，,、 /)）]|\d{{1,3}}岁|电话|手机|微信|联系|{_RELATION}|签名|签字|签章|代签|\[编号\]|\[电话\]|\[日期\]|\[ID\])"
+    rf"|的(?:CT|片子|报告|家属|检查|影像|胸片|病历|号码|电话|床位))"
+)
+# 扎西顿珠，男，44岁: whoever stands before sex and age is a person, whatever the characters.
+_SEX = re.compile(
+    rf"(?:^|(?<=[\n，,。；;：:|｜/、\s(（【】\]]))(?P<found>[{_HAN}]{{2,10}}(?:[·•・][{_HAN}]{{1,10}}){{0,3}}){_S}{{0,4}}[，,、|｜/(（]?{_S}{{0,4}}"
+    rf"(?:[男女]性?(?=[，,、|｜/;；)）\s]|\d|$)|[MF](?=[ /|,，]{{1,2}}\d))",
+    re.MULTILINE,
+)
+_NOBODY = re.compile(
+    r"(?:患者|病人|患儿|受检者?|体检者|性别|年龄|姓名|客户|本人|老年|中年|青年|成年|中老年|婴幼?儿|儿童|产妇|孕妇|已婚|未婚|离异|丧偶|农民|工人|退休|职员|教师|干部|学生|无业|司机|汉族|[\u3400-\u9fff]{1,3}族"
+    r"|.*(?:患者|病人|患儿|检查|病史|复查|平扫|增强|胸部|患病|门诊|住院|病房|诊断|急诊|体检|者|人|科))"
+)
+_CELL = re.compile(rf"(?:^|(?<=[\s|｜/／、，,；;：:【】\[\]()（）]))(?P<found>[{_HAN}]{{2,4}})(?=[\s|｜/／、，,；;。【】\[\]()（）]|$)", re.MULTILINE)
+# A line of a form or a signature: an age, a sex, or something replaced already stands in it.
+_FORM = re.compile(
+    r"\[(?:姓名|编号|日期|电话|邮箱|NAME|ID|DATE|PHONE|EMAIL)\]|(?:^|[\s|｜/，,])[男女](?:[\s|｜/，,]|$)|\d{1,3}岁|\b[MF]\b[ /|]{0,2}\d{2,3}[Yy]?"
+)
+_FINDING = re.compile(r"[叶肺结胸膜淋巴骨心肝]|密度|[见示]")
+_HEADER = re.compile(r"^[^\n]{0,60}?姓名[^\n]{0,120}$", re.MULTILINE)
+_SEPARATOR = re.compile(r"[|｜\t]|[,，]|\s{1,4}")
+_LATIN_WORD = r"(?!CT|MRI?|PET|HRCT|DR|CTA|COVID|Lung)[A-Z][A-Za-z'’\-]{1,24}"
+_LATIN = rf"{_LATIN_WORD}(?:[ ](?:(?:van|von|der|den|de|la|bin|ibn|al|el)[ ]){{0,2}}[A-Z][A-Za-z'’.\-]{{0,24}}){{0,4}}"
+_LATIN_NAMES: tuple[re.Pattern[str], ...] = (
+    re.compile(rf"(?:患者|病人|客人|外宾|外籍|留学生|{_RELATION}|{_DOCTOR}|{_CALLED}|{_TELL}|姓{_S}?名|由|经|请)[】\])）]?{_S}{{0,3}}[:：]?{_S}{{0,3}}(?P<found>{_LATIN})"),
+    re.compile(rf"(?<![A-Za-z'\-])(?P<found>{_LATIN}){_S}?(?={_ROLE_BEHIND}|[，,]?{_S}?[(（]?[男女][，,、/)）\s]|{_ACT_BEHIND})"),
+)
+CARET = re.compile(
+    rf"(?<![\w^])(?:[A-Za-zÀ-ÿ][A-Za-zÀ-ÿ'’.\- ]{{0,30}}|[{_HAN}]{{1,4}})\^(?:[A-Za-zÀ-ÿ'’.\-]{{0,30}}|[{_HAN}]{{0,4}})(?:\^[A-Za-z'’.\-]{{0,20}}){{0,3}}(?:=[{_HAN}^A-Za-z]{{1,12}})?"
+)
+
+
+def names_in_context(text: str) -> Iterator[tuple[int, int]]:
+    """(start, end) of each name that its surroundings show."""
+    for rule in _LED:
+        for lead in rule.finditer(text):
+            end = _named(text, lead.end())
+            if end is not None:
+                yield lead.end(), end
+    for led in _LED_AND_FOLLOWED.finditer(text):
+        if is_name(led["found"]):
+            yield led.span("found")
+    for follow in _FOLLOWED.finditer(text):
+        start = _named_before(text, follow.start())
+        if start is not None:
+            yield start, follow.start()
+    for sex in _SEX.finditer(text):
+        found = sex["found"]
+        if not _NOBODY.fullmatch(found) and not _clinical(found) and found not in NOT_NAMES:
+            yield sex.span("found")
+    for caret in CARET.finditer(text):
+        yield caret.span()
+    yield from _cells(text)
+    yield from _columns(text)
+    for rule in _LATIN_NAMES:
+        for latin in rule.finditer(text):
+            if _latin(latin["found"]):
+                yield latin.span("found")
+
+
+def is_name(name: str) -> bool:
+    """Whether Han characters are a surname and a given name, and no word of reports."""
+    head = 2 if name[:2] in COMPOUND else 1
+    if head == 1 and (name[0] not in SURNAMES or len(name) > 3):
+        return False
+    given = name[head:]
+    if not 1 <= len(given) <= 2 or name in NOT_NAMES or name[:2] in NOT_NAMES:
+        return False
+    if name[0] in WORDS_FIRST and len(name) < 3:
+        return False
+    return not _clinical(name) and not any(c in NOT_IN_NAMES or c in FUNCTION for c in given)
+
+
+def repeated(text: str, names: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Where names that were found stand again; Latin ones also by one part of them."""
+    han = {name for name in names if len(name) <= 10 and is_name(name)}
+    lengths = sorted({len(name) for name in han})
+    for start in range(len(text)) if han else ():
+        for length in lengths:
+            if text[start : start + length] in han:
+                yield start, start + length
+    parts = {part for name in names for part in re.findall(r"[A-ZÀ-Þ][\w'’\-]{3,24}", name)}
+    parts = {part for part in parts if part.isascii() is False or _unknown(part)}
+    parts |= {part.upper() for part in parts}
+    if parts:
+        last = (-2, -2)
+        for token in re.finditer(r"(?<![\w'’\-])[A-ZÀ-Þ][\w'’\-]{3,24}", text):
+            if token[0] not in parts:
+                continue
+            joined = token.start() == last[1] + 1 and text[last[1]] == " "
+            last = (last[0] if joined else token.start(), token.end())
+            yield last
+
+
+def _named(text: str, start: int) -> int | None:
+    """Where the name that begins here ends, if something ends it."""
+    for length in (4, 3, 2):
+        end = start + length
+        if end <= len(text) and is_name(text[start:end]) and _END.match(text, end):
+            return end
+    return None
+
+
+def _named_before(text: str, end: int) -> int | None:
+    """Where the name that ends here begins, if it begins a run of characters or follows a lead."""
+    for length in (4, 3, 2):
+        start = end - length
+        if start < 0 or not is_name(text[start:end]):
+            continue
+        before = text[start - 1 : start]
+        if not before or not _is_han(before) or before in "由经与和同请找让被跟向给及科室院床师生者人任":
+            return start
+    return None
+
+
+def _cells(text: str) -> Iterator[tuple[int, int]]:
+    """Names that fill a cell of a line that is a form's or a signature's."""
+    for line in re.finditer(r"[^\n]+", text):
+        for piece in re.finditer(r"[^。]+", line[0]):
+            if not _FORM.search(piece[0]):
+                continue
+            start = line.start() + piece.start()
+            for cell in _CELL.finditer(piece[0]):
+                if is_name(cell["found"]) and not _FINDING.search(cell["found"]):
+                    yield start + cell.start("found"), start + cell.end("found")
+
+
+def _columns(text: str) -> Iterator[tuple[int, int]]:
+    """The cells below 姓名 in a table: 姓名|性别 and the lines that follow."""
+    for header in _HEADER.finditer(text):
+        for mark in ("|", "｜", "\t", ",", "，"):
+            labels = [label.strip(" 【】\u3000") for label in header[0].split(mark)]
+            column = next((i for i, label in enumerate(labels) if label.endswith("姓名")), None)
+            if len(labels) < 3 or column is None:
+                continue
+            for row in re.finditer(r"[^\n]*", text[header.end() + 1 : header.end() + 2000]):
+                cells = row[0].split(mark)
+                if len(cells) != len(labels):
+                    continue
+                value = cells[column]
+                start = header.end() + 1 + row.start() + sum(len(c) + 1 for c in cells[:column])
+                if value.strip() and not _clinical(value.strip()):
+                    left = len(value) - len(value.lstrip())
+                    yield start + left, start + left + len(value.strip())
+
+
+def _latin(found: str) -> bool:
+    words = re.findall(r"[A-Za-zÀ-ÿ'’\-]+", found)
+    if len(words) == 1:
+        return _unknown(words[0]) and len(words[0]) > 3 and not words[0].isupper()
+    return any(_unknown(word) for word in words) and not any(word in WORDS for word in words)
+
+
+def _unknown(word: str) -> bool:
+    plain = word.lower()
+    return plain not in WORDS and plain.removesuffix("'s").removesuffix("s") not in WORDS
+
+
+def _clinical(name: str) -> bool:
+    return any(name[i : i + 2] in PAIRS for i in range(len(name) - 1))
+
+
+def _is_han(character: str) -> bool:
+    return "\u3400" <= character <= "\u9fff" or "\U00020000" <= character <= "\U0003134f"
