@@ -87,7 +87,9 @@ _NUMBER_WORD = (
     r"(?:nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|two|and|oh|one|three|four|five|six|seven"
     r"|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen)"
 )
-_WORD_YEAR = rf"(?:,?[ ](?:{_Y}(?!\d)|(?:nineteen|twenty|two[ ]thousand)(?:[- ]{_NUMBER_WORD}){{0,4}}))"
+_WORD_YEAR = (
+    rf"(?:,?[ ](?:{_Y}(?!\d)|(?:nineteen|twenty|two[ ]thousand)(?:[- ]{_NUMBER_WORD}){{0,4}}))"
+)
 WORDED_DATE = re.compile(
     rf"\b(?:(?:the[ ])?{_DAY_WORD}[ ](?:day[ ])?(?:of[ ])?{_MONTH}{_WORD_YEAR}?"
     rf"|{_MONTH}[ ](?:the[ ])?{_DAY_WORD}{_WORD_YEAR}?|{_MONTH}{_WORD_YEAR})\b",

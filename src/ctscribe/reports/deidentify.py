@@ -231,11 +231,15 @@ def _replaced(shown: _Shown, spans: Sequence[Span], words: dict[Kind, str]) -> _
         ends += shown.ends[end : span.start] + [origin.end] * len(word)
         found.append(origin)
         end = span.end
-    kept = [
-        old
-        for old in shown.spans
-        if not any(new.start <= old.start and old.end <= new.end for new in found)
-    ] if len(found) == 1 else shown.spans
+    kept = (
+        [
+            old
+            for old in shown.spans
+            if not any(new.start <= old.start and old.end <= new.end for new in found)
+        ]
+        if len(found) == 1
+        else shown.spans
+    )
     return _Shown(
         "".join([*pieces, shown.text[end:]]),
         starts + shown.starts[end:],

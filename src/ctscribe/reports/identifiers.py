@@ -23,7 +23,7 @@ _ID_OF = (
     r"病人|患者|档案|工|短|内部|序列|取片|随访|入组|受试者|样本|蜡块|切片|会诊|转诊|病床|急救|流调|核酸|采样|联系|执业|资格|学|警|军|保单|订单|合同|个人|报告|预约|票据|发票"
 )
 _ID_LABEL = (
-    rf"(?:(?:{_ID_OF})(?:证|卡|单)?(?:编号|编码|号码|号|ID)|身份证|(?<![序图])(?:编号|单号|卡号|条码)"
+    rf"(?:(?:{_ID_OF})(?:证|卡|单)?(?:编号|编码|号码|号|ID)|身份证|(?<![序图])(?:编号|单号|卡号|条码)(?=[^A-Za-z0-9\n]{{0,8}}[A-Za-z0-9\-]{{3}})"
     r"|床位?号?(?=[ \t\u3000]{0,6}[:：])|床号|(?<![A-Za-z])ID(?![A-Za-z]))"
 )
 LABELLED_ID = re.compile(
@@ -72,11 +72,11 @@ ANY_LABEL_EN = re.compile(
     r"|window|zone|node|table|page|frame|view|model|kernel|version|group|class|category|lobe|vertebra|total|the|a|of|by|in|and)\b)"
     r"[A-Za-z]{2,20}\.?[ ]?(?:[Nn]o\.?|[Nn]umbers?|#|ID|[Cc]ode)(?:[ ]?[:=#]|[ ]is)?[ ]{0,2}"
     r"(?P<found>(?=[A-Za-z\-_]{0,8}\d)(?=[A-Za-z0-9\-_/]{3})[A-Za-z0-9](?:[A-Za-z0-9_]|[-/](?=[A-Za-z0-9])){2,31})(?![A-Za-z0-9_]|\.\d|[ ]?(?:mm|cm|HU))"
-    r"|\b(?:[Pp]athology|[Hh]istology|[Cc]ytology|[Bb]iopsy|[Ss]pecimen|[Ss]erial|[Bb]arcode|[Ll]icen[cs]e|[Pp]asscode|[Pp]assword|PIN|[Ll]ot|[Bb]adge|[Ll]ocker|[Gg]roup|[Pp]late|[Rr]oom|[Rr]eg"
+    r"|\b(?:[Pp]athology|[Hh]istology|[Cc]ytology|[Bb]iopsy|[Ss]pecimen|[Ss]erial|[Bb]arcode|[Ll]icen[cs]e|[Pp]asscode|[Pp]assword|PIN|[Ll]ot|[Bb]adge|[Ll]ocker|[Gg]roup|[Pp]late|[Rr]eg"
     r"|GMC|NPI|HPCSA|AHPRA|DEA|NMC|IC|NRIC|NIN|CPF|CURP|DNI|NIF|BSN|PESEL|KTP|CNIC|Aadhaar|HKID|PACS|RIS|HIS|CHI|HN|AN|VN|UHID|OPD|IPD)"
     r"(?:[ ](?:[Nn]o\.?|[Nn]umber|#|ID|[Ii]d))?[ ]?[:=#]?[ ]{0,2}(?P<also>(?=[A-Z\-_]{0,8}\d)(?=[A-Za-z0-9\-_/]{3})[A-Z0-9](?:[A-Za-z0-9_]|[-/](?=[A-Za-z0-9])){2,31})(?![A-Za-z0-9_]|\.\d|[ ]?(?:mm|cm|HU))"
 )
-HANDLE = re.compile(r"(?<![\w.@])[@＠](?P<found>[A-Za-z0-9_][A-Za-z0-9_.\-]{2,30})(?<![.\-])")
+HANDLE = re.compile(r"(?<![\w.@])[@＠][A-Za-z0-9_][A-Za-z0-9_.\-]{2,30}(?<![.\-])")
 URL = re.compile(r"(?:https?://|www\.)[A-Za-z0-9\-._~:/?#@!$&*+,;=%]{4,200}(?<![.,;])")
 DASHED_NUMBER = re.compile(
     r"(?<![\dA-Za-z.\-])(?:\d{3}-\d{2}-\d{4}|(?:19|20)\d{6}-\d{2,6}|[A-Z]{1,3}-\d{5,12})(?![\d\-])"
@@ -159,7 +159,7 @@ DOOR = re.compile(
 # Two levels of places: 湖南省邵阳市隆回县, 那曲市色尼区.
 AREA = re.compile(
     rf"(?:{_PROVINCE}(?:省|市|(?:维吾尔|壮族|回族)?自治区)?[{_HAN}]{{1,6}}?(?:市|州|地区|盟|县|区)(?:[{_HAN}]{{1,6}}?(?:区|县|市|旗|镇|乡)){{0,2}}(?:[{_HAN}]{{1,6}}?(?:街道|镇|乡|村)){{0,2}}(?:\d{{1,3}}组)?"
-    rf"|(?<![{_HAN}])[{_HAN}]{{2,5}}?(?:市|州|盟|县)[{_HAN}]{{1,5}}?(?:区|县|旗|镇|乡|街道)(?:[{_HAN}]{{1,6}}?(?:街道|镇|乡|村)){{0,2}}(?:\d{{1,3}}组)?)"
+    rf"|(?<![{_HAN}])(?:(?<=[住于在往到系])|(?![家现]?住|[于在往到系]))[{_HAN}]{{2,5}}?(?:市|州|盟|县)[{_HAN}]{{1,5}}?(?:区|县|旗|镇|乡|街道)(?:[{_HAN}]{{1,6}}?(?:街道|镇|乡|村)){{0,2}}(?:\d{{1,3}}组)?)"
     rf"(?![{_HAN}]{{0,8}}?(?:医院|中心|卫生院))"
 )
 ADDRESS_BEGINS = re.compile(rf"[{_HAN}0-9\-－]{{0,40}}$")

@@ -20,6 +20,7 @@ from ctscribe.reports.surnames import (
     NOT_NAMES,
     SURNAMES,
     TITLES,
+    TRANSCRIBED,
     WORDS_FIRST,
 )
 
@@ -37,12 +38,12 @@ _STRONG = (
 )
 _WEAK = rf"(?P<weak>{_PERSON}|审核|复核|家属|主诊|主刀|术者|核对|记录|书写|会诊|签发|校对|阅片|初审|终审|一审|二审|初诊|收件人|寄件人|监护人|委托人|代领人|经办人|申请人|负责人|陪同人|审签|报告|操作|技术员)"
 _LABEL = re.compile(
-    rf"(?:{_STRONG}|{_WEAK})(?P<sep>(?:[(（](?:签章|签名|签字|盖章)[)）])?{_SPACE}{{0,6}}[:：|｜]{_SPACE}{{0,6}}|{_SPACE}{{0,6}})"
+    rf"(?:{_STRONG}|{_WEAK})(?P<sep>(?:[(（](?:签章|签名|签字|盖章)[)）])?{_SPACE}{{0,6}}[】)）]?{_SPACE}{{0,2}}[:：|｜=]{_SPACE}{{0,6}}|[】)）]{_SPACE}{{0,3}}|{_SPACE}{{0,6}})"
 )
 _PEOPLES = re.compile(rf"[{_HAN}]{{1,10}}(?:[·•・‧∙][{_HAN}]{{1,10}}){{1,4}}")
 # 扎西·多吉 in a sentence: without the word before it and the title behind it.
 _PEOPLES_END = re.compile(
-    rf"性别|年龄|男|女|因|于|家属|要求|书写|主任|医师|医生|教授|先生|护士|技师|申请|报告|审核|审阅|通知|沟通|{_PERSON}"
+    rf"的(?:胸|CT|片|报|影|检|病|家|肺|诊)|性别|年龄|男|女|因|于|家属|要求|书写|主任|医师|医生|教授|先生|护士|技师|申请|报告|审核|审阅|通知|沟通|{_PERSON}"
 )
 _PEOPLES_ALONE = re.compile(
     rf"(?:[{_HAN}]{{0,10}}[请经由与和向给被找系知者人师生的属科室])?(?P<name>[{_HAN}]{{1,8}}[·•・‧∙][{_HAN}]{{1,8}}?"
@@ -161,6 +162,8 @@ def _value(text: str, start: int, *, strong: bool, colon: bool) -> int | None:
         name = text[start:end]
         known = name[0] in SURNAMES or not any(c in NOT_IN_NAMES for c in name)
         if 2 <= len(name) <= 4 and name not in _NO_VALUE and known:
+            return end
+        if 5 <= len(name) <= 10 and all(c in TRANSCRIBED for c in name):
             return end
     return _led_by_surname(text, start, sure=strong or colon, labelled=True)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from ctscribe.reports.report_words import PAIRS, WORDS
+from ctscribe.reports.report_words import PAIRS, WORDS, is_report_word
 from ctscribe.reports.surnames import (
     COMPOUND,
     FUNCTION,
@@ -18,7 +18,7 @@ from ctscribe.reports.surnames import (
     NOT_NAMES,
     PINYIN_SURNAMES,
     SURNAMES,
-    SYLLABLES,
+    TRANSCRIBED,
     WORDS_FIRST,
 )
 
@@ -38,15 +38,23 @@ _ACT_BEHIND = (
     r"(?:书写|撰写|出具|审核|复核|审签|签发|审阅|阅片|读片|操作|会诊|陪同|陪伴|陪护|陪检|护送|送来|送检|送诊|介绍|接听|签收|签字|签名|签署|代签|代取|代领|取片|取走|领取|来电|来院|来诊|转诊|转来|打印|登记|扫描|摄片|拍片|录入|校对|记录|执刀"
     r"|主刀|讨论|沟通|联系|确认|核实|完成|施行|实施|执行|负责|申请|开单|收治|接诊|查房|管床|家属|本人|要求|同意|报告|电话|手机|微信|处取|取得联系|转达|通话|交接|交代|谈话|知悉|已知|知晓|收到|回复|告知|提供|反映|诉|及家属|等)"
 )
-_NAME = rf"[{_HAN}]{{2,4}}?"
+_NAME = rf"[{_HAN}]{{2,8}}?"
 # What leads to a name and what must follow it; the first take what ends a run of characters too.
 _LED: tuple[re.Pattern[str], ...] = (
-    re.compile(rf"(?:{_RELATION}|{_DOCTOR}|{_CALLED}|{_TELL})(?:[(（]?(?:签名|签字|签章|盖章)[)）])?{_S}{{0,3}}[:：]?{_S}{{0,3}}[(（]?"),
-    re.compile(rf"[(（【\[]{_S}?(?:签名|签字|签章|姓名|盖章|{_RELATION}){_S}?[)）】\]]{_S}{{0,3}}[:：]?{_S}{{0,3}}"),
+    re.compile(
+        rf"(?:{_RELATION}|{_DOCTOR}|{_CALLED}|{_TELL})(?:[(（]?(?:签名|签字|签章|盖章)[)）])?{_S}{{0,3}}[:：]?{_S}{{0,3}}[(（]?"
+    ),
+    re.compile(
+        rf"[(（【]{_S}?(?:签名|签字|签章|姓名|盖章|{_RELATION}){_S}?[)）】]{_S}{{0,3}}[:：]?{_S}{{0,3}}"
+    ),
     re.compile(r"(?:科|室|病区|中心|医院|部|门诊|床|\[编号\]|\[ID\])[ \t\u3000]{0,2}"),
 )
-_LED_AND_FOLLOWED = re.compile(rf"{_BY}{_S}{{0,2}}(?P<found>{_NAME})(?={_ROLE_BEHIND}|{_ACT_BEHIND}|{_S}?[(（](?:{_S}?\[|[男女]|\d|电话|手机|微信|工号|住院|门诊|检查|{_RELATION}|本院|我院|外院))")
-_END = re.compile(rf"{_ROLE_BEHIND}|{_ACT_BEHIND}|{_RELATION}|[于因已并将男女，,。；;：:、/|｜)）\]】\[【(（\s\d]|$|[A-Za-z]")
+_LED_AND_FOLLOWED = re.compile(
+    rf"{_BY}{_S}{{0,2}}(?P<found>{_NAME})(?={_ROLE_BEHIND}|{_ACT_BEHIND}|{_S}?[(（](?:{_S}?\[|[男女]|\d|电话|手机|微信|工号|住院|门诊|检查|{_RELATION}|本院|我院|外院))"
+)
+_END = re.compile(
+    rf"{_ROLE_BEHIND}|{_ACT_BEHIND}|{_RELATION}|[于因已并将男女，,。；;：:、/|｜)）\]】\[【(（\s\d]|$|[A-Za-z]"
+)
 _FOLLOWED = re.compile(
     rf"(?:{_ROLE_BEHIND}(?:{_ACT_BEHIND}|[：:，,。)）\s]|$)|{_ACT_BEHIND}"
     rf"|{_S}?[(（](?:住院号?|门诊号?|检查号?|影像号?|病历号?|病案号?|身份证|工号|床|ID|[男女][，,、 /)）]|\d{{1,3}}岁|电话|手机|微信|联系|{_RELATION}|签名|签字|签章|代签|\[编号\]|\[电话\]|\[日期\]|\[ID\])"
@@ -62,7 +70,10 @@ _NOBODY = re.compile(
     r"(?:患者|病人|患儿|受检者?|体检者|性别|年龄|姓名|客户|本人|老年|中年|青年|成年|中老年|婴幼?儿|儿童|产妇|孕妇|已婚|未婚|离异|丧偶|农民|工人|退休|职员|教师|干部|学生|无业|司机|汉族|[\u3400-\u9fff]{1,3}族"
     r"|.*(?:患者|病人|患儿|检查|病史|复查|平扫|增强|胸部|患病|门诊|住院|病房|诊断|急诊|体检|者|人|科))"
 )
-_CELL = re.compile(rf"(?:^|(?<=[\s|｜/／、，,；;：:【】\[\]()（）]))(?P<found>[{_HAN}]{{2,4}})(?=[\s|｜/／、，,；;。【】\[\]()（）]|$)", re.MULTILINE)
+_CELL = re.compile(
+    rf"(?:^|(?<=[\s|｜/／、，,；;：:【】\[\]()（）]))(?P<found>[{_HAN}]{{2,8}})(?=[\s|｜/／、，,；;。【】\[\]()（）]|$)",
+    re.MULTILINE,
+)
 # A line of a form or a signature: an age, a sex, or something replaced already stands in it.
 _FORM = re.compile(
     r"\[(?:姓名|编号|日期|电话|邮箱|NAME|ID|DATE|PHONE|EMAIL)\]|(?:^|[\s|｜/，,])[男女](?:[\s|｜/，,]|$)|\d{1,3}岁|\b[MF]\b[ /|]{0,2}\d{2,3}[Yy]?"
@@ -73,9 +84,14 @@ _SEPARATOR = re.compile(r"[|｜\t]|[,，]|\s{1,4}")
 _LATIN_WORD = r"(?!CT|MRI?|PET|HRCT|DR|CTA|COVID|Lung)[A-Z][A-Za-z'’\-]{1,24}"
 _LATIN = rf"{_LATIN_WORD}(?:[ ](?:(?:van|von|der|den|de|la|bin|ibn|al|el)[ ]){{0,2}}[A-Z][A-Za-z'’.\-]{{0,24}}){{0,4}}"
 _LATIN_NAMES: tuple[re.Pattern[str], ...] = (
-    re.compile(rf"(?:患者|病人|客人|外宾|外籍|留学生|{_RELATION}|{_DOCTOR}|{_CALLED}|{_TELL}|姓{_S}?名|由|经|请)[】\])）]?{_S}{{0,3}}[:：]?{_S}{{0,3}}(?P<found>{_LATIN})"),
-    re.compile(rf"(?<![A-Za-z'\-])(?P<found>{_LATIN}){_S}?(?={_ROLE_BEHIND}|[，,]?{_S}?[(（]?[男女][，,、/)）\s]|{_ACT_BEHIND})"),
+    re.compile(
+        rf"(?:患者|病人|客人|外宾|外籍|留学生|{_RELATION}|{_DOCTOR}|{_CALLED}|{_TELL}|姓{_S}?名|由|经|请)[】\])）]?{_S}{{0,3}}[:：]?{_S}{{0,3}}(?P<found>{_LATIN})"
+    ),
+    re.compile(
+        rf"(?<![A-Za-z'\-])(?P<found>{_LATIN}){_S}?(?={_ROLE_BEHIND}|[，,]?{_S}?[(（]?[男女][，,、/)）\s]|{_ACT_BEHIND})"
+    ),
 )
+_RUN = re.compile(rf"[{_HAN}]{{1,8}}")
 CARET = re.compile(
     rf"(?<![\w^])(?:[A-Za-zÀ-ÿ][A-Za-zÀ-ÿ'’.\- ]{{0,30}}|[{_HAN}]{{1,4}})\^(?:[A-Za-zÀ-ÿ'’.\-]{{0,30}}|[{_HAN}]{{0,4}})(?:\^[A-Za-z'’.\-]{{0,20}}){{0,3}}(?:=[{_HAN}^A-Za-z]{{1,12}})?"
 )
@@ -111,6 +127,8 @@ def names_in_context(text: str) -> Iterator[tuple[int, int]]:
 
 def is_name(name: str) -> bool:
     """Whether Han characters are a surname and a given name, and no word of reports."""
+    if 3 <= len(name) <= 8 and all(c in TRANSCRIBED for c in name):
+        return not _clinical(name)
     head = 2 if name[:2] in COMPOUND else 1
     if head == 1 and (name[0] not in SURNAMES or len(name) > 3):
         return False
@@ -128,7 +146,7 @@ def repeated(text: str, names: Sequence[str]) -> Iterator[tuple[int, int]]:
     lengths = sorted({len(name) for name in han})
     for start in range(len(text)) if han else ():
         for length in lengths:
-            if text[start : start + length] in han:
+            if text[start : start + length] in han and start + length <= len(text):
                 yield start, start + length
     parts = {part for name in names for part in re.findall(r"[A-ZÀ-Þ][\w'’\-]{3,24}", name)}
     parts = {part for part in parts if part.isascii() is False or _unknown(part)}
@@ -145,7 +163,9 @@ def repeated(text: str, names: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 def _named(text: str, start: int) -> int | None:
     """Where the name that begins here ends, if something ends it."""
-    for length in (4, 3, 2):
+    run = _RUN.match(text, start)
+    room = len(run[0]) if run else 0
+    for length in range(room, 1, -1):
         end = start + length
         if end <= len(text) and is_name(text[start:end]) and _END.match(text, end):
             return end
@@ -154,12 +174,16 @@ def _named(text: str, start: int) -> int | None:
 
 def _named_before(text: str, end: int) -> int | None:
     """Where the name that ends here begins, if it begins a run of characters or follows a lead."""
-    for length in (4, 3, 2):
+    for length in range(min(8, end), 1, -1):
         start = end - length
         if start < 0 or not is_name(text[start:end]):
             continue
         before = text[start - 1 : start]
-        if not before or not _is_han(before) or before in "由经与和同请找让被跟向给及科室院床师生者人任":
+        if (
+            not before
+            or not _is_han(before)
+            or before in "由经与和同请找让被跟向给及科室院床师生者人任"
+        ):
             return start
     return None
 
@@ -203,8 +227,7 @@ def _latin(found: str) -> bool:
 
 
 def _unknown(word: str) -> bool:
-    plain = word.lower()
-    return plain not in WORDS and plain.removesuffix("'s").removesuffix("s") not in WORDS
+    return not is_report_word(word)
 
 
 def _clinical(name: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ctscribe.reports.report_words import GIVEN, WORDS, is_report_word
 from ctscribe.reports.surnames import NOT_NAMES_EN, PINYIN_SURNAMES, SYLLABLES
 
 _UP, _LOW = "A-ZÀ-ÖØ-Þ", "A-Za-zÀ-ÖØ-öø-ÿ"
@@ -50,13 +51,62 @@ _AFTER_ROLE = re.compile(
     rf"\b(?:{_ROLE}|secretary|coordinator|receptionist|nurse|assistant|resident|fellow|colleague),?[ ]"
     rf"(?P<found>{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{1,3}})"
 )
-_DEGREE = r"(?:M\.?D\.?|D\.?O\.?|Ph\.?D\.?|R\.?N\.?|MBBS|FRCR|FRCP|MBChB|MRCP|NP|PA-C|R\.?T\.?)(?![A-Za-z])"
+_DEGREE = r"(?:M\.?D\.?|D\.?O\.?|Ph\.?D\.?|R\.?N\.?|MBBS|BMBS|MBBCh|FRANZCR|FRCR|FRCPC?|FRCS|FACR|FCCP|DMRD|DNB|MBChB|MRCPC?|MRCS|BSc|MSc|MPH|RRT|RPh|PharmD|CRNA|ARNP|APRN|DNP|FNP|CNS|BSN|PA|DPT|NP|PA-C|R\.?T\.?)(?![A-Za-z])"
 _BEFORE_DEGREE = re.compile(rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN}),?[ ]{_DEGREE}")
 _BEFORE_AGE = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_WORD}[ ]{_PLAIN})(?:,| is| was)?[ ](?:an?[ ])?\d{{1,3}}[- ](?:years?|y/?o)\b"
 )
 _SURNAME_FIRST = re.compile(
     r"\b(?P<surname>[A-Z]{2,9}),?[ ](?P<given>[A-Z][a-z]{1,12}(?:-[A-Za-z]{2,6})?)\b"
+)
+# Behind these a name of one word is enough, behind those of `_WEAK` it takes two.
+_KIN = (
+    r"(?:daughter|son|wife|husband|spouse|partner|mother|father|mom|mum|dad|brother|sister|aunt|uncle|niece|nephew|cousin|grand(?:mother|father|son|daughter|ma|pa)"
+    r"|guardian|carer|caregiver|neighbou?r|friend|fianc[ée]e?|girlfriend|boyfriend|flatmate|widow|widower|twin|child|parent|relative|interpreter|colleague|assistant|secretary|coordinator"
+    r"|receptionist|nurse|midwife|technologist|radiographer|sonographer|pharmacist|therapist|paramedic|matron|sister-in-law|brother-in-law|mother-in-law|father-in-law|son-in-law|daughter-in-law"
+    r"|doctor|physician|radiologist|surgeon|consultant|registrar|houseman|intern|trainee|resident|fellow|attending|pulmonologist|oncologist|cardiologist|pathologist|anesthesiologist|anaesthetist"
+    r"|intensivist|internist|hospitalist|pediatrician|paediatrician|urologist|neurologist|gynaecologist|gynecologist|practitioner|GP|PCP|professor|chaplain|clerk|scribe|transcriptionist|typist|porter|student|lawyer|solicitor|employer|teacher)"
+)
+_STRONG = re.compile(
+    rf"(?<![\w'’\-])(?:(?i:{_KIN}(?:[ ]is|[ ]was|[ ]named|[ ]called|'s[ ]name[ ]is)?|name[ ]is|named|(?<!so-)called|known[ ]as|n[ée]e|a\.?k\.?a\.?|alias|formerly|maiden[ ]name|preferred[ ]name"
+    r"|dear|hi|hello|hey|cheers|thanks|thank[ ]you|ciao|attn|attention|fao|c/o|cc|bcc|paged?|phoned|telephoned|notified|informed|alerted|advised|told|emailed|texted|messaged|spoke[ ](?:to|with)|speak[ ](?:to|with)"
+    r"|speaking[ ](?:to|with)|ask(?:ed)?[ ]for|care[ ]of|on[ ]behalf[ ]of|courtesy[ ]of|referred[ ]by|seen[ ]by|witness(?:ed)?[ ]by|witness|accompanied[ ]by|escorted[ ]by|per|pt|patient|pls[ ]review|please[ ]review|regarding|concerning"
+    r"|signed|signed[ ]by|initials|scanned[ ]by|typed[ ]by|entered[ ]by|printed[ ]by|acknowledged[ ]by|received[ ]by|accepted[ ]by|read[ ]back[ ]by|injected[ ]by|cannulated[ ]by|obtained[ ]by|consented[ ]by"
+    r"|discussed[ ]with|reviewed[ ]with|discussion[ ]with|conversation[ ]with|shared[ ]with|sister|brother|mother|father|i[ ]am|i'm|this[ ]is|my[ ]name[ ]is|best|regards|sincerely|yours|love|from[ ]the[ ]desk[ ]of|requested[ ]by|operator|witness))"
+    rf"(?:,|:|;|[ ]-)?[ ]{{1,2}}{_TITLED}(?:the[ ])?(?P<found>{_PLAIN})"
+)
+_WEAK = re.compile(
+    rf"\b(?i:emergency[ ]contact|next[ ]of[ ]kin|contact(?:ed)?|by|with|from|for|to|under|call(?:ed)?|and|or|I|of|between|as|that|saw|see|ask|copy|via|the[ ]patient|patient|resident|sister|[Mm]y|his|her|their)"
+    rf",?[ ]{{1,2}}{_TITLED}(?P<found>{_PLAIN})"
+)
+_BEFORE_SEX = re.compile(
+    rf"(?<![{_LOW}'\-])(?P<found>{_WORD}(?:,?[ ](?:{_PARTICLE})?{_WORD}){{0,4}})(?:[ ]?[,;/|(][ ]{{0,2}}|[ ]{{1,2}}|\t)"
+    r"(?:(?:[Mm]ale|[Ff]emale|MALE|FEMALE|[Mm]an|[Ww]oman|[Bb]oy|[Gg]irl)(?=[,;./|) ]|$)|[MF](?=[ ]?[,;/|)]|[ ]\d|$)|\d{1,3}[ ]?(?:[MF]\b|y\.?/?o\b|yrs?\b|years?\b)|[MF][/ ]?\d{2,3}\b|\(?(?:DOB|born|aged?|b\.)[ :])"
+)
+_BEFORE_VERB = re.compile(
+    rf"(?<![{_LOW}'\-])(?P<found>{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{1,3}}),?[ ]"
+    r"(?:was|is|has|had|will|presented|presents|underwent|attended|returned|returns|reports|reported|denies|came|called|calls|states|stated|who|born|on[ ]behalf|from[ ](?:the[ ])?(?:radiology|ward|ICU|ED|CT)|dictating|reading|reviewed|confirmed|acknowledged"
+    r"|notified|signed|verified|requested|agrees|agreed|concurs|lives|works|smokes|asked|phoned|telephoned|answered|took|injected|performed|recommends|referred|did|needs|wants|wishes|consented|can[ ]be|may[ ]be[ ]reached|to[ ]follow|here|speaking|at[ ]\[|on[ ]\[|\(\[)"
+)
+_BEFORE_KIN = re.compile(
+    rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN})[ ]?[(,][ ]?(?:(?:the|her|his|patient's)[ ])?(?i:{_KIN}|consultant|radiology|pager|ext|bleep|locum|SHO|SpR|ST\d|CT\d|MD|RN|PA|NP|CNS|radiology|ICU|ED|A&E)\b[),]?"
+)
+_POSSESSIVE = re.compile(
+    rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN})['’]s[ ](?:scan|CT|films?|images?|report|chart|family|wife|husband|daughter|son|mother|father|sister|brother|doctor|GP|phone|mobile|number|MRN|history|notes?|appointment|results?|clinic|patient|service|team|list)\b"
+)
+# A line, or a cell of one, that holds nothing but words with capitals.
+_ALONE = re.compile(
+    rf"(?:^|(?<=[|\t;/])|(?<=[ ]{{2}})|(?<=[|;/\]][ ])|(?<=[.][ ]))(?P<found>{_WORD}(?:,?[ ](?:{_PARTICLE})?{_WORD}){{1,3}})(?=[ ]?(?:[|\t;/]|[ ]{{2}}|$|,?[ ]\[(?:DATE|ID|PHONE|日期|编号|电话)\]))",
+    re.MULTILINE,
+)
+_GIVEN_FIRST = re.compile(
+    rf"(?<![{_LOW}'\-])(?P<found>[{_UP}][{_LOW}'’\-]{{1,24}}(?:[ ]{_WORD}){{0,2}}(?:[ ]{_PARTICLE}|[ ]){_WORD})"
+)
+_PINYIN = re.compile(
+    r"(?<![\w'\-])(?:(?P<surname>[A-Z][A-Za-z]{1,9}),?[ ](?P<given>[A-Z][A-Za-z]{1,12}(?:[- ]?[A-Za-z]{2,6})?)|(?P<given2>[A-Z][a-z]{1,12}(?:-[A-Za-z]{2,6})?)[ ](?P<surname2>[A-Z][A-Za-z]{1,9}))(?![\w\-])"
+)
+_INITIALS = re.compile(
+    r"(?:^|(?<=[\n.])[ ]{0,3})[-–—]{0,3}[ ]?(?P<found>[A-Z]{2,4}[/:][A-Za-z]{2,4})(?=[ ]{1,3}(?:[DT]:|\[)|[ ]*$)"
 )
 # Upper-case words that are pinyin surnames too.
 _WORDS = frozenset("HE SHE YOU AN DA MO LONG FAN PAN TAN SUN TU QI AI JI".split())
@@ -87,6 +137,77 @@ def latin_names(text: str) -> Iterator[tuple[int, int]]:
             continue
         if _is_pinyin(match["given"]):
             yield match.span()
+    yield from _in_context(text)
+
+
+def _in_context(text: str) -> Iterator[tuple[int, int]]:
+    """Names that hold no word of reports, beside what speaks of people."""
+    for pattern, least in ((_STRONG, 1), (_WEAK, 2)):
+        for match in pattern.finditer(text):
+            words = _unknown_words(match["found"])
+            if len(words) >= least:
+                yield _part(match, words[0], words[-1])
+    for pattern, least in (
+        (_BEFORE_SEX, 1),
+        (_BEFORE_VERB, 2),
+        (_BEFORE_KIN, 1),
+        (_POSSESSIVE, 1),
+        (_ALONE, 2),
+    ):
+        for match in pattern.finditer(text):
+            words = _unknown_words(match["found"], last=True)
+            if len(words) >= least:
+                yield _part(match, words[0], words[-1])
+    for match in _GIVEN_FIRST.finditer(text):
+        words = _unknown_words(match["found"])
+        if len(words) >= 2 and words[0][0].lower() in GIVEN:
+            yield _part(match, words[0], words[-1])
+    for match in _PINYIN.finditer(text):
+        surname, given = match["surname"] or match["surname2"], match["given"] or match["given2"]
+        known = {surname.lower(), given.lower()} & WORDS or surname.upper() in _WORDS
+        if not known and surname.capitalize() in PINYIN_SURNAMES and _is_long_pinyin(given):
+            yield match.span()
+    for match in _INITIALS.finditer(text):
+        yield match.span("found")
+
+
+def _part(match: re.Match[str], first: re.Match[str], last: re.Match[str]) -> tuple[int, int]:
+    return match.start("found") + first.start(), match.start("found") + last.end()
+
+
+def _unknown_words(found: str, *, last: bool = False) -> list[re.Match[str]]:
+    """The words at the start (last: at the end) that no report holds; capitals alone are none."""
+    words = list(re.finditer(r"[^\s,]+", found.removesuffix("'s").removesuffix("’s")))
+    kept: list[re.Match[str]] = []
+    for word in reversed(words) if last else words:
+        plain = word[0].rstrip(".'’")
+        short = word[0].isupper() and len(plain) < 2 and not word[0].endswith(".")
+        if is_report_word(plain) or _is_word(word[0]):
+            break
+        if short and not kept:
+            break
+        kept.append(word)
+    if last:
+        kept.reverse()
+    real = [w for w in kept if len(w[0].rstrip(".")) > 1]
+    if not real or all(
+        w[0].isupper() and (len(w[0]) < 3 or any(map(_acronym, [w[0]]))) for w in real
+    ):
+        return []
+    return kept
+
+
+def _acronym(word: str) -> bool:
+    """Capitals without a vowel in the places where names have them: NSCLC, PACS."""
+    return len(word) < 5 or not re.search("[AEIOUY]", word)
+
+
+def _is_long_pinyin(given: str) -> bool:
+    """Two syllables, which hardly any English word is."""
+    letters = given.lower().replace("-", "").replace(" ", "")
+    return any(
+        letters[:i] in SYLLABLES and letters[i:] in SYLLABLES for i in range(1, len(letters))
+    )
 
 
 def _leading_name(found: str) -> int:

@@ -29,7 +29,7 @@ NOT_IN_NAMES = frozenset(
     "喘闷悸晕吐泻麻痹瘫痪死伤损裂折破裂塌窄扩张狭缩萎厚薄密度低增减约见未无否不没有或及均但仅尚较与了的吗呢吧么这那哪谁我你他"
     "她它们说讯问答叫做被把将让给对从向往于因为所以如果虽然而且并且以及第次枚个只例号床位科室院楼层区段叶支气管道隔膈壁窗野带征"
     "型级期类型值量率比数据图像片序列帧扫描线束管钙囊结节网格条索斑片状团块实变积液渗出透亮毛玻璃磨性质态形边缘界清楚规则匀"
-    "异常史药剂针抽化疗放射介入切除活复建议随访必要时请后前曾已行手服用吸呼屏平卧仰俯右左双两各全部细胞核酸"
+    "异常史药剂针抽化疗放射介入切除活复建议随访必要时请后前曾已行手服用吸呼屏平卧仰俯右左双两各全部细胞核酸副"
 ) - frozenset("平建清玉必放化时列规金光明行全两放然说对以如为建而亮野")
 # Words before which a name has ended, or that a sentence about "患者" goes on with.
 FUNCTION = frozenset(
@@ -47,7 +47,14 @@ NOT_NAMES = frozenset(
     "双下 双上 曾行 曾有 曾因 曾患 曾于 有限 夏季 秋季 冬季 春季 康复 华丽 成熟 成立 安放 温热 古老 鲁莽 齐整 盛行 章节 施行 施术 洪水 "
     "同意 已阅 不详 未知 本人 待定 如下 见上 正常 良好 签名 签字 盖章 医师 医生 技师 主任 护士 审核 报告 男性 女性 不明 匿名 保密 无名 "
     "单位 单元 万分 万一 江苏 安徽 温州 金华 成都 石家 白细 左肺 余气 余支 季节 石骨 商量 方面 居住 步行 游走 谈话 权衡 沙粒 沙样 "
+    "查房 查体 查见 查看 查阅 查找 查因 解放 海绵 高流 韩国 国籍 泰国 英国 法国 德国 金额 费用 费别 科室 科别 病区 单价 高年 高年资 包装 房间 房号 尹始 安保 方式 应用 应为 应予 解剖 解读 解除 易误 全科 全套 全麻 松解 曲线 海绵 果断 封闭 封堵 "
+    "于我 于本 于外 于当 于上 于下 于左 于右 于两 于双 于各 成都 温岭 常州 常熟 金山 金坛 武汉 江阴 江门 江苏 安庆 安阳 万州 宁波 宁夏 广州 广东 广西 云南 河南 "
     "施行 全麻 从事 从前 常温 常住 左利 利手 平素 平时 平日 别处 时而 时常 终日 计有 关于 水银 但有 强直 强迫".split()
+)
+# Of these the names of other peoples are written: 扎西顿珠, 乌云其木格, 阿的阿呷.
+TRANSCRIBED = frozenset(
+    "阿艾安巴白班贝比别宾布才次措达丹旦当德的迪丁多顿尔法嘎噶格根古贡果哈海合胡呼吉加嘉江降杰卡凯康克肯库拉来兰勒力丽列林玲龙卢洛马玛麦曼茫梅蒙米莫木穆姆那纳娜"
+    "乃尼宁努诺帕普其奇恰钦青琼曲仁日荣茹萨塞桑沙什史斯苏索塔泰坦特提图土吐托娃瓦汪旺维文乌西希夏辛旭亚雅央依伊益英尤玉孜扎则泽珍朱珠卓买热汗娅叶云呷仓群邓郎登贵"
 )
 TITLES = "先生 女士 小姐 同志 老师 医生 医师 大夫 主任 教授 护士 护师 技师 院长 博士 阿姨 大爷 老人 同学".split()
 # Ends of words that stand before a title and are no surname there.
@@ -78,5 +85,6 @@ NOT_NAMES_EN = frozenset(
     "Accession Small Moderate Large Solid Nodule Nodules Consolidation Emphysema Effusion Pneumothorax Pleural Heart Bones Airways I "
     "Hodgkin's January February March April June July August September October November December Monday Tuesday Wednesday Thursday Friday "
     "Saturday Sunday Time Report Status Final Preliminary Confirmed Electronically Service Ward Unit Results Case Image Images Series "
+    "MBBS BMBS MBBCh MBChB FRANZCR FRCR FRCP FRCPC FRCS FACR FCCP MRCP MSc BSc MPH NP PA CNS Brother Sister "
     "Slice Window Grade Stage Professor Prof Doctor Nurse Miss Sir Madam Med Rec Medical Record Chart Encounter Order Request Visit Account Policy Member Prior Scan File".split()
 )
