@@ -64,7 +64,7 @@ GROUPED_NUMBER = re.compile(
 )
 # 取片密码483920; 型号 and 信号 are no one's number.
 ANY_LABEL = re.compile(
-    rf"(?<![型信符图序层期型称句逗引])(?:号|号码|编码|密码|[条追溯]码|序列号|单号|账号|帐号|[（(]No\.?[)）]){_GAP}[:：=#]?{_GAP}"
+    rf"(?<![型信符图序层期型称句逗引])(?:号|号码|编码|密码|[条追溯]码|验证码|校验码|提取码|取件码|随机号|(?:门诊|住院|病历|病案|影像|登记|就诊|急诊)(?=[ ]?\d)|序列号|单号|账号|帐号|[（(]No\.?[)）]){_GAP}[:：=#]?{_GAP}"
     r"(?P<found>(?=[A-Za-z\-_]{0,8}\d)(?=[A-Za-z0-9\-_]{4})[A-Za-z0-9](?:[A-Za-z0-9_]|[-/](?=[A-Za-z0-9])){3,31})(?![A-Za-z0-9_.]|[ ]?(?:mm|cm))"
 )
 ANY_LABEL_EN = re.compile(
@@ -165,7 +165,7 @@ AREA = re.compile(
 ADDRESS_BEGINS = re.compile(rf"[{_HAN}0-9\-－]{{0,40}}$")
 ADDRESS_LEAD = re.compile(r".*(?:家住|现住|居住于|居住在|[住于在往至到为系址])(?!宅|院|洪区)")
 LIVES_EN = re.compile(
-    r"\b(?:liv(?:es|ing)|lived|resid(?:es|ing)|resided|staying|stays)[ ](?:at|in|on)[ ](?P<found>(?:Flat|Unit|Apt\.?|No\.?|[A-Z0-9][\w'’.\-]{0,20})"
+    r"\b(?:[Ll]iv(?:es|ing)|lived|[Rr]esid(?:es|ing)|resided|staying|stays)[ ](?:at|in|on)[ ](?P<found>(?:Flat|Unit|Apt\.?|No\.?|[A-Z0-9][\w'’.\-]{0,20})"
     r"(?:,?[ ](?:[A-Z0-9#][\w'’.\-]{0,20}|of|on|the|de|la|upon)){0,14})(?<![.,])"
 )
 LABELLED_ADDRESS_EN = re.compile(

@@ -14,10 +14,12 @@ from ctscribe.reports.report_words import PAIRS, WORDS, is_report_word
 from ctscribe.reports.surnames import (
     COMPOUND,
     FUNCTION,
+    GIVEN_ZH,
     NOT_IN_NAMES,
     NOT_NAMES,
-    PINYIN_SURNAMES,
+    PLAIN_SURNAMES,
     SURNAMES,
+    TITLES,
     TRANSCRIBED,
     WORDS_FIRST,
 )
@@ -29,25 +31,29 @@ _RELATION = (
     r"|孙子|孙女|外孙女?|女婿|儿媳妇?|侄子|侄女|外甥女?|舅舅|叔叔|姑姑|伯伯|爷爷|奶奶|外公|外婆|姥姥|姥爷|岳父|岳母|公公|婆婆|亲属|亲戚|朋友|同事|邻居|保姆|护工|监护人|联系人|家长|家属|陪人"
     r"|未婚[夫妻]|男友|女友|室友|同学|老师|班主任)"
 )
-_DOCTOR = r"(?:主任|教授|院长|所长|科长|组长|护士长|医生|医师|大夫|护士|技师|技士|药师|助理|秘书|规培生?|进修生?|实习生?|研究生|博士|硕士|司机|村医|校医|厂医|军医|术者|一助|二助|助手|值班|二线|一线|三线)"
-_CALLED = r"(?:曾用名|原名|又名|别名|化名|本名|真名|小名|乳名|户名|全名|名叫|名字叫?|叫做|叫|名为|自称|自报|署名|落款|签名|签章|签字|盖章)"
-_TELL = r"(?:通知|告知|转告|知会|联系|致电|呼叫|请示|汇报给?|报告给?|转给|交给|发给|发送给|交予|交由|转交给?|委托|咨询|询问|答复|回复|抄送|转发给?|提醒|寄给|面告|口头告知|收件人|主送)"
+_DOCTOR = r"(?:主任|教授|院长|所长|科长|组长|护士长|医生|医师|大夫|护士|护师|技师|技士|药师|助理|秘书|规培生?|进修生?|实习生?|研究生|博士|硕士|司机|村医|校医|厂医|军医|术者|一助|二助|助手|值班|二线|一线|三线)"
+_CALLED = r"(?:(?<=[，,、])名|曾用名|原名|又名|别名|化名|本名|真名|小名|乳名|户名|全名|名叫|名字叫?|叫做|叫|名为|自称|自报|署名|落款|签名|签章|签字|盖章)"
+_DID = r"(?:摄片|拍片|扫描|书写|审核|复核|报告|双签|打印|录入|登记|操作|核对|阅片|签发|记录|整理|转写|誊写|校对|初审|终审|送检|陪同|采样|穿刺|麻醉|主刀|编辑)"
+_TELL = r"(?:@|通知|告知|转告|知会|联系|致电|呼叫|请示|汇报给?|报告给?|转给|交给|发给|发送给|交予|交由|转交给?|委托|咨询|询问|答复|回复|抄送|转发给?|提醒|寄给|面告|口头告知|收件人|主送)"
 _BY = r"(?:由|经|与|和|同|请|找|让|被|跟|向|给|及|@|是|系|为|对)"
 _ROLE_BEHIND = r"(?:(?:副?主任|主治|住院|主管|进修|实习|规培|见习|值班|责任|副)?(?:医师|医生|护师|技师|药师|护士|大夫)|副?主任|副?教授|先生|女士|老师|同志|院长|博士|护士长)"
 _ACT_BEHIND = (
     r"(?:书写|撰写|出具|审核|复核|审签|签发|审阅|阅片|读片|操作|会诊|陪同|陪伴|陪护|陪检|护送|送来|送检|送诊|介绍|接听|签收|签字|签名|签署|代签|代取|代领|取片|取走|领取|来电|来院|来诊|转诊|转来|打印|登记|扫描|摄片|拍片|录入|校对|记录|执刀"
-    r"|主刀|讨论|沟通|联系|确认|核实|完成|施行|实施|执行|负责|申请|开单|收治|接诊|查房|管床|家属|本人|要求|同意|报告|电话|手机|微信|处取|取得联系|转达|通话|交接|交代|谈话|知悉|已知|知晓|收到|回复|告知|提供|反映|诉|及家属|等)"
+    r"|主刀|讨论|沟通|联系|确认|核实|完成|施行|实施|执行|负责|申请|开单|收治|接诊|查房|管床|家属|本人|要求|同意|报告|电话|手机|微信|处取|取得联系|转达|通话|交接|交代|谈话|之[父母子女妻夫兄弟姐妹]|知悉|已知|知晓|收到|回复|告知|提供|反映|诉|及家属|等)"
 )
 _NAME = rf"[{_HAN}]{{2,8}}?"
 # What leads to a name and what must follow it; the first take what ends a run of characters too.
+_STRONG = re.compile(
+    rf"(?:{_RELATION}|{_DOCTOR}|{_CALLED}|{_TELL})(?:[(（]?(?:签名|签字|签章|盖章)[)）])?{_S}{{0,3}}[:：]?{_S}{{0,3}}[(（]?"
+)
 _LED: tuple[re.Pattern[str], ...] = (
-    re.compile(
-        rf"(?:{_RELATION}|{_DOCTOR}|{_CALLED}|{_TELL})(?:[(（]?(?:签名|签字|签章|盖章)[)）])?{_S}{{0,3}}[:：]?{_S}{{0,3}}[(（]?"
-    ),
+    _STRONG,
     re.compile(
         rf"[(（【]{_S}?(?:签名|签字|签章|姓名|盖章|{_RELATION}){_S}?[)）】]{_S}{{0,3}}[:：]?{_S}{{0,3}}"
     ),
-    re.compile(r"(?:科|室|病区|中心|医院|部|门诊|床|\[编号\]|\[ID\])[ \t\u3000]{0,2}"),
+    re.compile(
+        rf"(?:(?:科|室|病区|中心|医院|部|门诊|床|\[编号\]|\[ID\]){_S}{{0,2}}|{_DID}{_S}{{0,2}}|[:：+＋&]{_S}{{0,3}}|[(（]|\[姓名\](?:[、/／和与及,，+＋]|以及){_S}?)"
+    ),
 )
 _LED_AND_FOLLOWED = re.compile(
     rf"{_BY}{_S}{{0,2}}(?P<found>{_NAME})(?={_ROLE_BEHIND}|{_ACT_BEHIND}|{_S}?[(（](?:{_S}?\[|[男女]|\d|电话|手机|微信|工号|住院|门诊|检查|{_RELATION}|本院|我院|外院))"
@@ -93,7 +99,7 @@ _LATIN_NAMES: tuple[re.Pattern[str], ...] = (
 )
 _RUN = re.compile(rf"[{_HAN}]{{1,8}}")
 CARET = re.compile(
-    rf"(?<![\w^])(?:[A-Za-zÀ-ÿ][A-Za-zÀ-ÿ'’.\- ]{{0,30}}|[{_HAN}]{{1,4}})\^(?:[A-Za-zÀ-ÿ'’.\-]{{0,30}}|[{_HAN}]{{0,4}})(?:\^[A-Za-z'’.\-]{{0,20}}){{0,3}}(?:=[{_HAN}^A-Za-z]{{1,12}})?"
+    rf"(?<![\w^])(?:(?:[A-ZÀ-Þ][A-ZÀ-Þ'’.\-]{{0,20}}[ ]){{0,3}}[A-Za-zÀ-ÿ][A-Za-zÀ-ÿ'’.\-]{{0,30}}|[{_HAN}]{{1,4}})\^(?:[A-Za-zÀ-ÿ'’.\-]{{0,30}}|[{_HAN}]{{0,4}})(?:\^[A-Za-z'’.\-]{{0,20}}){{0,3}}(?:=[{_HAN}^A-Za-z]{{1,12}})?"
 )
 
 
@@ -101,7 +107,7 @@ def names_in_context(text: str) -> Iterator[tuple[int, int]]:
     """(start, end) of each name that its surroundings show."""
     for rule in _LED:
         for lead in rule.finditer(text):
-            end = _named(text, lead.end())
+            end = _named(text, lead.end(), strong=rule is _STRONG)
             if end is not None:
                 yield lead.end(), end
     for led in _LED_AND_FOLLOWED.finditer(text):
@@ -117,6 +123,7 @@ def names_in_context(text: str) -> Iterator[tuple[int, int]]:
             yield sex.span("found")
     for caret in CARET.finditer(text):
         yield caret.span()
+    yield from _plain_names(text)
     yield from _cells(text)
     yield from _columns(text)
     for rule in _LATIN_NAMES:
@@ -127,13 +134,15 @@ def names_in_context(text: str) -> Iterator[tuple[int, int]]:
 
 def is_name(name: str) -> bool:
     """Whether Han characters are a surname and a given name, and no word of reports."""
+    if not name or not all(map(_is_han, name)):
+        return False
     if 3 <= len(name) <= 8 and all(c in TRANSCRIBED for c in name):
         return not _clinical(name)
     head = 2 if name[:2] in COMPOUND else 1
     if head == 1 and (name[0] not in SURNAMES or len(name) > 3):
         return False
     given = name[head:]
-    if not 1 <= len(given) <= 2 or name in NOT_NAMES or name[:2] in NOT_NAMES:
+    if not 1 <= len(given) <= 2 or given in TITLES or name in NOT_NAMES or name[:2] in NOT_NAMES:
         return False
     if name[0] in WORDS_FIRST and len(name) < 3:
         return False
@@ -161,15 +170,29 @@ def repeated(text: str, names: Sequence[str]) -> Iterator[tuple[int, int]]:
             yield last
 
 
-def _named(text: str, start: int) -> int | None:
+def _named(text: str, start: int, *, strong: bool) -> int | None:
     """Where the name that begins here ends, if something ends it."""
     run = _RUN.match(text, start)
     room = len(run[0]) if run else 0
     for length in range(room, 1, -1):
         end = start + length
-        if end <= len(text) and is_name(text[start:end]) and _END.match(text, end):
+        if is_name(text[start:end]) and _END.match(text, end):
             return end
+    for length in (3, 2) if strong else ():
+        name = text[start : start + length]
+        if length <= room and is_name(name) and GIVEN_ZH.issuperset(name[1:]):
+            return start + length
     return None
+
+
+def _plain_names(text: str) -> Iterator[tuple[int, int]]:
+    """A surname and two characters of given names, wherever they stand."""
+    for start in range(len(text) - 2):
+        if text[start] in PLAIN_SURNAMES and text[start + 1] in GIVEN_ZH:
+            name = text[start : start + 3]
+            around = text[max(0, start - 1) : start + 4]
+            if text[start + 2] in GIVEN_ZH and is_name(name) and not _clinical(around):
+                yield start, start + 3
 
 
 def _named_before(text: str, end: int) -> int | None:

@@ -29,7 +29,7 @@ _LABELLED = re.compile(
     r"(?<![A-Za-z])(?i:(?:patient|pt)(?:'s)?(?:[ ]name)?|(?:full[ ]|last[ ]|first[ ]|family[ ]|given[ ]|sur)?name"
     rf"|(?:electronically[ ])?{_BY}(?:[ ]by)?|(?:co-?)?sign(?:ed|ature|atory)"
     rf"|(?:(?:referring|attending|ordering|reporting|requesting|consulting|reading|responsible|treating|primary)[ ])?{_ROLE}"
-    r"|attending|resident|fellow|technician|author|subject|(?:primary[ ])?care[ ]provider|contact|emergency[ ]contact|next[ ]of[ ]kin|re|attn|cc|to)"
+    r"|attending|resident|fellow|technician|author|subject|(?:primary[ ])?care[ ]provider|contact|emergency[ ]contact|next[ ]of[ ]kin|re|attn|cc|to|from|ordering|referring|requesting|reporting|interpreting|dictating|transcribing|operator|registrar|rad|tech|phys|provider|witness|guardian|spouse|interpreter|checked|second[ ]reader|peer[ ]review|radiographers?|radiologists?)"
     rf"(?:[ ]\d)?(?:[ \t]{{0,2}}[:=|]|[ ]-|[ ]is)[ \t]{{0,6}}{_TITLED}(?P<found>{_NAME})"
 )
 _AFTER_BY = re.compile(
@@ -68,7 +68,7 @@ _KIN = (
     r"|intensivist|internist|hospitalist|pediatrician|paediatrician|urologist|neurologist|gynaecologist|gynecologist|practitioner|GP|PCP|professor|chaplain|clerk|scribe|transcriptionist|typist|porter|student|lawyer|solicitor|employer|teacher)"
 )
 _STRONG = re.compile(
-    rf"(?<![\w'’\-])(?:(?i:{_KIN}(?:[ ]is|[ ]was|[ ]named|[ ]called|'s[ ]name[ ]is)?|name[ ]is|named|(?<!so-)called|known[ ]as|n[ée]e|a\.?k\.?a\.?|alias|formerly|maiden[ ]name|preferred[ ]name"
+    rf"(?<![\w'’\-])(?:(?i:{_KIN}(?:[ ]is|[ ]was|[ ]named|[ ]called|'s[ ]name[ ]is)?|(?:pt|patient)[ ]name|name|name[ ]is|named|(?<!so-)called|known[ ]as|n[ée]e|a\.?k\.?a\.?|alias|formerly|maiden[ ]name|preferred[ ]name"
     r"|dear|hi|hello|hey|cheers|thanks|thank[ ]you|ciao|attn|attention|fao|c/o|cc|bcc|paged?|phoned|telephoned|notified|informed|alerted|advised|told|emailed|texted|messaged|spoke[ ](?:to|with)|speak[ ](?:to|with)"
     r"|speaking[ ](?:to|with)|ask(?:ed)?[ ]for|care[ ]of|on[ ]behalf[ ]of|courtesy[ ]of|referred[ ]by|seen[ ]by|witness(?:ed)?[ ]by|witness|accompanied[ ]by|escorted[ ]by|per|pt|patient|pls[ ]review|please[ ]review|regarding|concerning"
     r"|signed|signed[ ]by|initials|scanned[ ]by|typed[ ]by|entered[ ]by|printed[ ]by|acknowledged[ ]by|received[ ]by|accepted[ ]by|read[ ]back[ ]by|injected[ ]by|cannulated[ ]by|obtained[ ]by|consented[ ]by"
@@ -76,8 +76,8 @@ _STRONG = re.compile(
     rf"(?:,|:|;|[ ]-)?[ ]{{1,2}}{_TITLED}(?:the[ ])?(?P<found>{_PLAIN})"
 )
 _WEAK = re.compile(
-    rf"\b(?i:emergency[ ]contact|next[ ]of[ ]kin|contact(?:ed)?|by|with|from|for|to|under|call(?:ed)?|and|or|I|of|between|as|that|saw|see|ask|copy|via|the[ ]patient|patient|resident|sister|[Mm]y|his|her|their)"
-    rf",?[ ]{{1,2}}{_TITLED}(?P<found>{_PLAIN})"
+    rf"(?:[:(]|\b(?i:emergency[ ]contact|next[ ]of[ ]kin|contact(?:ed)?|by|with|from|for|to|under|call(?:ed)?|and|or|I|of|between|as|that|saw|see|ask|copy|via|the[ ]patient|patient|resident|sister|[Mm]y|his|her|their))"
+    rf",?[ ]{{0,2}}(?<![a-zA-Z,]){_TITLED}(?P<found>{_PLAIN})"
 )
 _BEFORE_SEX = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_WORD}(?:,?[ ](?:{_PARTICLE})?{_WORD}){{0,4}})(?:[ ]?[,;/|(][ ]{{0,2}}|[ ]{{1,2}}|\t)"
@@ -87,6 +87,12 @@ _BEFORE_VERB = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{1,3}}),?[ ]"
     r"(?:was|is|has|had|will|presented|presents|underwent|attended|returned|returns|reports|reported|denies|came|called|calls|states|stated|who|born|on[ ]behalf|from[ ](?:the[ ])?(?:radiology|ward|ICU|ED|CT)|dictating|reading|reviewed|confirmed|acknowledged"
     r"|notified|signed|verified|requested|agrees|agreed|concurs|lives|works|smokes|asked|phoned|telephoned|answered|took|injected|performed|recommends|referred|did|needs|wants|wishes|consented|can[ ]be|may[ ]be[ ]reached|to[ ]follow|here|speaking|at[ ]\[|on[ ]\[|\(\[)"
+)
+_BEFORE_ACT = re.compile(
+    rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN})[ ](?:agrees|agreed|concurs|concurred|notified|informed|paged|acknowledged|phoned|telephoned|dictating|was[ ](?:notified|informed|paged|called|told)|aware)\b"
+)
+_LISTED = re.compile(
+    rf"\[(?:NAME|姓名)\](?:,|,?[ ](?:and|or|&|/)|;|[ ]?/)[ ]{{1,2}}{_TITLED}(?P<found>{_PLAIN})"
 )
 _BEFORE_KIN = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN})[ ]?[(,][ ]?(?:(?:the|her|his|patient's)[ ])?(?i:{_KIN}|consultant|radiology|pager|ext|bleep|locum|SHO|SpR|ST\d|CT\d|MD|RN|PA|NP|CNS|radiology|ICU|ED|A&E)\b[),]?"
@@ -142,7 +148,7 @@ def latin_names(text: str) -> Iterator[tuple[int, int]]:
 
 def _in_context(text: str) -> Iterator[tuple[int, int]]:
     """Names that hold no word of reports, beside what speaks of people."""
-    for pattern, least in ((_STRONG, 1), (_WEAK, 2)):
+    for pattern, least in ((_STRONG, 1), (_LISTED, 1), (_WEAK, 2)):
         for match in pattern.finditer(text):
             words = _unknown_words(match["found"])
             if len(words) >= least:
@@ -150,6 +156,7 @@ def _in_context(text: str) -> Iterator[tuple[int, int]]:
     for pattern, least in (
         (_BEFORE_SEX, 1),
         (_BEFORE_VERB, 2),
+        (_BEFORE_ACT, 1),
         (_BEFORE_KIN, 1),
         (_POSSESSIVE, 1),
         (_ALONE, 2),
@@ -189,17 +196,17 @@ def _unknown_words(found: str, *, last: bool = False) -> list[re.Match[str]]:
         kept.append(word)
     if last:
         kept.reverse()
-    real = [w for w in kept if len(w[0].rstrip(".")) > 1]
-    if not real or all(
-        w[0].isupper() and (len(w[0]) < 3 or any(map(_acronym, [w[0]]))) for w in real
-    ):
+    real = [w[0] for w in kept if len(w[0].rstrip(".")) > 1]
+    capitals = [w for w in real if w.isupper()]
+    if not real or (len(capitals) == len(real) and not _spoken(capitals)):
         return []
     return kept
 
 
-def _acronym(word: str) -> bool:
-    """Capitals without a vowel in the places where names have them: NSCLC, PACS."""
-    return len(word) < 5 or not re.search("[AEIOUY]", word)
+def _spoken(capitals: list[str]) -> bool:
+    """Capitals that can be read as names: with vowels, one long word or several."""
+    read = [word for word in capitals if len(word) > 2 and re.search("[AEIOUY]", word)]
+    return len(read) > 1 or any(len(word) > 4 for word in read)
 
 
 def _is_long_pinyin(given: str) -> bool:

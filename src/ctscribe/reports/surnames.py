@@ -16,7 +16,7 @@ SURNAMES = frozenset(
 ) - frozenset("由从与")
 # Surnames that are everyday words: they begin a name only behind a label or before a title.
 WORDS_FIRST = frozenset(
-    "区解应曲全易海果木松皮牧宣练和由从向与单时平明别能都通满相原补但但前初空双水国那利信越充年终门须权公言户强危班步查束计关代"
+    "全海果木松皮和由从向与单时平明别能都通满相原补但但前初空双水国那利信越充年终门须权公言户强危班步查束计关代"
 )
 COMPOUND = frozenset(
     "欧阳 司马 诸葛 上官 皇甫 令狐 慕容 尉迟 澹台 东方 司徒 夏侯 公孙 轩辕 宇文 长孙 端木 独孤 南宫 西门 百里 呼延 "
@@ -29,7 +29,7 @@ NOT_IN_NAMES = frozenset(
     "喘闷悸晕吐泻麻痹瘫痪死伤损裂折破裂塌窄扩张狭缩萎厚薄密度低增减约见未无否不没有或及均但仅尚较与了的吗呢吧么这那哪谁我你他"
     "她它们说讯问答叫做被把将让给对从向往于因为所以如果虽然而且并且以及第次枚个只例号床位科室院楼层区段叶支气管道隔膈壁窗野带征"
     "型级期类型值量率比数据图像片序列帧扫描线束管钙囊结节网格条索斑片状团块实变积液渗出透亮毛玻璃磨性质态形边缘界清楚规则匀"
-    "异常史药剂针抽化疗放射介入切除活复建议随访必要时请后前曾已行手服用吸呼屏平卧仰俯右左双两各全部细胞核酸副"
+    "异常史药剂针抽化疗放射介入切除活复建议随访必要时请后前曾已行手服用吸呼屏平卧仰俯右左双两各全部细胞核酸副参受"
 ) - frozenset("平建清玉必放化时列规金光明行全两放然说对以如为建而亮野")
 # Words before which a name has ended, or that a sentence about "患者" goes on with.
 FUNCTION = frozenset(
@@ -45,16 +45,34 @@ NOT_NAMES = frozenset(
     "史密 史料 田野 马蹄 龙骨 熊猫 武装 水平 水肿 水样 花瓣 花环 云雾 米粒 米糊 贝壳 连续 强化 强烈 阳性 阴性 通畅 通气 满意 满布 "
     "能谱 能量 都有 补充 信号 国产 文献 广泛 东侧 利于 越来 充分 充盈 充填 师傅 年龄 年轻 终末 终止 步态 居中 容积 容量 容易 "
     "双下 双上 曾行 曾有 曾因 曾患 曾于 有限 夏季 秋季 冬季 春季 康复 华丽 成熟 成立 安放 温热 古老 鲁莽 齐整 盛行 章节 施行 施术 洪水 "
-    "同意 已阅 不详 未知 本人 待定 如下 见上 正常 良好 签名 签字 盖章 医师 医生 技师 主任 护士 审核 报告 男性 女性 不明 匿名 保密 无名 "
+    "同意 已阅 不详 未知 本人 待定 如下 见上 正常 良好 签名 签字 盖章 电子 医师 医生 技师 主任 护士 审核 报告 男性 女性 不明 匿名 保密 无名 "
     "单位 单元 万分 万一 江苏 安徽 温州 金华 成都 石家 白细 左肺 余气 余支 季节 石骨 商量 方面 居住 步行 游走 谈话 权衡 沙粒 沙样 "
-    "查房 查体 查见 查看 查阅 查找 查因 解放 海绵 高流 韩国 国籍 泰国 英国 法国 德国 金额 费用 费别 科室 科别 病区 单价 高年 高年资 包装 房间 房号 尹始 安保 方式 应用 应为 应予 解剖 解读 解除 易误 全科 全套 全麻 松解 曲线 海绵 果断 封闭 封堵 "
+    "爱人 电子 应证 应激 应力 应变 易感 易患 易见 区域 区别 宣教 练习 曲霉 曲度 牧区 牧民 解释 解决 解痉 查房 查体 查见 查看 查阅 查找 查因 解放 海绵 高流 韩国 国籍 泰国 英国 法国 德国 金额 费用 费别 科室 科别 病区 单价 高年 高年资 包装 房间 房号 尹始 安保 方式 应用 应为 应予 解剖 解读 解除 易误 全科 全套 全麻 松解 曲线 海绵 果断 封闭 封堵 "
     "于我 于本 于外 于当 于上 于下 于左 于右 于两 于双 于各 成都 温岭 常州 常熟 金山 金坛 武汉 江阴 江门 江苏 安庆 安阳 万州 宁波 宁夏 广州 广东 广西 云南 河南 "
     "施行 全麻 从事 从前 常温 常住 左利 利手 平素 平时 平日 别处 时而 时常 终日 计有 关于 水银 但有 强直 强迫".split()
+)
+# A surname and two of GIVEN_ZH is a name even with nothing beside it; surnames that other words of
+# reports hold are not among these.
+PLAIN_SURNAMES = frozenset(
+    "王李张刘陈杨赵吴周徐孙朱胡郭林罗郑梁谢宋唐许韩邓冯曹彭肖田董潘袁蔡蒋杜魏苏吕丁卢姚沈钟姜崔谭陆范汪廖韦贾夏傅付邹熊孟秦邱侯尹薛闫阎雷黎陶贺郝顾龚邵钱戴"
+    "孔汤葛翁俞施樊洪庄殷倪芦童邢骆伍齐庞聂焦岳詹柯欧裴苗耿鲍费褚卫戚奚虞嵇尚储缪瞿岑冉卜霍党卓柏窦酆仇栾祝康阮祁佘郁冼涂祖蔺屠莘郦濮扈冀郏晏柴阙"
+)
+GIVEN_ZH = frozenset(
+    "伟芳娜敏静秀丽强磊洋勇艳杰娟涛超霞平刚桂英华建国文志玉兰红梅海燕云龙飞鹏宇浩轩子梓涵萱雨欣怡佳琪思晓东卫民福贵根生宝树林松凤珍莲芬琴萍蓉莉博睿昊皓煜懿彧"
+    "翀垚淼焱骞珺妤瑾昱永康学德明亮光荣辉军斌波峰锋鑫洁倩颖雪琳婷慧玲莹璐瑶瑞祥庆忠义礼智仁诚善良春秋兵旭阳晨曦晖宁安邦远达顺旺富源江川岩峻恒昌盛兴隆泰谦逸凡"
+    "振翔腾骏彪虎鹤鸿雁鸣诗书世成克力立天长少小大新正家俊俐俏倚健偲元先兆冠冬凯凌凡刘利剑力功加劲勤北卓南卿厚友发召可同君启咏哲唯善嘉园培基堂塔墨士声壮夏夕奇"
+    "如妍妮妹姗姝姣婉婧婵媛嫣孝孟宏宗宜宝宣宪家寅寿尔尚岚岭岳峥嵘川巧己希帆帅常干庭延开弘弛张彤彦彩影徽心忆怀恩悦情惠意愉愿慈成扬承拓振挺政斐斯方旗日昆昌"
+    "易星昭显晏晟景晴晶智曼曙月有朋朗望木本朝来松枫柏柔柯柳栋桃桐桦梁梦楠楚楷榕槐樱欢欧殿毅民水汉池沁沅沐沙沛河泉泓泽洁津洪洲流浚润涌淑清渊温湘源溪滢漫潇澄"
+    "澜灵灿炎炜炳烁烨焕然照熙燕牧献玄玟玥珂珊珏珠班球理琛琦琬琰琼瑛瑜璇璋璟生申畅白百皎相真睦石硕磐礼祖祯祺禄福禹秉科秦积程稷空立章竹笑筠简箐粤素红纪纯绍经"
+    "维绮绪缨罡翠翰耀联聪肃育胜胤能自至致臣良艺节芊芝芷芸芮芯苇苏苑苗若茂茗茜茵茹荔荷莎莘菁菊菡菲萌萧葆葵蒙蓓蓝蔓蔚蕊蕾薇虹虎蝶融行衡裕西言训诺谨谷贝贞贤赞"
+    "越超跃路轶辰运进远迪逊通造道遥邦郁金钢钧钰铃铁铎铭银锐锦镇长闻阔阿陶雁雄雅雯霄霆霏霖霜露青靖鞠韬韵顺颂颜风飘香馨驰骁高魁鲁鲲鸥鸽鹃鹏麒麟黎黛齐龄才全超"
+) - frozenset(
+    "影心长石沙水肿温可同开发同流照真积空有相至致能自能经通道理白百漫声显行造运进言来本方日月联节情球科如大小干北南西东阔科融震育"
 )
 # Of these the names of other peoples are written: 扎西顿珠, 乌云其木格, 阿的阿呷.
 TRANSCRIBED = frozenset(
     "阿艾安巴白班贝比别宾布才次措达丹旦当德的迪丁多顿尔法嘎噶格根古贡果哈海合胡呼吉加嘉江降杰卡凯康克肯库拉来兰勒力丽列林玲龙卢洛马玛麦曼茫梅蒙米莫木穆姆那纳娜"
-    "乃尼宁努诺帕普其奇恰钦青琼曲仁日荣茹萨塞桑沙什史斯苏索塔泰坦特提图土吐托娃瓦汪旺维文乌西希夏辛旭亚雅央依伊益英尤玉孜扎则泽珍朱珠卓买热汗娅叶云呷仓群邓郎登贵"
+    "乃尼宁努诺帕普其奇恰钦青琼曲仁日荣茹萨塞桑沙什史斯苏索塔泰坦特提图土吐托娃瓦汪旺维文乌西希夏辛旭亚雅央依伊益英尤玉孜堆扎则泽珍朱珠卓买热汗娅叶云呷仓群邓郎登贵"
 )
 TITLES = "先生 女士 小姐 同志 老师 医生 医师 大夫 主任 教授 护士 护师 技师 院长 博士 阿姨 大爷 老人 同学".split()
 # Ends of words that stand before a title and are no surname there.
@@ -85,6 +103,7 @@ NOT_NAMES_EN = frozenset(
     "Accession Small Moderate Large Solid Nodule Nodules Consolidation Emphysema Effusion Pneumothorax Pleural Heart Bones Airways I "
     "Hodgkin's January February March April June July August September October November December Monday Tuesday Wednesday Thursday Friday "
     "Saturday Sunday Time Report Status Final Preliminary Confirmed Electronically Service Ward Unit Results Case Image Images Series "
+    "Registrar Consultant Radiographer Technologist Surgeon Provider Doctor Sister Brother Department Ordering Tech "
     "MBBS BMBS MBBCh MBChB FRANZCR FRCR FRCP FRCPC FRCS FACR FCCP MRCP MSc BSc MPH NP PA CNS Brother Sister "
     "Slice Window Grade Stage Professor Prof Doctor Nurse Miss Sir Madam Med Rec Medical Record Chart Encounter Order Request Visit Account Policy Member Prior Scan File".split()
 )
