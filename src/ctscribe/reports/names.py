@@ -43,7 +43,7 @@ _LABEL = re.compile(
 _PEOPLES = re.compile(rf"[{_HAN}]{{1,10}}(?:[·•・‧∙][{_HAN}]{{1,10}}){{1,4}}")
 # 扎西·多吉 in a sentence: without the word before it and the title behind it.
 _PEOPLES_END = re.compile(
-    rf"的(?:胸|CT|片|报|影|检|病|家|肺|诊)|性别|年龄|男|女|因|于|家属|要求|书写|主任|医师|医生|教授|先生|护士|技师|申请|报告|审核|审阅|通知|沟通|{_PERSON}"
+    rf"的(?:胸|CT|片|报|影|检|病|家|肺|诊)|电话|核实|陪同|签字|签名|复查|会诊|讨论|介绍|性别|年龄|男|女|因|于|家属|要求|书写|主任|医师|医生|教授|先生|护士|技师|申请|报告|审核|审阅|通知|沟通|{_PERSON}"
 )
 _PEOPLES_ALONE = re.compile(
     rf"(?:[{_HAN}]{{0,10}}[请经由与和向给被找系知者人师生的属科室])?(?P<name>[{_HAN}]{{1,8}}[·•・‧∙][{_HAN}]{{1,8}}?"

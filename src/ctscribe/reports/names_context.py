@@ -77,7 +77,7 @@ _NOBODY = re.compile(
     r"|.*(?:患者|病人|患儿|检查|病史|复查|平扫|增强|胸部|患病|门诊|住院|病房|诊断|急诊|体检|者|人|科))"
 )
 _CELL = re.compile(
-    rf"(?:^|(?<=[\s|｜/／、，,；;：:【】\[\]()（）]))(?P<found>[{_HAN}]{{2,8}})(?=[\s|｜/／、，,；;。【】\[\]()（）]|$)",
+    rf"(?:^|(?<=[\s|｜/／、，,；;：:【】()（）]))(?P<found>[{_HAN}]{{2,8}})(?=[\s|｜/／、，,；;。【】()（）]|$)",
     re.MULTILINE,
 )
 # A line of a form or a signature: an age, a sex, or something replaced already stands in it.
@@ -191,7 +191,8 @@ def _plain_names(text: str) -> Iterator[tuple[int, int]]:
         if text[start] in PLAIN_SURNAMES and text[start + 1] in GIVEN_ZH:
             name = text[start : start + 3]
             around = text[max(0, start - 1) : start + 4]
-            if text[start + 2] in GIVEN_ZH and is_name(name) and not _clinical(around):
+            acted = _END.match(text, start + 2) is not None  # 周洋书写: the third one is no name's
+            if text[start + 2] in GIVEN_ZH and is_name(name) and not acted and not _clinical(around):
                 yield start, start + 3
 
 
