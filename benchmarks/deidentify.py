@@ -134,7 +134,9 @@ def measure_written(path: Path, show: int = 0) -> dict[str, dict[str, Any]]:
             texts, either = [text for text, _ in chosen], [ok for _, ok in chosen]
             result = measure(texts, show if part == "all" else 0, either=either)
             results.setdefault(name, {})[part] = result
-            print(f"{name} {part} recall {result['recall']:.4f} precision {result['precision']:.4f}")
+            print(
+                f"{name} {part} recall {result['recall']:.4f} precision {result['precision']:.4f}"
+            )
     return results
 
 

@@ -24,6 +24,8 @@ from ctscribe.reports.schema import Language
 from ctscribe.reports.sections import format_report
 
 ROWS = json.loads((Path(__file__).parent / "personal_texts.json").read_text(encoding="utf-8"))
+
+
 def shown(text: str, spans: list[Span]) -> list[tuple[str, str]]:
     return [(text[s.start : s.end], s.kind) for s in spans]
 

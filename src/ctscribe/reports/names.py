@@ -64,7 +64,9 @@ _NEXT = re.compile(
     r"|身份证|住址|地址|签名|签字|通知|沟通|行|诉|的|自|来|在|于|因|曾|系|既往|与|和|为|是|有"
 )
 _LIST = re.compile(rf"{_SPACE}{{0,3}}[/／、]{_SPACE}{{0,3}}")
-_TITLE = re.compile(rf"(?<=[{_HAN}]){_SPACE}?(?:某?{'|'.join(TITLES)})")
+_TITLE = re.compile(
+    rf"(?<=[{_HAN}]){_SPACE}?(?:某?(?:副|主治|住院|主管|进修|实习|规培|见习|值班|责任)?(?:{'|'.join(TITLES)}))"
+)
 _SEX_AGE = re.compile(
     rf"(?<=[，,、 \t\u3000(（]){_SPACE}?[男女]性?[，,、 \t\u3000/]{{0,2}}(?:年龄)?\d{{1,3}}{_SPACE}?(?:周?岁|个?月)"
 )
@@ -133,7 +135,7 @@ def _values(text: str, label: re.Match[str]) -> Iterator[tuple[int, int]]:
         following = _LIST.match(text, end)
         if following is None:
             return
-        position, strong = following.end(), False
+        position, strong, colon = following.end(), False, False
 
 
 def _value(text: str, start: int, *, strong: bool, colon: bool) -> int | None:
@@ -161,6 +163,8 @@ def _value(text: str, start: int, *, strong: bool, colon: bool) -> int | None:
         end = following.start() if following else run.end()
         name = text[start:end]
         known = name[0] in SURNAMES or not any(c in NOT_IN_NAMES for c in name)
+        if _is_surname(name[:-2]) and name[-2:] in TITLES:
+            return end - 2
         if 2 <= len(name) <= 4 and name not in _NO_VALUE and known:
             return end
         if 5 <= len(name) <= 10 and all(c in TRANSCRIBED for c in name):

@@ -29,17 +29,17 @@ _S = r"[ \t\u3000]"
 _RELATION = (
     r"(?:女儿|儿子|丈夫|妻子|爱人|老公|老婆|老伴|配偶|父亲|母亲|爸爸|妈妈|之[父母子女夫妻]|哥哥|弟弟|姐姐|妹妹|其[父母子女夫妻兄弟姐妹]|长[子女]|次[子女]|大哥|大姐|二[哥姐弟妹]"
     r"|孙子|孙女|外孙女?|女婿|儿媳妇?|侄子|侄女|外甥女?|舅舅|叔叔|姑姑|伯伯|爷爷|奶奶|外公|外婆|姥姥|姥爷|岳父|岳母|公公|婆婆|亲属|亲戚|朋友|同事|邻居|保姆|护工|监护人|联系人|家长|家属|陪人"
-    r"|未婚[夫妻]|男友|女友|室友|同学|老师|班主任)"
+    r"|职工|员工|工友|战友|老乡|同乡|学生|校友|病友|未婚[夫妻]|男友|女友|室友|同学|老师|班主任)"
 )
 _DOCTOR = r"(?:主任|教授|院长|所长|科长|组长|护士长|医生|医师|大夫|护士|护师|技师|技士|药师|助理|秘书|规培生?|进修生?|实习生?|研究生|博士|硕士|司机|村医|校医|厂医|军医|术者|一助|二助|助手|值班|二线|一线|三线)"
-_CALLED = r"(?:(?<=[，,、])名|曾用名|原名|又名|别名|化名|本名|真名|小名|乳名|户名|全名|名叫|名字叫?|叫做|叫|名为|自称|自报|署名|落款|签名|签章|签字|盖章)"
+_CALLED = r"(?:(?<=[，,、])名|我是|我叫|曾用名|原名|又名|别名|化名|本名|真名|小名|乳名|户名|全名|名叫|名字叫?|叫做|叫|名为|自称|自报|署名|落款|签名|签章|签字|盖章)"
 _DID = r"(?:摄片|拍片|扫描|书写|审核|复核|报告|双签|打印|录入|登记|操作|核对|阅片|签发|记录|整理|转写|誊写|校对|初审|终审|送检|陪同|采样|穿刺|麻醉|主刀|编辑)"
 _TELL = r"(?:@|通知|告知|转告|知会|联系|致电|呼叫|请示|汇报给?|报告给?|转给|交给|发给|发送给|交予|交由|转交给?|委托|咨询|询问|答复|回复|抄送|转发给?|提醒|寄给|面告|口头告知|收件人|主送)"
 _BY = r"(?:由|经|与|和|同|请|找|让|被|跟|向|给|及|@|是|系|为|对)"
 _ROLE_BEHIND = r"(?:(?:副?主任|主治|住院|主管|进修|实习|规培|见习|值班|责任|副)?(?:医师|医生|护师|技师|药师|护士|大夫)|副?主任|副?教授|先生|女士|老师|同志|院长|博士|护士长)"
 _ACT_BEHIND = (
     r"(?:书写|撰写|出具|审核|复核|审签|签发|审阅|阅片|读片|操作|会诊|陪同|陪伴|陪护|陪检|护送|送来|送检|送诊|介绍|接听|签收|签字|签名|签署|代签|代取|代领|取片|取走|领取|来电|来院|来诊|转诊|转来|打印|登记|扫描|摄片|拍片|录入|校对|记录|执刀"
-    r"|主刀|讨论|沟通|联系|确认|核实|完成|施行|实施|执行|负责|申请|开单|收治|接诊|查房|管床|家属|本人|要求|同意|报告|电话|手机|微信|处取|取得联系|转达|通话|交接|交代|谈话|之[父母子女妻夫兄弟姐妹]|知悉|已知|知晓|收到|回复|告知|提供|反映|诉|及家属|等)"
+    r"|主刀|讨论|沟通|联系|确认|核实|核对|核查|对接|协调|商议|商量|协商|完成|施行|实施|执行|负责|申请|开单|收治|接诊|查房|管床|家属|本人|要求|同意|报告|电话|手机|微信|处取|取得联系|转达|通话|交接|交代|谈话|之[父母子女妻夫兄弟姐妹]|知悉|已知|知晓|收到|回复|告知|提供|反映|诉|及家属|等)"
 )
 _NAME = rf"[{_HAN}]{{2,8}}?"
 # What leads to a name and what must follow it; the first take what ends a run of characters too.
@@ -59,7 +59,7 @@ _LED_AND_FOLLOWED = re.compile(
     rf"{_BY}{_S}{{0,2}}(?P<found>{_NAME})(?={_ROLE_BEHIND}|{_ACT_BEHIND}|{_S}?[(（](?:{_S}?\[|[男女]|\d|电话|手机|微信|工号|住院|门诊|检查|{_RELATION}|本院|我院|外院))"
 )
 _END = re.compile(
-    rf"{_ROLE_BEHIND}|{_ACT_BEHIND}|{_RELATION}|[于因已并将男女，,。；;：:、/|｜)）\]】\[【(（\s\d]|$|[A-Za-z]"
+    rf"{_ROLE_BEHIND}|{_ACT_BEHIND}|{_RELATION}|[的于因已并将男女，,。；;：:、/|｜)）\]】\[【(（\s\d]|$|[A-Za-z]"
 )
 _FOLLOWED = re.compile(
     rf"(?:{_ROLE_BEHIND}(?:{_ACT_BEHIND}|[：:，,。)）\s]|$)|{_ACT_BEHIND}"
@@ -82,7 +82,7 @@ _CELL = re.compile(
 )
 # A line of a form or a signature: an age, a sex, or something replaced already stands in it.
 _FORM = re.compile(
-    r"\[(?:姓名|编号|日期|电话|邮箱|NAME|ID|DATE|PHONE|EMAIL)\]|(?:^|[\s|｜/，,])[男女](?:[\s|｜/，,]|$)|\d{1,3}岁|\b[MF]\b[ /|]{0,2}\d{2,3}[Yy]?"
+    r"\[(?:姓名|编号|日期|电话|邮箱|NAME|ID|DATE|PHONE|EMAIL)\]|(?:^|[\s|｜/，,])[男女](?:[\s|｜/，,]|$)|\d{1,3}岁|\b[MF]\b[ /|，,]{0,2}\d{2,3}[Yy]?"
 )
 _FINDING = re.compile(r"[叶肺结胸膜淋巴骨心肝]|密度|[见示]")
 _HEADER = re.compile(r"^[^\n]{0,60}?姓名[^\n]{0,120}$", re.MULTILINE)
@@ -96,6 +96,9 @@ _LATIN_NAMES: tuple[re.Pattern[str], ...] = (
     re.compile(
         rf"(?<![A-Za-z'\-])(?P<found>{_LATIN}){_S}?(?={_ROLE_BEHIND}|[，,]?{_S}?[(（]?[男女][，,、/)）\s]|{_ACT_BEHIND})"
     ),
+)
+_OPENING = re.compile(
+    rf"(?:^|(?<=[。；;，,\]）)]))(?P<found>[{_HAN}]{{2,4}})(?=[:：、@])", re.MULTILINE
 )
 _RUN = re.compile(rf"[{_HAN}]{{1,8}}")
 CARET = re.compile(
@@ -124,6 +127,7 @@ def names_in_context(text: str) -> Iterator[tuple[int, int]]:
     for caret in CARET.finditer(text):
         yield caret.span()
     yield from _plain_names(text)
+    yield from _openings(text)
     yield from _cells(text)
     yield from _columns(text)
     for rule in _LATIN_NAMES:
@@ -179,8 +183,8 @@ def _named(text: str, start: int, *, strong: bool) -> int | None:
         if is_name(text[start:end]) and _END.match(text, end):
             return end
     for length in (3, 2) if strong else ():
-        name = text[start : start + length]
-        if length <= room and is_name(name) and GIVEN_ZH.issuperset(name[1:]):
+        name, next_pair = text[start : start + length], text[start + 2 : start + 4]
+        if length <= room and is_name(name) and name[1] in GIVEN_ZH and next_pair not in PAIRS:
             return start + length
     return None
 
@@ -192,7 +196,12 @@ def _plain_names(text: str) -> Iterator[tuple[int, int]]:
             name = text[start : start + 3]
             around = text[max(0, start - 1) : start + 4]
             acted = _END.match(text, start + 2) is not None  # 周洋书写: the third one is no name's
-            if text[start + 2] in GIVEN_ZH and is_name(name) and not acted and not _clinical(around):
+            if (
+                text[start + 2] in GIVEN_ZH
+                and is_name(name)
+                and not acted
+                and not _clinical(around)
+            ):
                 yield start, start + 3
 
 
@@ -210,6 +219,13 @@ def _named_before(text: str, end: int) -> int | None:
         ):
             return start
     return None
+
+
+def _openings(text: str) -> Iterator[tuple[int, int]]:
+    """沈腾：已看, 张三、李四同住: names that open a line before a colon or a list of names."""
+    for opening in _OPENING.finditer(text):
+        if opening["found"][0] in PLAIN_SURNAMES and is_name(opening["found"]):
+            yield opening.span("found")
 
 
 def _cells(text: str) -> Iterator[tuple[int, int]]:

@@ -51,7 +51,7 @@ _AFTER_ROLE = re.compile(
     rf"\b(?:{_ROLE}|secretary|coordinator|receptionist|nurse|assistant|resident|fellow|colleague),?[ ]"
     rf"(?P<found>{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{1,3}})"
 )
-_DEGREE = r"(?:M\.?D\.?|D\.?O\.?|Ph\.?D\.?|R\.?N\.?|MBBS|BMBS|MBBCh|FRANZCR|FRCR|FRCPC?|FRCS|FACR|FCCP|DMRD|DNB|MBChB|MRCPC?|MRCS|BSc|MSc|MPH|RRT|RPh|PharmD|CRNA|ARNP|APRN|DNP|FNP|CNS|BSN|PA|DPT|NP|PA-C|R\.?T\.?)(?![A-Za-z])"
+_DEGREE = r"(?:M\.?D\.?|D\.?O\.?|Ph\.?D\.?|R\.?N\.?|MBBS|BMBS|MBBCh|FRANZCR|FRCR|FRCPC?|FRCS|FACR|FCCP|DMRD|DNB|MBChB|MRCPC?|MRCS|BSc|MSc|MPH|RRT|RPh|PharmD|CRNA|ARNP|APRN|DNP|FNP|CNS|BSN|PA-C|PA|DPT|NP|PA-C|R\.?T\.?)(?![A-Za-z])"
 _BEFORE_DEGREE = re.compile(rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN}),?[ ]{_DEGREE}")
 _BEFORE_AGE = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_WORD}[ ]{_PLAIN})(?:,| is| was)?[ ](?:an?[ ])?\d{{1,3}}[- ](?:years?|y/?o)\b"

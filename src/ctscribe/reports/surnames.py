@@ -10,13 +10,14 @@ SURNAMES = frozenset(
     "仉缑逯亓逄昝麴郗佘苌郜笪蒯眭阙冼爨揭隗鞠仝晏桑牟储缪瞿岑冉边凌卜巫霍尚景党占谷乔卓池查凤华柏水窦云潘花酆鲍酆柴"
     "平和穆毕湛禹狄米贝明臧计谈茅舒阳蓝娄麻强危郭颖刁滕班仰秋仲伊宫仇栾暴厉戎祖武刘束幸司韶蓟薄印宿怀蒲邰从鄂索咸籍赖"
     "蔺屠蒙乌胥能苍双闻莘翟谭劳逄姬扶堵宰郦雍却璩濮寿通扈燕冀浦农别晋充慕茹习宦艾鱼容慎戈庾终暨居衡步都满弘匡国文寇广禄"
+    "昌廉邬乐卞元闵席裘贲郁杭诸钮荀於惠芮桂郏冶邸郇翦谌鲜镡漆宛逢苑伦昌荣羊吉连阴家谌郇邸苑迟"
     "郎皮虞解应宗宣嵇曲封羿汲邴糜松弓牧宓蓬全钭易戚褚卫奚殳汝亢况郈督呙靳练木果洛盘檀区海"
     "东沃利蔚越夔隆师巩厍勾敖融冷訾辛阚那简饶空毋沙乜养须丰巢荆游竺权盖益桓公岳楚晁勾鄢涂钦商佴伯赏墨哈谯年爱佟言福苟"
     "敬蔡逮迟原由甄尧滑信锺邝栗敬冒粟母仵暴勇雒铁闪门但撒帅战衣初相矣肇禚鄞补綦户呼"
-) - frozenset("由从与")
+) - frozenset("由从与家")
 # Surnames that are everyday words: they begin a name only behind a label or before a title.
 WORDS_FIRST = frozenset(
-    "全海果木松皮和由从向与单时平明别能都通满相原补但但前初空双水国那利信越充年终门须权公言户强危班步查束计关代"
+    "连阴井山红支经干富全海果木松皮和由从向与单时平明别能都通满相原补但但前初空双水国那利信越充年终门须权公言户强危班步查束计关代"
 )
 COMPOUND = frozenset(
     "欧阳 司马 诸葛 上官 皇甫 令狐 慕容 尉迟 澹台 东方 司徒 夏侯 公孙 轩辕 宇文 长孙 端木 独孤 南宫 西门 百里 呼延 "
@@ -30,7 +31,7 @@ NOT_IN_NAMES = frozenset(
     "她它们说讯问答叫做被把将让给对从向往于因为所以如果虽然而且并且以及第次枚个只例号床位科室院楼层区段叶支气管道隔膈壁窗野带征"
     "型级期类型值量率比数据图像片序列帧扫描线束管钙囊结节网格条索斑片状团块实变积液渗出透亮毛玻璃磨性质态形边缘界清楚规则匀"
     "异常史药剂针抽化疗放射介入切除活复建议随访必要时请后前曾已行手服用吸呼屏平卧仰俯右左双两各全部细胞核酸副参受"
-) - frozenset("平建清玉必放化时列规金光明行全两放然说对以如为建而亮野")
+) - frozenset("格平建清玉必放化时列规金光明行全两放然说对以如为建而亮野")
 # Words before which a name has ended, or that a sentence about "患者" goes on with.
 FUNCTION = frozenset(
     "因于曾来系在自诉行的男女有无未见不为是可已其此与和及或至从到前后上下左右入出住现既主经由向被将"
@@ -47,7 +48,7 @@ NOT_NAMES = frozenset(
     "双下 双上 曾行 曾有 曾因 曾患 曾于 有限 夏季 秋季 冬季 春季 康复 华丽 成熟 成立 安放 温热 古老 鲁莽 齐整 盛行 章节 施行 施术 洪水 "
     "同意 已阅 不详 未知 本人 待定 如下 见上 正常 良好 签名 签字 盖章 电子 医师 医生 技师 主任 护士 审核 报告 男性 女性 不明 匿名 保密 无名 "
     "单位 单元 万分 万一 江苏 安徽 温州 金华 成都 石家 白细 左肺 余气 余支 季节 石骨 商量 方面 居住 步行 游走 谈话 权衡 沙粒 沙样 "
-    "车牌 肇事 司机 爱人 电子 应证 应激 应力 应变 易感 易患 易见 区域 区别 宣教 练习 曲霉 曲度 牧区 牧民 解释 解决 解痉 查房 查体 查见 查看 查阅 查找 查因 解放 海绵 高流 韩国 国籍 泰国 英国 法国 德国 金额 费用 费别 科室 科别 病区 单价 高年 高年资 包装 房间 房号 尹始 安保 方式 应用 应为 应予 解剖 解读 解除 易误 全科 全套 全麻 松解 曲线 海绵 果断 封闭 封堵 "
+    "通过 通风 通话 通知 通常 补登 车工 钳工 电工 焊工 瓦工 务农 经商 连续 连接 连于 阴影 阴性 阴囊 家族 家庭 家住 家人 荣誉 吉林 昌平 迟发 迟缓 苑区 湛江 杭州 车牌 肇事 司机 爱人 电子 应证 应激 应力 应变 易感 易患 易见 区域 区别 宣教 练习 曲霉 曲度 牧区 牧民 解释 解决 解痉 查房 查体 查见 查看 查阅 查找 查因 解放 海绵 高流 韩国 国籍 泰国 英国 法国 德国 金额 费用 费别 科室 科别 病区 单价 高年 高年资 包装 房间 房号 尹始 安保 方式 应用 应为 应予 解剖 解读 解除 易误 全科 全套 全麻 松解 曲线 海绵 果断 封闭 封堵 "
     "于我 于本 于外 于当 于上 于下 于左 于右 于两 于双 于各 成都 温岭 常州 常熟 金山 金坛 武汉 江阴 江门 江苏 安庆 安阳 万州 宁波 宁夏 广州 广东 广西 云南 河南 "
     "施行 全麻 从事 从前 常温 常住 左利 利手 平素 平时 平日 别处 时而 时常 终日 计有 关于 水银 但有 强直 强迫".split()
 )
@@ -58,7 +59,7 @@ PLAIN_SURNAMES = frozenset(
     "孔汤葛翁俞施樊洪庄殷倪芦童邢骆伍齐庞聂焦岳詹柯欧裴苗耿鲍费褚卫戚奚虞嵇尚储缪瞿岑冉卜霍党卓柏窦酆仇栾祝康阮祁佘郁冼涂祖蔺屠莘郦濮扈冀郏晏柴阙"
 )
 GIVEN_ZH = frozenset(
-    "伟芳娜敏静秀丽强磊洋勇艳杰娟涛超霞平刚桂英华建国文志玉兰红梅海燕云龙飞鹏宇浩轩子梓涵萱雨欣怡佳琪思晓东卫民福贵根生宝树林松凤珍莲芬琴萍蓉莉博睿昊皓煜懿彧"
+    "允格贤伟芳娜敏静秀丽强磊洋勇艳杰娟涛超霞平刚桂英华建国文志玉兰红梅海燕云龙飞鹏宇浩轩子梓涵萱雨欣怡佳琪思晓东卫民福贵根生宝树林松凤珍莲芬琴萍蓉莉博睿昊皓煜懿彧"
     "翀垚淼焱骞珺妤瑾昱永康学德明亮光荣辉军斌波峰锋鑫洁倩颖雪琳婷慧玲莹璐瑶瑞祥庆忠义礼智仁诚善良春秋兵旭阳晨曦晖宁安邦远达顺旺富源江川岩峻恒昌盛兴隆泰谦逸凡"
     "振翔腾骏彪虎鹤鸿雁鸣诗书世成克力立天长少小大新正家俊俐俏倚健偲元先兆冠冬凯凌凡刘利剑力功加劲勤北卓南卿厚友发召可同君启咏哲唯善嘉园培基堂塔墨士声壮夏夕奇"
     "如妍妮妹姗姝姣婉婧婵媛嫣孝孟宏宗宜宝宣宪家寅寿尔尚岚岭岳峥嵘川巧己希帆帅常干庭延开弘弛张彤彦彩影徽心忆怀恩悦情惠意愉愿慈成扬承拓振挺政斐斯方旗日昆昌"
@@ -104,6 +105,7 @@ NOT_NAMES_EN = frozenset(
     "Hodgkin's January February March April June July August September October November December Monday Tuesday Wednesday Thursday Friday "
     "Saturday Sunday Time Report Status Final Preliminary Confirmed Electronically Service Ward Unit Results Case Image Images Series "
     "Registrar Consultant Radiographer Technologist Surgeon Provider Doctor Sister Brother Department Ordering Tech "
+    "ICU ED ER OR MDT GP AI PACS RIS HIS HDU ITU A&E "
     "MBBS BMBS MBBCh MBChB FRANZCR FRCR FRCP FRCPC FRCS FACR FCCP MRCP MSc BSc MPH NP PA CNS Brother Sister "
     "Slice Window Grade Stage Professor Prof Doctor Nurse Miss Sir Madam Med Rec Medical Record Chart Encounter Order Request Visit Account Policy Member Prior Scan File".split()
 )
