@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.deidentify import UNSEEN, measure, unmarked, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.deidentify import UNSEEN, measure, unmarked, written
 from ctscribe.phantom.findings import draw_findings
 from ctscribe.phantom.personal import personal_text
 from ctscribe.phantom.text import write_report

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from ctscribe.reports.report_words import PAIRS, WORDS, is_report_word
+from ctscribe.reports.report_words import CHARACTERS, PAIRS, WORDS, is_report_word
 from ctscribe.reports.surnames import (
     COMPOUND,
     FUNCTION,
@@ -51,9 +51,10 @@ _LED: tuple[re.Pattern[str], ...] = (
     re.compile(
         rf"[(（【]{_S}?(?:签名|签字|签章|姓名|盖章|{_RELATION}){_S}?[)）】]{_S}{{0,3}}[:：]?{_S}{{0,3}}"
     ),
-    re.compile(
-        rf"(?:(?:科|室|病区|中心|医院|部|门诊|床|\[编号\]|\[ID\]){_S}{{0,2}}|{_DID}{_S}{{0,2}}|[:：+＋&]{_S}{{0,3}}|[(（]|\[姓名\](?:[、/／和与及,，+＋]|以及){_S}?)"
-    ),
+)
+# These lead to findings and drugs too: no given name that reports are written with.
+_WEAKLY_LED = re.compile(
+    rf"(?:(?:科|室|病区|中心|医院|部|门诊|床|\[编号\]|\[ID\]){_S}{{0,2}}|{_DID}{_S}{{0,2}}|(?<!诊断)(?<!结论)(?<!病史)(?<!病理)(?<!印象)(?<!考虑)(?<!建议)(?<!提示)(?<!所见)(?<!表现)(?<!症状)(?<!主诉)(?<!既往)(?<!用药)(?<!药物)(?<!过敏)(?<!史)[:：+＋&]{_S}{{0,3}}|[(（]|\[姓名\](?:[、/／和与及,，+＋]|以及){_S}?)"
 )
 _LED_AND_FOLLOWED = re.compile(
     rf"{_BY}{_S}{{0,2}}(?P<found>{_NAME})(?={_ROLE_BEHIND}|{_ACT_BEHIND}|{_S}?[(（](?:{_S}?\[|[男女]|\d|电话|手机|微信|工号|住院|门诊|检查|{_RELATION}|本院|我院|外院))"
@@ -113,6 +114,10 @@ def names_in_context(text: str) -> Iterator[tuple[int, int]]:
             end = _named(text, lead.end(), strong=rule is _STRONG)
             if end is not None:
                 yield lead.end(), end
+    for lead in _WEAKLY_LED.finditer(text):
+        end = _named(text, lead.end(), strong=False)
+        if end is not None and _is_given(text[lead.end() : end]):
+            yield lead.end(), end
     for led in _LED_AND_FOLLOWED.finditer(text):
         if is_name(led["found"]):
             yield led.span("found")
@@ -122,7 +127,8 @@ def names_in_context(text: str) -> Iterator[tuple[int, int]]:
             yield start, follow.start()
     for sex in _SEX.finditer(text):
         found = sex["found"]
-        if not _NOBODY.fullmatch(found) and not _clinical(found) and found not in NOT_NAMES:
+        strange = len(found) > 3 or is_name(found)
+        if strange and not _NOBODY.fullmatch(found) and not _clinical(found):
             yield sex.span("found")
     for caret in CARET.finditer(text):
         yield caret.span()
@@ -151,6 +157,15 @@ def is_name(name: str) -> bool:
     if name[0] in WORDS_FIRST and len(name) < 3:
         return False
     return not _clinical(name) and not any(c in NOT_IN_NAMES or c in FUNCTION for c in given)
+
+
+def _is_given(name: str) -> bool:
+    """Whether the given name is of characters that names have, or that no report has."""
+    head = 2 if name[:2] in COMPOUND else 1
+    if len(name) > 3 and head == 1:
+        return True  # 乌云其木格, as `is_name` has seen
+    likely = [c in GIVEN_ZH or c not in CHARACTERS or c in "一三四五六七八九" for c in name[head:]]
+    return all(likely) if len(likely) < 2 else any(likely)
 
 
 def repeated(text: str, names: Sequence[str]) -> Iterator[tuple[int, int]]:
@@ -224,7 +239,8 @@ def _named_before(text: str, end: int) -> int | None:
 def _openings(text: str) -> Iterator[tuple[int, int]]:
     """沈腾：已看, 张三、李四同住: names that open a line before a colon or a list of names."""
     for opening in _OPENING.finditer(text):
-        if opening["found"][0] in PLAIN_SURNAMES and is_name(opening["found"]):
+        name = opening["found"]
+        if name[0] in PLAIN_SURNAMES and is_name(name) and _is_given(name):
             yield opening.span("found")
 
 
@@ -236,7 +252,11 @@ def _cells(text: str) -> Iterator[tuple[int, int]]:
                 continue
             start = line.start() + piece.start()
             for cell in _CELL.finditer(piece[0]):
-                if is_name(cell["found"]) and not _FINDING.search(cell["found"]):
+                if (
+                    is_name(cell["found"])
+                    and _is_given(cell["found"])
+                    and not _FINDING.search(cell["found"])
+                ):
                     yield start + cell.start("found"), start + cell.end("found")
 
 

@@ -79,6 +79,8 @@ PAIRS = frozenset(
     "静脉 非实 非未 面均 面未 食管 马赛 马蹄 驱病 验室 骨及 骨折 骨未 骨样 骨窗 骨质 骨走 骨陈 高位 高密 高影 高热 黄斑 "
     "黄痰 黄色 鼻窦 龙骨".split()
 )
+# Characters that reports are written with.
+CHARACTERS = frozenset("".join(PAIRS))
 # In lower case.
 WORDS = frozenset(
     "abbott abc abnormality about above abscess absent accession accident account actinomyces acute added addendum addison "
