@@ -67,6 +67,7 @@ DAY = re.compile(
     rf"|(?:[于较自从与和比]|前片|旧片|日期|对比|比较|随访|末次|上次)[:：（( ]?(?P<third>{_M}[.-]{_D})(?=[ ]?{_AFTER_DAY}|[ ]{_CLOCK})"
     rf"|(?:^|(?<=[，。；;(（\n]))(?P<sixth>{_M}[./]{_D})(?=复查|外院|本院|我院|来院|入院|出院|手术|行|CT|胸片)"
     rf"|(?:[于自至在从（(到较与]|20\d{{2}}\.(?:1[0-2]|[1-9])[-~～—至、])(?P<seventh>(?:19|20)\d{{2}}\.(?:1[0-2]|0?[1-9]))(?![\d.]|[ ]?(?:mm|cm|HU|%|[×x*]))"
+    rf"|(?i:\b(?:notes?|visit|study|films?|scans?|exam|report|CT|MRI|PET|radiographs?|x-?rays?|CXR|labs?|clinic|imaging)[ ](?:of|from|dated|on)[ ])(?P<eighth>{_M}/{_D})(?![\d/.]|[ ]?(?:mm|cm|HU|%|of\b))"
     rf"|(?i:\b(?:on|since|dated|done|performed|taken|obtained|acquired|date|seen|scanned|admitted|discharged|born|until|before|after|study[ ]of|from|prior|due|booked|scheduled(?:[ ]for)?|exam|scan|ct|mri|cxr|x-?ray|film|surgery|op|d/c|f/u))"
     rf"[:( ]{{1,2}}(?P<fourth>(?:1[0-2]|0?[1-9])/{_D}|{_D}/(?:1[0-2]|0?[1-9]))(?![\d/.]|[ ]?(?:mm|cm|HU|ml|%|of\b|lobes?|levels?|ribs?|nodules?|lung))"
     rf"|(?<=[与较于比])(?P<fifth>{_M}月份?)(?=的?(?:CT|片|胸片|旧片|老片|检查|外院|本院|我院))",

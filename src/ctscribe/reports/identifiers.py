@@ -44,6 +44,7 @@ LABELLED_ID_EN = re.compile(
     re.IGNORECASE,
 )
 BED = re.compile(
+    rf"床(?:位号?|号){_GAP}[:：|｜]?{_GAP}(?P<third>(?:[{_HAN}A-Za-z]{{0,6}}[-－]?)[0-9][0-9A-Za-z\-]{{0,6}}床?)|"
     r"(?<![A-Za-z\d.])(?P<found>(?:加|[A-Z])?\d{1,3})[ ]?床(?!旁|边|单)"
     r"|\b[Bb]ed[ :#]{1,3}(?:[Nn]o\.? ?)?(?P<also>\d{1,3}[A-Z]?|[A-Z]\d{1,3})\b(?![ ]?(?:mm|cm|days?))"
 )
@@ -76,6 +77,14 @@ ANY_LABEL_EN = re.compile(
     r"|GMC|NPI|HPCSA|AHPRA|DEA|NMC|IC|NRIC|NIN|CPF|CURP|DNI|NIF|BSN|PESEL|KTP|CNIC|Aadhaar|HKID|PACS|RIS|HIS|CHI|HN|AN|VN|UHID|OPD|IPD)"
     r"(?:[ ](?:[Nn]o\.?|[Nn]umber|#|ID|[Ii]d))?[ ]?[:=#]?[ ]{0,2}(?P<also>(?=[A-Z\-_]{0,8}\d)(?=[A-Za-z0-9\-_/]{3})[A-Z0-9](?:[A-Za-z0-9_]|[-/](?=[A-Za-z0-9])){2,31})(?![A-Za-z0-9_]|\.\d|[ ]?(?:mm|cm|HU))"
 )
+# Who types, and under which name: kb4471, gcarter_1977.
+ACCOUNT = re.compile(
+    r"\b(?i:by|typist|initials|operator|user|login|tech|scribe)(?:[ ]?:|[ ]ID)?[ ]{1,2}(?P<found>[A-Za-z]{1,12}[._]?\d{2,6})(?![\w/]|\.\d|[ ]?(?:mm|cm))"
+    rf"|(?:(?i:\b(?:user[ ]?name|login(?:[ ]name)?|screen[ ]name|nickname|handle))|用户名|昵称|登录名|网名){_GAP}(?:[:：=]|is|是|为)?{_GAP}(?P<also>[A-Za-z0-9][A-Za-z0-9_.\-]{{2,30}})(?<![.\-])"
+)
+ROOM = re.compile(
+    r"(?<!CT )(?<!MR )(?<!Scan )\b(?:Rm|Room|Bay|Cubicle)\.?[ ]?#?(?P<found>\d{2,4}-?[A-Z]?)\b(?![ ]?(?:mm|cm))"
+)
 HANDLE = re.compile(r"(?<![\w.@])[@＠][A-Za-z0-9_][A-Za-z0-9_.\-]{2,30}(?<![.\-])")
 URL = re.compile(r"(?:https?://|www\.)[A-Za-z0-9\-._~:/?#@!$&*+,;=%]{4,200}(?<![.,;])")
 DASHED_NUMBER = re.compile(
@@ -102,10 +111,10 @@ PHONE = re.compile(
 )
 LABELLED_PHONE = re.compile(
     r"(?:电话|手机|热线|传真|联系方式|致电|拨打|来电|座机|固话|家电|号码|\bTel(?:ephone)?s?\b\.?|\b(?:tele)?phone|\bmobile|\bmob\b\.?|\bPh\b\.?"
-    r"|\bcell(?:phone)?|\bhotline|\bfax|\bpager|\bcontact|\bcall(?:back)?|\btext|\b(?:reach|reached|rung?|ring)(?:[ ](?:him|her|them|me|us))?[ ](?:at|on))"
+    r"|\bcell(?:phone)?|\bhotline|\bfax|\bpager|\bcontact|\bcall(?:back)?|\bpage|\bdial|\btext|\b(?:reach|reached|rung?|ring)(?:[ ](?:him|her|them|me|us))?[ ](?:at|on))"
     r"(?:号码?|[ ](?:no\.?|number|on|at|is))?(?:[（(][^\n()（）]{1,8}[)）])?"
     rf"{_GAP}(?:[:：|｜]|为|是)?{_GAP}(?P<found>[+(（]?\d(?:[\d()（）]|[- .](?=[\d(])){{4,22}}\d{_EXTENSION})(?![A-Za-z\d])"
-    rf"|(?:分机|内线|短号|小号|虚拟网|寻呼|\bext(?:ension|n)?\b\.?|\bpager|\bbleep|\bbeeper)(?:号码?|[ ](?:no\.?|number|is))?{_GAP}[:：#]?{_GAP}(?P<also>\d{{3,8}})(?!\d)"
+    rf"|(?:分机|内线|短号|小号|虚拟网|寻呼|\bext(?:ension|n)?\b\.?|\bpager|\bbleep|\bbeeper)(?:号码?|[ ](?:no\.?|number|is))?{_GAP}[:：#]?{_GAP}(?P<also>\d{{3,8}}|\d-\d{{4}})(?!\d)"
     r"|\b[xX](?P<third>\d{4,5})\b(?!\.)",
     re.IGNORECASE,
 )
@@ -146,7 +155,7 @@ ADDRESS_EN = re.compile(
     r"|P\.?O\.?[ ]Box[ ]\d{1,6})"
     r"(?:,?[ ](?:Apt|Unit|Flat|Suite|Apartment|Room)\.?[ ]#?\w{1,5})?"
     rf"(?:,[ ]{_TOWN}(?:,?[ ](?:[A-Z]{{2}}[ ]\d{{5}}(?:-\d{{4}})?|\d{{5,6}}|[A-Z]{{1,2}}\d[A-Z\d]?[ ]\d[A-Z]{{2}}))?"
-    r"(?:,[ ][A-Z]{2}[ ]\d{5}(?:-\d{4})?)?)?"
+    r"(?:,[ ][A-Z]{2}(?![A-Za-z])(?:[ ]\d{5}(?:-\d{4})?)?)?)?"
 )
 # 阳光花园3栋2单元501, 兴工北街九号401; what stands before it is read backwards by `deidentify`.
 _NUMBER_ZH = r"(?:\d{1,5}|[一二三四五六七八九十百零〇]{1,5})"

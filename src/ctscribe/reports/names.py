@@ -125,7 +125,12 @@ def _values(text: str, label: re.Match[str]) -> Iterator[tuple[int, int]]:
     strong, colon = label["strong"] is not None, bool(label["sep"].strip())
     position = label.end()
     while True:
-        end = _value(text, position, strong=strong and bool(label["sep"]), colon=colon)
+        end = _value(
+            text,
+            position,
+            strong=strong and (bool(label["sep"]) or label[0].endswith("联系人")),
+            colon=colon,
+        )
         if end is None:
             return
         yield position, end

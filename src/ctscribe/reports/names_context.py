@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from ctscribe.reports.report_words import CHARACTERS, PAIRS, WORDS, is_report_word
+from ctscribe.reports.report_words import CHARACTERS, PAIRS, is_report_word
 from ctscribe.reports.surnames import (
     COMPOUND,
     FUNCTION,
@@ -21,6 +21,7 @@ from ctscribe.reports.surnames import (
     SURNAMES,
     TITLES,
     TRANSCRIBED,
+    VIETNAMESE,
     WORDS_FIRST,
 )
 
@@ -31,7 +32,7 @@ _RELATION = (
     r"|孙子|孙女|外孙女?|女婿|儿媳妇?|侄子|侄女|外甥女?|舅舅|叔叔|姑姑|伯伯|爷爷|奶奶|外公|外婆|姥姥|姥爷|岳父|岳母|公公|婆婆|亲属|亲戚|朋友|同事|邻居|保姆|护工|监护人|联系人|家长|家属|陪人"
     r"|职工|员工|工友|战友|老乡|同乡|学生|校友|病友|未婚[夫妻]|男友|女友|室友|同学|老师|班主任)"
 )
-_DOCTOR = r"(?:主任|教授|院长|所长|科长|组长|护士长|医生|医师|大夫|护士|护师|技师|技士|药师|助理|秘书|规培生?|进修生?|实习生?|研究生|博士|硕士|司机|村医|校医|厂医|军医|术者|一助|二助|助手|值班|二线|一线|三线)"
+_DOCTOR = r"(?:主任|教授|院长|所长|科长|组长|护士长|医生|医师|大夫|护士|护师|技师|技士|药师|助理|秘书|住院总|总住院|护士长|总值班|规培生?|进修生?|实习生?|研究生|博士|硕士|司机|村医|校医|厂医|军医|术者|一助|二助|助手|值班|二线|一线|三线)"
 _CALLED = r"(?:(?<=[，,、])名|我是|我叫|曾用名|原名|又名|别名|化名|本名|真名|小名|乳名|户名|全名|名叫|名字叫?|叫做|叫|名为|自称|自报|署名|落款|签名|签章|签字|盖章)"
 _DID = r"(?:摄片|拍片|扫描|书写|审核|复核|报告|双签|打印|录入|登记|操作|核对|阅片|签发|记录|整理|转写|誊写|校对|初审|终审|送检|陪同|采样|穿刺|麻醉|主刀|编辑)"
 _TELL = r"(?:@|通知|告知|转告|知会|联系|致电|呼叫|请示|汇报给?|报告给?|转给|交给|发给|发送给|交予|交由|转交给?|委托|咨询|询问|答复|回复|抄送|转发给?|提醒|寄给|面告|口头告知|收件人|主送)"
@@ -39,7 +40,7 @@ _BY = r"(?:由|经|与|和|同|请|找|让|被|跟|向|给|及|@|是|系|为|对
 _ROLE_BEHIND = r"(?:(?:副?主任|主治|住院|主管|进修|实习|规培|见习|值班|责任|副)?(?:医师|医生|护师|技师|药师|护士|大夫)|副?主任|副?教授|先生|女士|老师|同志|院长|博士|护士长)"
 _ACT_BEHIND = (
     r"(?:书写|撰写|出具|审核|复核|审签|签发|审阅|阅片|读片|操作|会诊|陪同|陪伴|陪护|陪检|护送|送来|送检|送诊|介绍|接听|签收|签字|签名|签署|代签|代取|代领|取片|取走|领取|来电|来院|来诊|转诊|转来|打印|登记|扫描|摄片|拍片|录入|校对|记录|执刀"
-    r"|主刀|讨论|沟通|联系|确认|核实|核对|核查|对接|协调|商议|商量|协商|完成|施行|实施|执行|负责|申请|开单|收治|接诊|查房|管床|家属|本人|要求|同意|报告|电话|手机|微信|处取|取得联系|转达|通话|交接|交代|谈话|之[父母子女妻夫兄弟姐妹]|知悉|已知|知晓|收到|回复|告知|提供|反映|诉|及家属|等)"
+    r"|主刀|讨论|沟通|联系|确认|核实|核对|核查|对接|协调|商议|商量|协商|完成|施行|实施|执行|负责|申请|开单|收治|接诊|查房|管床|家属|本人|要求|同意|报告|电话|手机|微信|处取|取得联系|转达|通话|交接|交代|谈话|之[父母子女妻夫兄弟姐妹]|知悉|已知|知晓|收到|回复|告知|提供|反映|代[诉述办为]|诉|及家属|等)"
 )
 _NAME = rf"[{_HAN}]{{2,8}}?"
 # What leads to a name and what must follow it; the first take what ends a run of characters too.
@@ -78,7 +79,7 @@ _NOBODY = re.compile(
     r"|.*(?:患者|病人|患儿|检查|病史|复查|平扫|增强|胸部|患病|门诊|住院|病房|诊断|急诊|体检|者|人|科))"
 )
 _CELL = re.compile(
-    rf"(?:^|(?<=[\s|｜/／、，,；;：:【】()（）]))(?P<found>[{_HAN}]{{2,8}})(?=[\s|｜/／、，,；;。【】()（）]|$)",
+    rf"(?:^|(?<=[\s|｜/／、，,；;：:【】()（）]))(?P<found>[{_HAN}]{{2,8}})(?=[\s|｜/／、，,；;：:。【】()（）]|$)",
     re.MULTILINE,
 )
 # A line of a form or a signature: an age, a sex, or something replaced already stands in it.
@@ -92,7 +93,7 @@ _LATIN_WORD = r"(?!CT|MRI?|PET|HRCT|DR|CTA|COVID|Lung)[A-Z][A-Za-z'’\-]{1,24}"
 _LATIN = rf"{_LATIN_WORD}(?:[ ](?:(?:van|von|der|den|de|la|bin|ibn|al|el)[ ]){{0,2}}[A-Z][A-Za-z'’.\-]{{0,24}}){{0,4}}"
 _LATIN_NAMES: tuple[re.Pattern[str], ...] = (
     re.compile(
-        rf"(?:患者|病人|客人|外宾|外籍|留学生|{_RELATION}|{_DOCTOR}|{_CALLED}|{_TELL}|姓{_S}?名|由|经|请)[】\])）]?{_S}{{0,3}}[:：]?{_S}{{0,3}}(?P<found>{_LATIN})"
+        rf"(?:患者|病人|客人|外宾|外籍|留学生|{_RELATION}|{_DOCTOR}|{_CALLED}|{_TELL}|姓{_S}?名|由|经|请)[】)）]?{_S}{{0,3}}[:：]?{_S}{{0,3}}(?P<found>{_LATIN})"
     ),
     re.compile(
         rf"(?<![A-Za-z'\-])(?P<found>{_LATIN}){_S}?(?={_ROLE_BEHIND}|[，,]?{_S}?[(（]?[男女][，,、/)）\s]|{_ACT_BEHIND})"
@@ -146,6 +147,8 @@ def is_name(name: str) -> bool:
     """Whether Han characters are a surname and a given name, and no word of reports."""
     if not name or not all(map(_is_han, name)):
         return False
+    if name[1:2] == "氏" and name[0] in VIETNAMESE and len(name) in (3, 4):
+        return name[2] in GIVEN_ZH or name[2] not in CHARACTERS
     if 3 <= len(name) <= 8 and all(c in TRANSCRIBED for c in name):
         return not _clinical(name)
     head = 2 if name[:2] in COMPOUND else 1
@@ -230,7 +233,7 @@ def _named_before(text: str, end: int) -> int | None:
         if (
             not before
             or not _is_han(before)
-            or before in "由经与和同请找让被跟向给及科室院床师生者人任"
+            or before in "由经与和同请找让被跟向给及科室院床师生者人任总长员"
         ):
             return start
     return None
@@ -283,7 +286,7 @@ def _latin(found: str) -> bool:
     words = re.findall(r"[A-Za-zÀ-ÿ'’\-]+", found)
     if len(words) == 1:
         return _unknown(words[0]) and len(words[0]) > 3 and not words[0].isupper()
-    return any(_unknown(word) for word in words) and not any(word in WORDS for word in words)
+    return all(_unknown(word) for word in words if word[0].isupper())
 
 
 def _unknown(word: str) -> bool:

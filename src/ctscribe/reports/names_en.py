@@ -23,13 +23,13 @@ _BY = (
     r"(?:reported|dictated|interpreted|reviewed|verified|signed|read|transcribed|approved|performed"
     r"|requested|referred|ordered|prepared|authenticated|finali[sz]ed|confirmed|supervised|checked)"
 )
-_TITLE = r"(?:Dr|DR|Mr|Mrs|MRS|Ms|Miss|Prof|PROF|Professor|Doctor|Nurse|Sir|Madam)"
+_TITLE = r"(?:Dr|DR|Mr|Mrs|MRS|Ms|Miss|Prof|PROF|Professor|Doctor|Nurse|Sgt|Cpl|Lt|Capt|Maj|Col|Rev|Rabbi|Officer|Sra?|Señora?|Mme|Mlle|Herr|Frau|Mx|Sir|Madam)"
 _TITLED = rf"(?:{_TITLE}\.?[ ]{{1,2}}){{0,2}}"
 _LABELLED = re.compile(
-    r"(?<![A-Za-z])(?i:(?:patient|pt)(?:'s)?(?:[ ]name)?|(?:full[ ]|last[ ]|first[ ]|family[ ]|given[ ]|sur)?name"
+    r"(?<![A-Za-z])(?i:(?:patient|pt)(?:'s)?(?:[ ]name)?|(?:full[ ]|last[ ]|first[ ]|family[ ]|given[ ]|middle[ ]|christian[ ]|maiden[ ]|sur|fore)?names?"
     rf"|(?:electronically[ ])?{_BY}(?:[ ]by)?|(?:co-?)?sign(?:ed|ature|atory)"
     rf"|(?:(?:referring|attending|ordering|reporting|requesting|consulting|reading|responsible|treating|primary)[ ])?{_ROLE}"
-    r"|attending|resident|fellow|technician|author|subject|(?:primary[ ])?care[ ]provider|contact|emergency[ ]contact|next[ ]of[ ]kin|re|attn|cc|to|from|ordering|referring|requesting|reporting|interpreting|dictating|transcribing|operator|registrar|rad|tech|phys|provider|witness|guardian|spouse|interpreter|checked|second[ ]reader|peer[ ]review|radiographers?|radiologists?)"
+    r"|attending|resident|fellow|technician|author|subject|(?:primary[ ])?care[ ]provider|contact|per|veteran|soldier|smoker|retiree|miner|client|inmate|donor|recipient|volunteer|participant|emergency[ ]contact|next[ ]of[ ]kin|re|attn|cc|to|from|ordering|referring|requesting|reporting|interpreting|dictating|transcribing|operator|registrar|rad|tech|phys|provider|witness|guardian|spouse|interpreter|checked|second[ ]reader|peer[ ]review|radiographers?|radiologists?)"
     rf"(?:[ ]\d)?(?:[ \t]{{0,2}}[:=|]|[ ]-|[ ]is)[ \t]{{0,6}}{_TITLED}(?P<found>{_NAME})"
 )
 _AFTER_BY = re.compile(
@@ -70,7 +70,7 @@ _KIN = (
 _STRONG = re.compile(
     rf"(?<![\w'’\-])(?:(?i:{_KIN}(?:[ ]is|[ ]was|[ ]named|[ ]called|'s[ ]name[ ]is)?|(?:pt|patient)[ ]name|name|name[ ]is|named|(?<!so-)called|known[ ]as|n[ée]e|a\.?k\.?a\.?|alias|formerly|maiden[ ]name|preferred[ ]name"
     r"|dear|hi|hello|hey|cheers|thanks|thank[ ]you|ciao|attn|attention|fao|c/o|cc|bcc|paged?|phoned|telephoned|notified|informed|alerted|advised|told|emailed|texted|messaged|spoke[ ](?:to|with)|speak[ ](?:to|with)"
-    r"|speaking[ ](?:to|with)|ask(?:ed)?[ ]for|care[ ]of|on[ ]behalf[ ]of|courtesy[ ]of|referred[ ]by|seen[ ]by|witness(?:ed)?[ ]by|witness|accompanied[ ]by|escorted[ ]by|per|pt|patient|pls[ ]review|please[ ]review|regarding|concerning"
+    r"|speaking[ ](?:to|with)|ask(?:ed)?[ ]for|care[ ]of|on[ ]behalf[ ]of|courtesy[ ]of|referred[ ]by|seen[ ]by|witness(?:ed)?[ ]by|witness|accompanied[ ]by|escorted[ ]by|(?:pt|patient)[ ]of|pt|patient|pls[ ]review|please[ ]review|regarding|concerning"
     r"|signed|signed[ ]by|initials|scanned[ ]by|typed[ ]by|entered[ ]by|printed[ ]by|acknowledged[ ]by|received[ ]by|accepted[ ]by|read[ ]back[ ]by|injected[ ]by|cannulated[ ]by|obtained[ ]by|consented[ ]by"
     r"|discussed[ ]with|reviewed[ ]with|discussion[ ]with|conversation[ ]with|shared[ ]with|sister|brother|mother|father|i[ ]am|i'm|this[ ]is|my[ ]name[ ]is|best|regards|sincerely|yours|love|from[ ]the[ ]desk[ ]of|requested[ ]by|operator|witness))"
     rf"(?:,|:|;|[ ]-)?[ ]{{1,2}}{_TITLED}(?:the[ ])?(?P<found>{_PLAIN})"
@@ -95,7 +95,7 @@ _LISTED = re.compile(
     rf"\[(?:NAME|姓名)\](?:,|,?[ ](?:and|or|&|/)|;|[ ]?/)[ ]{{1,2}}{_TITLED}(?P<found>{_PLAIN})"
 )
 _BEFORE_KIN = re.compile(
-    rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN})[ ]?[(,][ ]?(?:(?:the|her|his|patient's)[ ])?(?i:{_KIN}|consultant|radiology|pager|ext|bleep|locum|SHO|SpR|ST\d|CT\d|MD|RN|PA|NP|CNS|radiology|ICU|ED|A&E)\b[),]?"
+    rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN})[ ]?[(,][ ]?(?:(?:the|her|his|patient's|(?i:specialist|senior|junior|chief|staff|clinical|thoracic|chest|consultant|attending|lead|duty|on-call))[ ])?(?i:{_KIN}|consultant|radiology|pager|ext|bleep|locum|SHO|SpR|ST\d|CT\d|MD|RN|PA|NP|CNS|radiology|ICU|ED|A&E)\b[),]?"
 )
 _POSSESSIVE = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN})['’]s[ ](?:scan|CT|films?|images?|report|chart|family|wife|husband|daughter|son|mother|father|sister|brother|doctor|GP|phone|mobile|number|MRN|history|notes?|appointment|results?|clinic|patient|service|team|list)\b"
@@ -105,11 +105,18 @@ _ALONE = re.compile(
     rf"(?:^|(?<=[|\t;/])|(?<=[ ]{{2}})|(?<=[|;/\]][ ])|(?<=[.][ ]))(?P<found>{_WORD}(?:,?[ ](?:{_PARTICLE})?{_WORD}){{1,3}})(?=[ ]?(?:[|\t;/]|[ ]{{2}}|$|,?[ ]\[(?:DATE|ID|PHONE|日期|编号|电话)\]))",
     re.MULTILINE,
 )
-_GIVEN_FIRST = re.compile(
-    rf"(?<![{_LOW}'\-])(?P<found>[{_UP}][{_LOW}'’\-]{{1,24}}(?:[ ]{_WORD}){{0,2}}(?:[ ]{_PARTICLE}|[ ]){_WORD})"
+_CAPITALS = re.compile(
+    rf"(?<![{_LOW}'\-])(?P<found>[{_UP}][{_LOW}'’\-]{{1,24}}(?:[ ]{_WORD}){{0,4}}(?:[ ]{_PARTICLE}|[ ]){_WORD})"
+)
+_LAST_FIRST = re.compile(
+    rf"(?<![{_LOW}'\-])(?P<found>[{_UP}][{_LOW}'’\-]{{2,20}},[ ](?P<given>[{_UP}][{_LOW}'’\-]{{1,20}})(?:[ ][{_UP}]\.?(?![{_LOW}]))?)(?![{_LOW}'\-])"
 )
 _PINYIN = re.compile(
     r"(?<![\w'\-])(?:(?P<surname>[A-Z][A-Za-z]{1,9}),?[ ](?P<given>[A-Z][A-Za-z]{1,12}(?:[- ]?[A-Za-z]{2,6})?)|(?P<given2>[A-Z][a-z]{1,12}(?:-[A-Za-z]{2,6})?)[ ](?P<surname2>[A-Z][A-Za-z]{1,9}))(?![\w\-])"
+)
+_EPONYM = re.compile(
+    r"(?:['’]s)?[ ](?i:syndrome|disease|sign|cells?|anomaly|lesions?|classification|score|scale|criteria|stage|staging|grade|valve|line|catheter|lymphoma|tumou?r|fracture|cyst|hernia|procedure|operation"
+    r"|fundoplication|o?esophagectomy|law|index|system|angina|nodes?|nodules?|syndromes|phenomenon|triad|complex|effect|method|technique|protocol|guidelines?|rule|model|test|stent|tube|drain|filter|deformity|disorder|infection|pneumonia|bodies|body|stain|lines|window|units?|cardiomyopathy|thyroiditis|esophagus|ulcer|contracture|palsy)\b"
 )
 _INITIALS = re.compile(
     r"(?:^|(?<=[\n.])[ ]{0,3})[-–—]{0,3}[ ]?(?P<found>[A-Z]{2,4}[/:][A-Za-z]{2,4})(?=[ ]{1,3}(?:[DT]:|\[)|[ ]*$)"
@@ -151,7 +158,9 @@ def _in_context(text: str) -> Iterator[tuple[int, int]]:
     for pattern, least in ((_STRONG, 1), (_LISTED, 1), (_WEAK, 2)):
         for match in pattern.finditer(text):
             words = _unknown_words(match["found"])
-            if len(words) >= least:
+            if len(words) >= least and not _EPONYM.match(
+                text, _part(match, words[0], words[-1])[1]
+            ):
                 yield _part(match, words[0], words[-1])
     for pattern, least in (
         (_BEFORE_SEX, 1),
@@ -163,12 +172,25 @@ def _in_context(text: str) -> Iterator[tuple[int, int]]:
     ):
         for match in pattern.finditer(text):
             words = _unknown_words(match["found"], last=True)
+            if pattern is _BEFORE_SEX and words and match.start("found") + words[0].start() > 0:
+                led = text[: match.start("found") + words[0].start()][-2:]
+                least = 1 if not led[0].islower() else 2
             if len(words) >= least:
                 yield _part(match, words[0], words[-1])
-    for match in _GIVEN_FIRST.finditer(text):
+    for match in _CAPITALS.finditer(text):
+        words = list(re.finditer(r"[^\s,]+", match["found"]))
+        first = next((w for w in words if w[0].lower() in GIVEN and len(w[0]) > 2), None)
+        if first is None:
+            continue
+        named = _unknown_words(match["found"][first.start() :])
+        if len(named) >= 2:
+            start = match.start("found") + first.start()
+            yield start, start + named[-1].end()
+    for match in _LAST_FIRST.finditer(text):
         words = _unknown_words(match["found"])
-        if len(words) >= 2 and words[0][0].lower() in GIVEN:
-            yield _part(match, words[0], words[-1])
+        read = match["found"].isupper() or match["given"].lower() in GIVEN
+        if len(words) >= 2 and words[-1].end() >= len(match["found"]) - 3 and read:
+            yield match.span("found")
     for match in _PINYIN.finditer(text):
         surname, given = match["surname"] or match["surname2"], match["given"] or match["given2"]
         known = {surname.lower(), given.lower()} & WORDS or surname.upper() in _WORDS
@@ -220,8 +242,10 @@ def _is_long_pinyin(given: str) -> bool:
 def _leading_name(found: str) -> int:
     """Length of the name at the start: up to the first word that no name holds."""
     end = 0
-    for _, stop, is_name in _words(found):
-        if not is_name:
+    for index, (start, stop, is_name) in enumerate(_words(found)):
+        word = found[start:stop].strip(".,")
+        degree = index > 1 and 1 < len(word) < 6 and word.isupper() and not found.isupper()
+        if not is_name or (degree and word.capitalize() not in PINYIN_SURNAMES):
             break
         end = stop
     return end

@@ -30,7 +30,7 @@ NOT_IN_NAMES = frozenset(
     "喘闷悸晕吐泻麻痹瘫痪死伤损裂折破裂塌窄扩张狭缩萎厚薄密度低增减约见未无否不没有或及均但仅尚较与了的吗呢吧么这那哪谁我你他"
     "她它们说讯问答叫做被把将让给对从向往于因为所以如果虽然而且并且以及第次枚个只例号床位科室院楼层区段叶支气管道隔膈壁窗野带征"
     "型级期类型值量率比数据图像片序列帧扫描线束管钙囊结节网格条索斑片状团块实变积液渗出透亮毛玻璃磨性质态形边缘界清楚规则匀"
-    "异常史药剂针抽化疗放射介入切除活复建议随访必要时请后前曾已行手服用吸呼屏平卧仰俯右左双两各全部细胞核酸副参受氏颤缺扑氮醇酮毒癜霉虫钾刺肉孕疹酚烯菲绞痉"
+    "异常史药剂针抽化疗放射介入切除活复建议随访必要时请后前曾已行手服用吸呼屏平卧仰俯右左双两各全部细胞核酸副参受氏颤代缺扑氮醇酮毒癜霉虫钾刺肉孕疹酚烯菲绞痉"
 ) - frozenset("格平建清玉必放化时列规金光明行全两放然说对以如为建而亮野")
 # Words before which a name has ended, or that a sentence about "患者" goes on with.
 FUNCTION = frozenset(
@@ -79,6 +79,7 @@ TRANSCRIBED = frozenset(
     "阿艾安巴白班贝比别宾布才次措达丹旦当德的迪丁多顿尔法嘎噶格根古贡果哈海合胡呼吉加嘉江降杰卡凯康克肯库拉来兰勒力丽列林玲龙卢洛马玛麦曼茫梅蒙米莫木穆姆那纳娜"
     "乃尼宁努诺帕普其奇恰钦青琼曲仁日荣茹萨塞桑沙什史斯苏索塔泰坦特提图土吐托娃瓦汪旺维文乌西希夏辛旭亚雅央依伊益英尤玉孜堆扎则泽珍朱珠卓买热汗娅叶云呷仓群邓郎登贵"
 )
+VIETNAMESE = frozenset("阮黎陈范黄武邓裴胡吴杨李潘")  # 阮氏梅
 TITLES = "先生 女士 小姐 同志 老师 医生 医师 大夫 主任 教授 护士 护师 技师 院长 博士 阿姨 大爷 老人 同学".split()
 # Ends of words that stand before a title and are no surname there.
 BEFORE_TITLE = frozenset(
@@ -109,7 +110,7 @@ NOT_NAMES_EN = frozenset(
     "Hodgkin's January February March April June July August September October November December Monday Tuesday Wednesday Thursday Friday "
     "Saturday Sunday Time Report Status Final Preliminary Confirmed Electronically Service Ward Unit Results Case Image Images Series "
     "Registrar Consultant Radiographer Technologist Surgeon Provider Doctor Sister Brother Department Ordering Tech "
-    "ICU ED ER OR MDT GP AI PACS RIS HIS HDU ITU A&E "
+    "UID PID ICU ED ER OR MDT GP AI PACS RIS HIS HDU ITU A&E "
     "MBBS BMBS MBBCh MBChB FRANZCR FRCR FRCP FRCPC FRCS FACR FCCP MRCP MSc BSc MPH NP PA CNS Brother Sister "
     "Slice Window Grade Stage Professor Prof Doctor Nurse Miss Sir Madam Med Rec Medical Record Chart Encounter Order Request Visit Account Policy Member Prior Scan File".split()
 )
