@@ -75,7 +75,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (known.ANY_LABEL_EN, "id"),
     (known.LONG_NUMBER, "id"),
 )
-_GROUPS = ("found", "also", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+_GROUPS = ("found", "also", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 # Full-width letters and digits are searched as the plain ones that they stand for.
 _NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F) if chr(wide - 0xFEE0).isalnum()}
 _NARROW |= {0xFF0D: ord("-"), 0xFF0E: ord("."), 0xFF0F: ord("/"), 0xFF3F: ord("_")}

@@ -73,6 +73,7 @@ ANY_LABEL_EN = re.compile(
     r"|window|zone|node|table|page|frame|view|model|kernel|version|group|class|category|lobe|vertebra|total|the|a|of|by|in|and)\b)"
     r"[A-Za-z]{2,20}\.?[ ]?(?:[Nn]o\.?|[Nn]umbers?|#|ID|[Cc]ode)(?:[ ]?[:=#]|[ ]is)?[ ]{0,2}"
     r"(?P<found>(?=[A-Za-z\-_]{0,8}\d)(?=[A-Za-z0-9\-_/]{3})[A-Za-z0-9](?:[A-Za-z0-9_]|[-/](?=[A-Za-z0-9])){2,31})(?![A-Za-z0-9_]|\.\d|[ ]?(?:mm|cm|HU))"
+    r"|\b(?:[Ss]ubject|[Pp]articipant|[Pp]atient|Pt|[Dd]onor|[Rr]ecipient|[Vv]olunteer)[ ]#?(?P<third>[A-Z]{0,3}-?\d{3,9}(?:-\d{1,6})?)(?![\w.]|[ ]?(?:mm|cm|years))"
     r"|\b(?:[Pp]athology|[Hh]istology|[Cc]ytology|[Bb]iopsy|[Ss]pecimen|[Ss]erial|[Bb]arcode|[Ll]icen[cs]e|[Pp]asscode|[Pp]assword|PIN|[Ll]ot|[Bb]adge|[Ll]ocker|[Gg]roup|[Pp]late|[Rr]eg"
     r"|GMC|NPI|HPCSA|AHPRA|DEA|NMC|IC|NRIC|NIN|CPF|CURP|DNI|NIF|BSN|PESEL|KTP|CNIC|Aadhaar|HKID|PACS|RIS|HIS|CHI|HN|AN|VN|UHID|OPD|IPD)"
     r"(?:[ ](?:[Nn]o\.?|[Nn]umber|#|ID|[Ii]d))?[ ]?[:=#]?[ ]{0,2}(?P<also>(?=[A-Z\-_]{0,8}\d)(?=[A-Za-z0-9\-_/]{3})[A-Z0-9](?:[A-Za-z0-9_]|[-/](?=[A-Za-z0-9])){2,31})(?![A-Za-z0-9_]|\.\d|[ ]?(?:mm|cm|HU))"
@@ -141,7 +142,7 @@ ADDRESS = re.compile(
 )
 _STREET = (
     r"(?:Street|St|Road|Rd|Avenue|Ave|Lane|Ln|Drive|Dr|Boulevard|Blvd|Court|Ct|Way|Place|Pl|Square"
-    r"|Terrace|Crescent|Close|Highway|Parkway)"
+    r"|View|Grove|Gardens|Hill|Park|Row|Walk|Mews|Green|Quay|Wharf|Circle|Trail|Alley|Rise|Vale|Terrace|Crescent|Close|Highway|Parkway)"
 )
 POSTCODE = re.compile(
     rf"(?:邮政?编码?|\b(?i:post(?:al)?[ ]?code|zip(?:[ ]code)?)){_GAP}(?:[:：|｜]|为|是)?{_GAP}(?P<found>\d{{4,6}}(?:-\d{{4}})?)(?!\d)"

@@ -54,7 +54,9 @@ _MASKED_LABELLED = re.compile(rf"(?:[{_HAN}]{{1,2}})(?:{_MASKED})")
 _MASKED_ALONE = re.compile(
     rf"(?P<surname>[{_HAN}]{{1,2}})(?:某{{1,3}}|[XＸ]{{2,3}}|[*＊]{{2,3}}|×{{2,3}}|×(?=[的，。、]|因|于|女士|先生))"
 )
-_LATIN = re.compile(r"[A-Z][A-Za-z'’\-]{0,24}(?:,?[ ][A-Z][A-Za-z'’\-]{0,24}\.?){0,3}")
+_LATIN = re.compile(
+    r"(?:[A-Z]\.[ ]?){0,3}[A-Z][A-Za-z'’\-]{0,24}(?:,?[ ][A-Z][A-Za-z'’\-]{0,24}\.?){0,3}"
+)
 _BEHIND = re.compile(rf"{_SPACE}{{0,2}}[(（](?P<latin>{_LATIN.pattern})[)）]")
 _RUN = re.compile(rf"[{_HAN}]{{1,12}}")
 _SPACED = re.compile(rf"[{_HAN}]{{1,2}}{_SPACE}{{1,2}}[{_HAN}]")

@@ -15,7 +15,7 @@ from ctscribe.reports.surnames import NOT_NAMES_EN, PINYIN_SURNAMES, SYLLABLES
 
 _UP, _LOW = "A-ZÀ-ÖØ-Þ", "A-Za-zÀ-ÖØ-öø-ÿ"
 _PARTICLE = r"(?:(?:van|von|der|den|de|la|le|del|di|da|dos|bin|ibn|al|el|ter|ten)[ ]){1,3}"
-_WORD = rf"(?:[{_UP}][{_LOW}'’\-]{{1,24}}|(?!M\.D|D\.O|R\.N)(?:[{_UP}]\.){{1,3}}(?![{_LOW}])|[{_UP}](?![{_LOW}.]))"
+_WORD = rf"(?:(?:[{_UP}]\.){{0,3}}[{_UP}][{_LOW}'’\-]{{1,24}}|(?!M\.D|D\.O|R\.N)(?:[{_UP}]\.){{1,3}}(?![{_LOW}])|[{_UP}](?![{_LOW}.]))"
 _NAME = rf"(?:{_PARTICLE})?{_WORD}(?:,?[ ](?:{_PARTICLE})?{_WORD}){{0,4}}"
 _PLAIN = rf"(?:{_PARTICLE})?{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{0,3}}"
 _ROLE = r"(?:physician|doctor|provider|radiologist|clinician|consultant|surgeon|reader|typist|transcriptionist|radiographer|technologist)"
@@ -29,7 +29,7 @@ _LABELLED = re.compile(
     r"(?<![A-Za-z])(?i:(?:patient|pt)(?:'s)?(?:[ ]name)?|(?:full[ ]|last[ ]|first[ ]|family[ ]|given[ ]|middle[ ]|christian[ ]|maiden[ ]|sur|fore)?names?"
     rf"|(?:electronically[ ])?{_BY}(?:[ ]by)?|(?:co-?)?sign(?:ed|ature|atory)"
     rf"|(?:(?:referring|attending|ordering|reporting|requesting|consulting|reading|responsible|treating|primary)[ ])?{_ROLE}"
-    r"|attending|resident|fellow|technician|author|subject|(?:primary[ ])?care[ ]provider|contact|per|veteran|soldier|smoker|retiree|miner|client|inmate|donor|recipient|volunteer|participant|emergency[ ]contact|next[ ]of[ ]kin|re|attn|cc|to|from|ordering|referring|requesting|reporting|interpreting|dictating|transcribing|operator|registrar|rad|tech|phys|provider|witness|guardian|spouse|interpreter|checked|second[ ]reader|peer[ ]review|radiographers?|radiologists?)"
+    r"|attending|resident|fellow|technician|author|subject|(?:primary[ ])?care[ ]provider|contact|per|veteran|soldier|smoker|retiree|miner|client|inmate|donor|recipient|volunteer|participant|emergency[ ]contact|next[ ]of[ ]kin|re|attn|cc|to|from|ordering|referring|requesting|reporting|interpreting|dictating|transcribing|operator|registrar|rad|tech|phys|provider|witness|guardian|spouse|(?:dictating|reading|attending|ordering|referring)[ ](?:MD|DO|NP|PA)|interpreter|checked|second[ ]reader|peer[ ]review|radiographers?|radiologists?)"
     rf"(?:[ ]\d)?(?:[ \t]{{0,2}}[:=|]|[ ]-|[ ]is)[ \t]{{0,6}}{_TITLED}(?P<found>{_NAME})"
 )
 _AFTER_BY = re.compile(
@@ -70,7 +70,7 @@ _KIN = (
 _STRONG = re.compile(
     rf"(?<![\w'’\-])(?:(?i:{_KIN}(?:[ ]is|[ ]was|[ ]named|[ ]called|'s[ ]name[ ]is)?|(?:pt|patient)[ ]name|name|name[ ]is|named|(?<!so-)called|known[ ]as|n[ée]e|a\.?k\.?a\.?|alias|formerly|maiden[ ]name|preferred[ ]name"
     r"|dear|hi|hello|hey|cheers|thanks|thank[ ]you|ciao|attn|attention|fao|c/o|cc|bcc|paged?|phoned|telephoned|notified|informed|alerted|advised|told|emailed|texted|messaged|spoke[ ](?:to|with)|speak[ ](?:to|with)"
-    r"|speaking[ ](?:to|with)|ask(?:ed)?[ ]for|care[ ]of|on[ ]behalf[ ]of|courtesy[ ]of|referred[ ]by|seen[ ]by|witness(?:ed)?[ ]by|witness|accompanied[ ]by|escorted[ ]by|(?:pt|patient)[ ]of|pt|patient|pls[ ]review|please[ ]review|regarding|concerning"
+    r"|speaking[ ](?:to|with)|ask(?:ed)?[ ]for|care[ ]of|on[ ]behalf[ ]of|courtesy[ ]of|(?:noted|suggested|recommended|stated|mentioned|documented|examined|assessed|evaluated|ordered|requested|operated[ ]on|admitted|recorded|written|drafted|edited|prepared|countersigned|cosigned|dictated|reported|referred)[ ]by|seen[ ]by|witness(?:ed)?[ ]by|witness|accompanied[ ]by|escorted[ ]by|(?:pt|patient)[ ]of|pt|patient|pls[ ]review|please[ ]review|regarding|concerning"
     r"|signed|signed[ ]by|initials|scanned[ ]by|typed[ ]by|entered[ ]by|printed[ ]by|acknowledged[ ]by|received[ ]by|accepted[ ]by|read[ ]back[ ]by|injected[ ]by|cannulated[ ]by|obtained[ ]by|consented[ ]by"
     r"|discussed[ ]with|reviewed[ ]with|discussion[ ]with|conversation[ ]with|shared[ ]with|sister|brother|mother|father|i[ ]am|i'm|this[ ]is|my[ ]name[ ]is|best|regards|sincerely|yours|love|from[ ]the[ ]desk[ ]of|requested[ ]by|operator|witness))"
     rf"(?:,|:|;|[ ]-)?[ ]{{1,2}}{_TITLED}(?:the[ ])?(?P<found>{_PLAIN})"
@@ -102,7 +102,7 @@ _POSSESSIVE = re.compile(
 )
 # A line, or a cell of one, that holds nothing but words with capitals.
 _ALONE = re.compile(
-    rf"(?:^|(?<=[|\t;/])|(?<=[ ]{{2}})|(?<=[|;/\]][ ])|(?<=[.][ ]))(?P<found>{_WORD}(?:,?[ ](?:{_PARTICLE})?{_WORD}){{1,3}})(?=[ ]?(?:[|\t;/]|[ ]{{2}}|$|,?[ ]\[(?:DATE|ID|PHONE|日期|编号|电话)\]))",
+    rf"(?:^|(?<=[|\t;/])|(?<=[-–—][ ])|(?<=[ ]{{2}})|(?<=[|;/\]][ ])|(?<=[.][ ]))(?P<found>{_WORD}(?:,?[ ](?:{_PARTICLE})?{_WORD}){{1,3}})(?=[ ]?(?:[|\t;/]|[ ][-–—]|--|[ ]{{2}}|$|,?[ ]\[(?:DATE|ID|PHONE|日期|编号|电话)\]))",
     re.MULTILINE,
 )
 _CAPITALS = re.compile(
@@ -178,14 +178,17 @@ def _in_context(text: str) -> Iterator[tuple[int, int]]:
             if len(words) >= least:
                 yield _part(match, words[0], words[-1])
     for match in _CAPITALS.finditer(text):
+        # The words around the given name that no report holds.
         words = list(re.finditer(r"[^\s,]+", match["found"]))
-        first = next((w for w in words if w[0].lower() in GIVEN and len(w[0]) > 2), None)
-        if first is None:
+        at = next((i for i, w in enumerate(words) if w[0].lower() in GIVEN and len(w[0]) > 2), None)
+        if at is None:
             continue
-        named = _unknown_words(match["found"][first.start() :])
-        if len(named) >= 2:
-            start = match.start("found") + first.start()
-            yield start, start + named[-1].end()
+        before = _unknown_words(match["found"][: words[at].start()], last=True)
+        named = _unknown_words(match["found"][words[at].start() :])
+        if len(named) >= 2 or (named and before and match["found"].isupper()):
+            first = before[0].start() if before and match["found"].isupper() else words[at].start()
+            start = match.start("found")
+            yield start + first, start + words[at].start() + named[-1].end()
     for match in _LAST_FIRST.finditer(text):
         words = _unknown_words(match["found"])
         read = match["found"].isupper() or match["given"].lower() in GIVEN

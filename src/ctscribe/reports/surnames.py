@@ -52,7 +52,7 @@ NOT_NAMES = frozenset(
     "戴维 戴口 范围 柯萨 柯兴 毛霉 温抗 宋内 桑椹 项背 颜面 顾虑 韦格 雷诺 郎格 皮样 果酱 成釉 成牙 成骨 江米 元素 元凶 元明 阳离 阴转 时差 路标 连枷 农夫 石末 桑蚕 花粉 柳氮 柳絮 龙葵 "
     "白内 白癜 白三 黄酮 黄体 黄曲 金刚 明胶 古典 古钱 童年 童脸 汤匙 康奈 甘草 甘油 宫外 房水 沙漏 沙门 尚好 尚清 尚通 尚均 尚规 冷冻 冷凝 国际 江汉 滑石 滑脱 越过 温哥 养分 终板 惠民 凤尾 "
     "郁金 苏醒 苏打 苏丹 夏令 谢恩 卓越 康达 席汉 席纹 席卷 车轮 车辐 贝赫 牛奶 鱼刺 鱼肉 蒲扇 艾滋 艾森 柴胡 桂枝 诸肋 诸多 漆酚 漆树 鲜红 鲜血 郁闭 廉价 惠普 宣布 荣枯 昌盛 吉兰 吉非 安维 安进 "
-    "阿米巴 马尔堡 尼古丁 米诺 伊立 母亲 父亲 通过 通风 通话 通知 通常 补登 车工 钳工 电工 焊工 瓦工 务农 经商 连续 连接 连于 阴影 阴性 阴囊 家族 家庭 家住 家人 荣誉 吉林 昌平 迟发 迟缓 苑区 湛江 杭州 车牌 肇事 司机 爱人 电子 应证 应激 应力 应变 易感 易患 易见 区域 区别 宣教 练习 曲霉 曲度 牧区 牧民 解释 解决 解痉 查房 查体 查见 查看 查阅 查找 查因 解放 海绵 高流 韩国 国籍 泰国 英国 法国 德国 金额 费用 费别 科室 科别 病区 单价 高年 高年资 包装 房间 房号 尹始 安保 方式 应用 应为 应予 解剖 解读 解除 易误 全科 全套 全麻 松解 曲线 海绵 果断 封闭 封堵 "
+    "阿米巴 马尔堡 尼古丁 米诺 伊立 信息 信噪 母亲 父亲 通过 通风 通话 通知 通常 补登 车工 钳工 电工 焊工 瓦工 务农 经商 连续 连接 连于 阴影 阴性 阴囊 家族 家庭 家住 家人 荣誉 吉林 昌平 迟发 迟缓 苑区 湛江 杭州 车牌 肇事 司机 爱人 电子 应证 应激 应力 应变 易感 易患 易见 区域 区别 宣教 练习 曲霉 曲度 牧区 牧民 解释 解决 解痉 查房 查体 查见 查看 查阅 查找 查因 解放 海绵 高流 韩国 国籍 泰国 英国 法国 德国 金额 费用 费别 科室 科别 病区 单价 高年 高年资 包装 房间 房号 尹始 安保 方式 应用 应为 应予 解剖 解读 解除 易误 全科 全套 全麻 松解 曲线 海绵 果断 封闭 封堵 "
     "于我 于本 于外 于当 于上 于下 于左 于右 于两 于双 于各 成都 温岭 常州 常熟 金山 金坛 武汉 江阴 江门 江苏 安庆 安阳 万州 宁波 宁夏 广州 广东 广西 云南 河南 "
     "施行 全麻 从事 从前 常温 常住 左利 利手 平素 平时 平日 别处 时而 时常 终日 计有 关于 水银 但有 强直 强迫".split()
 )
@@ -110,7 +110,7 @@ NOT_NAMES_EN = frozenset(
     "Hodgkin's January February March April June July August September October November December Monday Tuesday Wednesday Thursday Friday "
     "Saturday Sunday Time Report Status Final Preliminary Confirmed Electronically Service Ward Unit Results Case Image Images Series "
     "Registrar Consultant Radiographer Technologist Surgeon Provider Doctor Sister Brother Department Ordering Tech "
-    "UID PID ICU ED ER OR MDT GP AI PACS RIS HIS HDU ITU A&E "
+    "Dictating Reading Ordering Interpreting Reporting Requesting UID PID ICU ED ER OR MDT GP AI PACS RIS HIS HDU ITU A&E "
     "MBBS BMBS MBBCh MBChB FRANZCR FRCR FRCP FRCPC FRCS FACR FCCP MRCP MSc BSc MPH NP PA CNS Brother Sister "
     "Slice Window Grade Stage Professor Prof Doctor Nurse Miss Sir Madam Med Rec Medical Record Chart Encounter Order Request Visit Account Policy Member Prior Scan File".split()
 )
