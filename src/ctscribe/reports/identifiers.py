@@ -74,9 +74,9 @@ ANY_LABEL_EN = re.compile(
     r"[A-Za-z]{2,20}\.?[ ]?(?:[Nn]o\.?|[Nn]umbers?|#|ID|[Cc]ode)(?:[ ]?[:=#]|[ ]is)?[ ]{0,2}"
     r"(?P<found>(?=[A-Za-z\-_]{0,8}\d)(?=[A-Za-z0-9\-_/]{3})[A-Za-z0-9](?:[A-Za-z0-9_]|[-/](?=[A-Za-z0-9])){2,31})(?![A-Za-z0-9_]|\.\d|[ ]?(?:mm|cm|HU))"
     r"|\b(?:[Ss]ubject|[Pp]articipant|[Pp]atient|Pt|[Dd]onor|[Rr]ecipient|[Vv]olunteer)[ ]#?(?P<third>[A-Z]{0,3}-?\d{3,9}(?:-\d{1,6})?)(?![\w.]|[ ]?(?:mm|cm|years))"
-    r"|\b(?:[Pp]athology|[Hh]istology|[Cc]ytology|[Bb]iopsy|[Ss]pecimen|[Ss]erial|[Bb]arcode|[Ll]icen[cs]e|[Pp]asscode|[Pp]assword|PIN|[Ll]ot|[Bb]adge|[Ll]ocker|[Gg]roup|[Pp]late|[Rr]eg"
+    r"|\b(?:[Pp]athology|[Hh]istology|[Cc]ytology|[Bb]iopsy|[Ss]pecimen|[Ss]erial|[Rr]ef(?:erence)?\.?|[Bb]arcode|[Ll]icen[cs]e|[Pp]asscode|[Pp]assword|PIN|[Ll]ot|[Bb]adge|[Ll]ocker|[Gg]roup|[Pp]late|[Rr]eg"
     r"|GMC|NPI|HPCSA|AHPRA|DEA|NMC|IC|NRIC|NIN|CPF|CURP|DNI|NIF|BSN|PESEL|KTP|CNIC|Aadhaar|HKID|PACS|RIS|HIS|CHI|HN|AN|VN|UHID|OPD|IPD)"
-    r"(?:[ ](?:[Nn]o\.?|[Nn]umber|#|ID|[Ii]d))?[ ]?[:=#]?[ ]{0,2}(?P<also>(?=[A-Z\-_]{0,8}\d)(?=[A-Za-z0-9\-_/]{3})[A-Z0-9](?:[A-Za-z0-9_]|[-/](?=[A-Za-z0-9])){2,31})(?![A-Za-z0-9_]|\.\d|[ ]?(?:mm|cm|HU))"
+    r"(?:[ ](?:[Nn]o\.?|[Nn]umber|#|ID|[Ii]d))?[ ]?[:=#]?[ ]{0,2}(?P<also>(?=[A-Z\-_/]{0,8}\d)(?=[A-Za-z0-9\-_/]{3})[A-Z0-9](?:[A-Za-z0-9_]|[-/](?=[A-Za-z0-9])){2,31})(?![A-Za-z0-9_]|\.\d|[ ]?(?:mm|cm|HU))"
 )
 # Who types, and under which name: kb4471, gcarter_1977.
 ACCOUNT = re.compile(

@@ -61,7 +61,7 @@ _LED_AND_FOLLOWED = re.compile(
     rf"{_BY}{_S}{{0,2}}(?P<found>{_NAME})(?={_ROLE_BEHIND}|{_ACT_BEHIND}|{_S}?[(（](?:{_S}?\[|[男女]|\d|电话|手机|微信|工号|住院|门诊|检查|{_RELATION}|本院|我院|外院))"
 )
 _END = re.compile(
-    rf"{_ROLE_BEHIND}|{_ACT_BEHIND}|{_RELATION}|[的于因已并将男女，,。；;：:、/|｜)）\]】\[【(（\s\d]|$|[A-Za-z]"
+    rf"{_ROLE_BEHIND}|{_ACT_BEHIND}|{_RELATION}|片子|取|拿|[的于因已并将男女，,。；;：:、/|｜)）\]】\[【(（\s\d]|$|[A-Za-z]"
 )
 _FOLLOWED = re.compile(
     rf"(?:{_ROLE_BEHIND}(?:{_ACT_BEHIND}|[：:，,。)）\s]|$)|{_ACT_BEHIND}"

@@ -65,11 +65,11 @@ _KIN = (
     r"|guardian|carer|caregiver|neighbou?r|friend|fianc[ée]e?|girlfriend|boyfriend|flatmate|widow|widower|twin|child|parent|relative|interpreter|colleague|assistant|secretary|coordinator"
     r"|receptionist|nurse|midwife|technologist|radiographer|sonographer|pharmacist|therapist|paramedic|matron|sister-in-law|brother-in-law|mother-in-law|father-in-law|son-in-law|daughter-in-law"
     r"|doctor|physician|radiologist|surgeon|consultant|registrar|houseman|intern|trainee|resident|fellow|attending|pulmonologist|oncologist|cardiologist|pathologist|anesthesiologist|anaesthetist"
-    r"|intensivist|internist|hospitalist|pediatrician|paediatrician|urologist|neurologist|gynaecologist|gynecologist|practitioner|GP|PCP|professor|chaplain|clerk|scribe|transcriptionist|typist|porter|student|lawyer|solicitor|employer|teacher)"
+    r"|intensivist|internist|hospitalist|pediatrician|paediatrician|urologist|neurologist|gynaecologist|gynecologist|dentist|optometrist|physio|physiotherapist|dietitian|podiatrist|counsellor|counselor|psychologist|psychiatrist|dermatologist|nephrologist|rheumatologist|practitioner|GP|PCP|professor|chaplain|clerk|scribe|transcriptionist|typist|porter|student|lawyer|solicitor|employer|teacher)"
 )
 _STRONG = re.compile(
     rf"(?<![\w'’\-])(?:(?i:{_KIN}(?:[ ]is|[ ]was|[ ]named|[ ]called|'s[ ]name[ ]is)?|(?:pt|patient)[ ]name|name|name[ ]is|named|(?<!so-)called|known[ ]as|n[ée]e|a\.?k\.?a\.?|alias|formerly|maiden[ ]name|preferred[ ]name"
-    r"|dear|hi|hello|hey|cheers|thanks|thank[ ]you|ciao|attn|attention|fao|c/o|cc|bcc|paged?|phoned|telephoned|notified|informed|alerted|advised|told|emailed|texted|messaged|spoke[ ](?:to|with)|speak[ ](?:to|with)"
+    r"|dear|hi|hello|hey|cheers|thanks|thank[ ]you|ciao|attn|attention|fao|c/o|cc|bcc|paged?|phoned|telephoned|notify|inform|tell|ask|update|alert|page|phone|email|contact|notified|informed|alerted|advised|told|emailed|texted|messaged|spoke[ ](?:to|with)|speak[ ](?:to|with)"
     r"|speaking[ ](?:to|with)|ask(?:ed)?[ ]for|care[ ]of|on[ ]behalf[ ]of|courtesy[ ]of|(?:noted|suggested|recommended|stated|mentioned|documented|examined|assessed|evaluated|ordered|requested|operated[ ]on|admitted|recorded|written|drafted|edited|prepared|countersigned|cosigned|dictated|reported|referred)[ ]by|seen[ ]by|witness(?:ed)?[ ]by|witness|accompanied[ ]by|escorted[ ]by|(?:pt|patient)[ ]of|pt|patient|pls[ ]review|please[ ]review|regarding|concerning"
     r"|signed|signed[ ]by|initials|scanned[ ]by|typed[ ]by|entered[ ]by|printed[ ]by|acknowledged[ ]by|received[ ]by|accepted[ ]by|read[ ]back[ ]by|injected[ ]by|cannulated[ ]by|obtained[ ]by|consented[ ]by"
     r"|discussed[ ]with|reviewed[ ]with|discussion[ ]with|conversation[ ]with|shared[ ]with|sister|brother|mother|father|i[ ]am|i'm|this[ ]is|my[ ]name[ ]is|best|regards|sincerely|yours|love|from[ ]the[ ]desk[ ]of|requested[ ]by|operator|witness))"
@@ -110,6 +110,10 @@ _CAPITALS = re.compile(
 )
 _LAST_FIRST = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>[{_UP}][{_LOW}'’\-]{{2,20}},[ ](?P<given>[{_UP}][{_LOW}'’\-]{{1,20}})(?:[ ][{_UP}]\.?(?![{_LOW}]))?)(?![{_LOW}'\-])"
+)
+# Hepatitis B. Otherwise: an initial begins a line or a cell, or follows one of these.
+_INITIALED = re.compile(
+    rf"(?:^|(?<=\n)|(?<=[/|;,(:.][ ])|(?<=\bby[ ])|(?<=with[ ])|(?<=\band[ ])|(?<=\bto[ ]))(?P<found>(?:[{_UP}]\.[ ]?){{1,2}}[{_UP}][{_LOW}'’\-]{{2,24}})(?![{_LOW}'\-])"
 )
 _PINYIN = re.compile(
     r"(?<![\w'\-])(?:(?P<surname>[A-Z][A-Za-z]{1,9}),?[ ](?P<given>[A-Z][A-Za-z]{1,12}(?:[- ]?[A-Za-z]{2,6})?)|(?P<given2>[A-Z][a-z]{1,12}(?:-[A-Za-z]{2,6})?)[ ](?P<surname2>[A-Z][A-Za-z]{1,9}))(?![\w\-])"
@@ -189,6 +193,9 @@ def _in_context(text: str) -> Iterator[tuple[int, int]]:
             first = before[0].start() if before and match["found"].isupper() else words[at].start()
             start = match.start("found")
             yield start + first, start + words[at].start() + named[-1].end()
+    for match in _INITIALED.finditer(text):
+        if len(_unknown_words(match["found"])) >= 2:
+            yield match.span("found")
     for match in _LAST_FIRST.finditer(text):
         words = _unknown_words(match["found"])
         read = match["found"].isupper() or match["given"].lower() in GIVEN
@@ -213,6 +220,9 @@ def _unknown_words(found: str, *, last: bool = False) -> list[re.Match[str]]:
     kept: list[re.Match[str]] = []
     for word in reversed(words) if last else words:
         plain = word[0].rstrip(".'’")
+        if word[0] == "An" and kept:
+            kept.append(word)
+            continue
         short = word[0].isupper() and len(plain) < 2 and not word[0].endswith(".")
         if is_report_word(plain) or _is_word(word[0]):
             break
