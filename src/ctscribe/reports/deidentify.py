@@ -114,7 +114,8 @@ def find_personal(
     word of reports. It does not see a year alone (no identifier under HIPAA's Safe Harbor), an
     age, relative times, occupations, villages and streets without a number, rare diseases or
     events that single a person out, short numbers without a label, scripts other than Chinese
-    and Latin, and what a picture shows. Who shares texts reads a sample of them.
+    and Latin, and what a picture shows. Numbers of beds and rooms count as personal, clock times
+    beside a date too. Who shares texts reads a sample of them.
     """
     words = PLACEHOLDERS[language or detect_language(text)]
     shown = _Shown(text.translate(_NARROW), list(range(len(text))), list(range(1, len(text) + 1)))
