@@ -107,13 +107,13 @@ def find_personal(
     names: known ones, from the row's own columns; found wherever they stand, however they are
     spaced. institutions: hospitals too, which identify a patient only with something else.
 
-    It reads what stands beside a name, not people: a name in the middle of a sentence with no
-    role, relation, title, verb, age, number or other mark beside it is found only if it is
-    found elsewhere in the text, begins with a common given name or is pinyin; so are a
-    nickname, a surname alone without a title, a name in small letters and a name that is a
-    word of reports. It does not see a year alone (no identifier under HIPAA's Safe Harbor), an
-    age, relative times, occupations, villages and streets without a number, rare diseases or
-    events that single a person out, short numbers without a label, scripts other than Chinese
+    It reads what stands beside a name. A name in the middle of a sentence with no role, relation,
+    title, verb, age, number or other mark beside it is found only if it stands elsewhere in the
+    text, begins with a common given name, is pinyin, or is a common surname with two characters
+    of given names. It does not see nicknames, a surname alone without a title, names in small
+    letters, names that are words of reports, a year alone (no identifier under HIPAA's Safe
+    Harbor), ages, relative times, occupations, villages and streets without a number, short
+    numbers without a label, diseases or events that single a person out, scripts other than Chinese
     and Latin, and what a picture shows. Numbers of beds and rooms count as personal, clock times
     beside a date too. Who shares texts reads a sample of them.
     """
