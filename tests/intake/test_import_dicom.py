@@ -141,9 +141,13 @@ def test_the_source_is_only_read(imported: Imported) -> None:
 
 def test_what_was_left_out_is_listed(imported: Imported) -> None:
     said = " ".join(imported.said.split())
-    assert f"{uid_of('series', 1, ONE.patient_id, 90)}: a localizer" in said
-    assert f"{uid_of('series', 1, ONE.patient_id, 91)}: a secondary capture" in said
-    assert "1 files left out: not DICOM" in said
+    short = ("90 Topogram 0.6 T20f (a localizer)", "91 Patient Protocol (a secondary capture)")
+    assert "; ".join(short) in said
+    _, dry = quiet(replace(imported.options, dry_run=True))  # has what --series-uid takes
+    assert f"{uid_of('series', 1, ONE.patient_id, 90)}: a localizer" in dry
+    assert f"{uid_of('series', 1, ONE.patient_id, 91)}: a secondary capture" in dry
+    (readme,) = [file for file in imported.before if file.endswith("readme.txt")]
+    assert f"1 file left out: not DICOM ({readme})" in said
     assert "X-Ray Radiation Dose SR" in said
     table = read_table(imported.out / "problems.csv")
     (row,) = table[table.code == "left-out"].itertuples()
