@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import errno
 import io
 import json
 import os
@@ -446,3 +448,85 @@ def test_a_pipe_among_the_files_keeps_nobody_waiting(imported: Imported, tmp_pat
     (source / "dangling").symlink_to(source / "nowhere")
     result, _ = quiet(replace(imported.options, source=source, out=tmp_path / "out", dry_run=True))
     assert [p.code for p in result.problems] == ["missing"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right that users of Windows lack")
+def test_links_are_told_and_not_followed(imported: Imported, tmp_path: Path) -> None:
+    source = tmp_path / "share"
+    shutil.copytree(imported.source / "two", source / "two")
+    (source / "loop").symlink_to(source, target_is_directory=True)
+    result, said = quiet(
+        replace(imported.options, source=source, out=tmp_path / "out", dry_run=True)
+    )
+    (problem,) = result.problems
+    assert (problem.code, Path(problem.file).name) == ("left-out", "loop")
+    assert "a link to a folder, which is not followed" in said
+    assert len(result.studies[0].series[0].instances) == 72
+
+
+def test_persons_who_share_an_id_are_warned_of(imported: Imported, tmp_path: Path) -> None:
+    source = tmp_path / "share"
+    few = range(12, 72)
+    for seed, name in enumerate(("Li^Si", "Wang^Wu"), 20):
+        study = replace(TWO, seed=seed, patient_id="0", patient_name=name)
+        write_series(
+            body().volume, source / name, study=study, skip=few, tags={"PatientBirthDate": ""}
+        )
+    result, said = quiet(
+        replace(imported.options, source=source, out=tmp_path / "out", dry_run=True)
+    )
+    assert [[p.code for p in s.problems][0] for s in result.studies] == ["patient-shared"] * 2
+    assert "2 studies share a patient id, but have 2 names" in said
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_reading(
+    imported: Imported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> Iterator[object]:
+        raise AssertionError("it was read")
+
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "cases.csv").mkdir()  # nobody can write to it, whoever runs this
+    monkeypatch.setattr(import_dicom, "_import", never)
+    with pytest.raises(DataError, match=r"cannot be written.*Excel"):
+        quiet(replace(imported.options, out=out))
+    assert [f.name for f in out.iterdir()] == ["cases.csv"]
+
+
+def test_the_secret_is_named_and_never_shown(imported: Imported, tmp_path: Path) -> None:
+    assert f"made with the secret {imported.salt}: keep a copy" in " ".join(imported.said.split())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(import_dicom, "default_salt_file", lambda: tmp_path / "none")
+        patch.setattr("ctscribe.intake.pseudonym.default_salt_file", lambda: tmp_path / "none")
+        _, said = quiet(ImportOptions(source=imported.source, out=tmp_path / "o", dry_run=True))
+    assert "no secret at" in said
+    salt = imported.salt.read_bytes()
+    for form in (salt, salt.hex().encode(), base64.b64encode(salt), base64.b32encode(salt)):
+        assert form.lower() not in imported.said.encode().lower()
+        for file in imported.out.rglob("*"):
+            assert not file.is_file() or form.lower() not in file.read_bytes().lower()
+
+
+def test_a_full_disk_leaves_whole_cases_alone_and_the_next_run_completes_them(
+    imported: Imported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, copies = tmp_path / "out", []
+
+    def copy(source: Path, target: Path) -> None:
+        copies.append(source)
+        target.write_bytes(source.read_bytes()[:1000])
+        if len(copies) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(import_dicom.shutil, "copyfile", copy)
+    with pytest.raises(DataError, match="No space left"):
+        quiet(replace(imported.options, out=out))
+    whole = sorted(file.name.partition(".")[0] for file in (out / "images").iterdir())
+    assert len(whole) == 2
+    assert whole[0] == whole[1]  # the first one's image and sidecar
+    result, _ = quiet(replace(imported.options, out=out))
+    assert sorted(s.verdict for s in result.studies) == ["accepted", "accepted", "there already"]
+    assert digest(out / "images").keys() == digest(imported.out / "images").keys()
+    assert set(read_table(out / "cases.csv").case_id) == set(imported.cases.case_id)

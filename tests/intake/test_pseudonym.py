@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctscribe.errors import ConfigError
-from ctscribe.intake.pseudonym import Identity, Pseudonyms, default_salt_file, load_salt
+from ctscribe.intake.pseudonym import Identity, Pseudonyms, default_salt_file, load_salt, shared_by
 
 IDS = Pseudonyms(bytes(32))
 OTHER = Pseudonyms(bytes(31) + b"\1")
@@ -108,3 +108,44 @@ def test_salts_that_are_refused(home: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="cannot be used"):
             load_salt(wrong, outside=())
     assert not (tmp_path / "gone").exists()
+
+
+def studies(*persons: tuple[str, str, str]) -> list[Identity]:
+    return [Identity(patient_id=i, name=name, birth_date=born) for i, name, born in persons]
+
+
+@pytest.mark.parametrize(
+    ("persons", "why"),
+    [
+        ([("7", "Li^Si", "1980"), ("7", "Li^Si", "1981")], "2 birth dates"),
+        ([("7", "Li^Si", ""), ("7", "Wang^Wu", "1980")], "2 names"),
+        ([("7", "Li^Si=李^四", ""), ("7", "王^五", ""), ("7", "李^四", "")], "2 names"),
+        ([("0", "", ""), ("0", "", "")], "placeholder"),
+        ([("无名", "", ""), ("无名", "", "")], "placeholder"),
+        ([(" ANONYMOUS ", "X", ""), ("ANONYMOUS", "X", "")], "placeholder"),
+        ([("N/A", "X", "1980"), ("N/A", "X", "1980")], "placeholder"),
+        ([("00000", "X", "1980"), ("00000", "X", "1980")], "placeholder"),
+    ],
+)
+def test_an_id_that_several_persons_share_is_told(
+    persons: list[tuple[str, str, str]], why: str
+) -> None:
+    said = shared_by(studies(*persons))
+    assert why in said
+    assert not any(word in said for person in persons for word in person[1:] if word)
+    assert shared_by(studies(persons[0])) == ""
+
+
+@pytest.mark.parametrize(
+    "persons",
+    [
+        [("7", "Li^Si", "1980"), ("7", "李^四", "1980")],  # pinyin here, characters there
+        [("7", "LI^SI^^^=李^四", ""), ("7", "李^四", ""), ("7", "li si", "")],
+        [("7", "Li^Si", ""), ("7", "", "1980")],
+        [("10", "", ""), ("10", "", "")],
+        [("ANON0017", "", ""), ("ANON0017", "", "")],
+        [("", "Li^Si", "1980"), ("", "Wang^Wu", "1981")],
+    ],
+)
+def test_one_person_written_in_several_ways_is_one(persons: list[tuple[str, str, str]]) -> None:
+    assert shared_by(studies(*persons)) == ""

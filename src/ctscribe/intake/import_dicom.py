@@ -179,9 +179,9 @@ def _files(source: Path, temporary: Path) -> tuple[dict[Path, str], tuple[Proble
             closed.append(Problem("", str(error.filename), "unreadable", detail))
 
         walked = []
-        for folder, folders, names in os.walk(source, onerror=cannot):
-            walked += [Path(folder) / name for name in sorted(names)]
-            for linked in (path for name in folders if is_link(path := Path(folder) / name)):
+        for at, folders, names in os.walk(source, onerror=cannot):
+            walked += [Path(at) / name for name in sorted(names)]
+            for linked in (path for name in folders if is_link(path := Path(at) / name)):
                 detail = "a link to a folder, which is not followed"
                 closed.append(Problem("", str(linked), "left-out", detail, "give that folder too"))
         # A pipe would keep its reader waiting; a link to nothing is reported as missing.
