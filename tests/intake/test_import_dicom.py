@@ -165,7 +165,8 @@ def test_excel_joins_reports_by_accession(imported: Imported, tmp_path: Path) ->
     sheet.append(["检查号", "患者ID", "检查所见", "诊断意见"])
     for number in ACCESSIONS:
         said = f"两肺纹理清晰，右肺上叶见结节，编号{number[-3:]}。"
-        sheet.append([number, imported.cases.loc[number].patient_id, said, "右肺结节。"])
+        patient = TWO.patient_id if number == TWO.accession else ONE.patient_id
+        sheet.append([number, patient, said, "右肺结节。"])
     book.save(tmp_path / "reports.xlsx")
     pairs = str(imported.out / "cases.csv")
     with pytest.raises(SystemExit) as stop:
@@ -177,6 +178,7 @@ def test_excel_joins_reports_by_accession(imported: Imported, tmp_path: Path) ->
         image = (tmp_path / str(row.image_path)).resolve()
         expected = imported.out / str(imported.cases.loc[row.accession].image_path)
         assert image == expected.resolve()
+        assert row.patient_id == imported.cases.loc[row.accession].patient_id
 
 
 def test_a_second_run_leaves_what_is_there_and_keeps_answers(
@@ -450,6 +452,19 @@ def test_a_pipe_among_the_files_keeps_nobody_waiting(imported: Imported, tmp_pat
     assert [p.code for p in result.problems] == ["missing"]
 
 
+def test_a_study_without_uids_that_lies_there_twice_is_imported_once(
+    imported: Imported, tmp_path: Path
+) -> None:
+    source = tmp_path / "share"
+    tags = dict.fromkeys(("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"), "")
+    write_series(body().volume, source / "a", study=TWO, tags=tags)
+    shutil.copytree(source / "a", source / "b")
+    result, _ = quiet(replace(imported.options, source=source, out=tmp_path / "out"))
+    assert sorted(study.verdict for study in result.studies) == ["accepted", "rejected"]
+    (twin,) = [study for study in result.studies if not study.accepted]
+    assert "image-duplicate" in [problem.code for problem in twin.problems]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need a right that users of Windows lack")
 def test_links_are_told_and_not_followed(imported: Imported, tmp_path: Path) -> None:
     source = tmp_path / "share"
@@ -475,7 +490,7 @@ def test_persons_who_share_an_id_are_warned_of(imported: Imported, tmp_path: Pat
     result, said = quiet(
         replace(imported.options, source=source, out=tmp_path / "out", dry_run=True)
     )
-    assert [[p.code for p in s.problems][0] for s in result.studies] == ["patient-shared"] * 2
+    assert [next(p.code for p in s.problems) for s in result.studies] == ["patient-shared"] * 2
     assert "2 studies share a patient id, but have 2 names" in said
 
 
