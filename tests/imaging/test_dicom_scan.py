@@ -91,7 +91,9 @@ def test_one_uid_of_persons_without_an_id_is_two_series_and_one_id_is_one_person
 
     for folder in ("born", "named"):
         phantom.write_series(small(), tmp_path / folder, change=change)
-    assert [len(s.instances) for s in scan(tmp_path / "born").series] == [6, 6]
+    born = scan(tmp_path / "born")
+    assert [len(s.instances) for s in born.series] == [6, 6]
+    assert len(studies(born)) == 2
     assert [len(s.instances) for s in scan(tmp_path / "named").series] == [12]
 
 
@@ -109,6 +111,40 @@ def test_empty_uids_are_grouped_by_their_other_fields(tmp_path: Path) -> None:
     assert "study, series, instance (12 of 12)" in found.problems[0].detail
     for series in found.series:
         assert_same(read_series(series).volume, small())
+
+
+@pytest.mark.parametrize(
+    "apart",
+    [
+        {"ConvolutionKernel": "B70f"},
+        {"AccessionNumber": "A0002"},
+        {"StudyDate": "20250101"},
+        {"SeriesDescription": "Lung"},
+        {"SeriesNumber": 7},
+        {"Modality": "OT"},
+        {"ImageType": ["DERIVED", "PRIMARY", "AXIAL"]},
+    ],
+    ids=str,
+)
+def test_without_uids_any_other_field_tells_two_series_apart(
+    apart: dict[str, Any], tmp_path: Path
+) -> None:
+    phantom.write_series(small(), tmp_path, tags=EMPTY_UIDS)
+    phantom.write_series(small(), tmp_path, name="x{:04d}", tags={**EMPTY_UIDS, **apart})
+    found = scan(tmp_path)
+    assert [series.n_slices for series in found.series] == [12, 12]
+    of_study = bool({"AccessionNumber", "StudyDate"} & set(apart))
+    assert len(studies(found)) == 1 + of_study
+
+
+def test_without_uids_rounding_does_not_tell_slices_apart_but_size_does(tmp_path: Path) -> None:
+    def rounded(data: Dataset, index: int) -> None:
+        data.ImageOrientationPatient = ["1", "0", "0", "0", "1", ("0", "0.00001")[index % 2]]
+
+    phantom.write_series(small(), tmp_path, tags=EMPTY_UIDS, change=rounded)
+    assert [series.n_slices for series in scan(tmp_path).series] == [12]
+    phantom.write_series(small((12, 9, 15)), tmp_path, name="x{:04d}", tags=EMPTY_UIDS)
+    assert [series.n_slices for series in scan(tmp_path).series] == [12, 12]
 
 
 def test_what_is_no_image_is_left_out_with_a_reason(tmp_path: Path) -> None:

@@ -452,17 +452,62 @@ def test_a_pipe_among_the_files_keeps_nobody_waiting(imported: Imported, tmp_pat
     assert [p.code for p in result.problems] == ["missing"]
 
 
-def test_a_study_without_uids_that_lies_there_twice_is_imported_once(
+def test_studies_without_uids_and_patients_are_known_by_their_content(
     imported: Imported, tmp_path: Path
 ) -> None:
-    source = tmp_path / "share"
-    tags = dict.fromkeys(("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"), "")
-    write_series(body().volume, source / "a", study=TWO, tags=tags)
+    source, out = tmp_path / "share", tmp_path / "out"
+    uids = dict.fromkeys(("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"), "")
+    tags = {**uids, "PatientID": "", "PatientName": "", "InstitutionName": "Qingshan"}
+    for name, seed in (("a", 0), ("c", 1)):
+        write_series(body(seed=seed).volume, source / name, study=TWO, tags=tags, kernel="Qingshan")
     shutil.copytree(source / "a", source / "b")
-    result, _ = quiet(replace(imported.options, source=source, out=tmp_path / "out"))
-    assert sorted(study.verdict for study in result.studies) == ["accepted", "rejected"]
-    (twin,) = [study for study in result.studies if not study.accepted]
-    assert "image-duplicate" in [problem.code for problem in twin.problems]
+    result, _ = quiet(replace(imported.options, source=source, out=out))
+    a, b, c = result.studies
+    assert [study.verdict for study in result.studies] == ["accepted", "rejected", "accepted"]
+    assert (a.case, a.patient) == (b.case, b.patient)
+    assert a.case != c.case
+    assert a.patient != c.patient
+    codes = [[problem.code for problem in study.problems] for study in result.studies]
+    assert codes == [["uid-missing"], ["uid-missing", "image-duplicate"], ["uid-missing"]]
+    assert leaks(out, ["Qingshan"]) == []
+
+
+def test_a_case_without_its_sidecar_is_read_again_and_so_is_all_with_overwrite(
+    imported: Imported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, source = tmp_path / "out", tmp_path / "share"
+    shutil.copytree(imported.source / "two", source)
+    case = imported.cases.loc[TWO.accession].case_id
+    (out / "images").mkdir(parents=True)
+    for ending in ("nii.gz", "json"):
+        shutil.copyfile(
+            imported.out / "images" / f"{case}.{ending}", out / "images" / f"{case}.{ending}"
+        )
+    options = replace(imported.options, source=source, out=out)
+
+    def verdicts(**more: bool) -> list[str]:
+        result, _ = quiet(replace(options, **more))  # type: ignore[arg-type]
+        return [study.verdict for study in result.studies]
+
+    assert verdicts() == ["there already"]
+    (out / "images" / f"{case}.json").unlink()
+    assert verdicts() == ["accepted"]
+    assert verdicts(overwrite=True) == ["accepted"]
+
+    def full(path: Path, data: bytes) -> None:
+        if path.suffix == ".json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        path.write_bytes(data)
+
+    # A new image beside an old sidecar would pass for a case.
+    with monkeypatch.context() as patch:
+        patch.setattr(import_dicom, "write_atomically", full)
+        with pytest.raises(DataError, match="No space left"):
+            verdicts(overwrite=True)
+    assert [file.name for file in (out / "images").iterdir()] == [f"{case}.nii.gz"]
+    (out / "images" / "other.json").write_text("{}")
+    with pytest.raises(DataError, match="no sidecar of this program"):
+        verdicts()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right that users of Windows lack")
