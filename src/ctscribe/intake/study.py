@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydicom import dcmread
 from pydicom.config import disable_value_validation
@@ -21,13 +21,11 @@ from pydicom.uid import UID
 
 import ctscribe
 from ctscribe.errors import DataError, ImageError
+from ctscribe.imaging.checks import ChestCheck, check_chest
 from ctscribe.imaging.dicom import Scan, Series, read_series, scan_files
 from ctscribe.imaging.nifti import write_volume
 from ctscribe.intake.pseudonym import Identity
 from ctscribe.problems import Problem
-
-if TYPE_CHECKING:
-    from ctscribe.imaging.checks import ChestCheck
 
 REMOVED = "[removed]"
 _STANDARD = "1.2.840.10008."  # UIDs of the standard say nothing of a patient
@@ -131,9 +129,6 @@ def import_series(job: Job) -> Imported:
 
     Raises ImageError with a code: whatever `read_series` raises, `blank`, `no-chest`.
     """
-    # It brings PyTorch along, which the other calls of this file do without.
-    from ctscribe.imaging.checks import check_chest
-
     with _Notes() as remarks:
         read = read_series(job.series, case=job.case)
         check = check_chest(read.volume)
