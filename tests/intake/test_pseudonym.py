@@ -40,7 +40,7 @@ def test_the_id_alone_counts_where_there_is_one() -> None:
 
 def test_without_an_id_name_and_birth_date_then_the_study() -> None:
     named = patient(name="Li^Si", birth_date="19800101")
-    assert named == patient("9.9", name="LI^SI^^^", birth_date="19800101")
+    assert named == patient("9.9", name="LI^SI^^^==", birth_date="19800101")
     assert named != patient(name="Li^Si", birth_date="19800102")
     assert patient("1") != patient("2")
     assert patient("1") == patient("1", name=" ^^ ", birth_date="19800101")
@@ -149,3 +149,12 @@ def test_an_id_that_several_persons_share_is_told(
 )
 def test_one_person_written_in_several_ways_is_one(persons: list[tuple[str, str, str]]) -> None:
     assert shared_by(studies(*persons)) == ""
+
+
+def test_a_salt_that_another_process_made_meanwhile_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = load_salt(None, outside=[])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", lambda _self: False)
+        assert load_salt(None, outside=[]) == made
