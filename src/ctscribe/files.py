@@ -35,6 +35,11 @@ def write_atomically(path: Path, data: bytes) -> None:
         part.write_bytes(data)
 
 
+def is_link(folder: Path) -> bool:
+    """A link or (on Windows) a junction, which `os.walk` does not follow."""
+    return folder.is_symlink() or (sys.version_info >= (3, 12) and folder.is_junction())
+
+
 def default_cache_dir() -> Path:
     """The user's own cache folder for ctscribe, by the platform's custom."""
     home = Path.home()

@@ -240,15 +240,15 @@ KINDS: dict[str, Kind] = {
         "note",
         "files or series that are no diagnostic chest CT were left out",
         "非诊断性胸部 CT 的文件或序列已略过",
-        "nothing to do; if the wrong series was chosen, name it with --series-uid",
-        "无需处理；如所选序列不对，用 --series-uid 指定",
+        "nothing to do; if the wrong series was chosen, import-dicom --series-uid UID",
+        "无需处理；如所选序列不对，用 import-dicom --series-uid 指定",
     ),
     "several-series": Kind(
         "note",
         "several diagnostic series; one was chosen",
         "有多个诊断序列，已选其一",
-        "nothing to do; if the wrong series was chosen, name it with --series-uid",
-        "无需处理；如所选序列不对，用 --series-uid 指定",
+        "nothing to do; if the wrong series was chosen, import-dicom --series-uid UID",
+        "无需处理；如所选序列不对，用 import-dicom --series-uid 指定",
     ),
     "several-patients": Kind(
         "warning",
@@ -256,6 +256,13 @@ KINDS: dict[str, Kind] = {
         "文件夹内有多名患者或多次检查，已各自成为病例",
         "check that they were meant to be together",
         "请确认它们本应放在一起",
+    ),
+    "patient-shared": Kind(
+        "warning",
+        "several persons seem to share one patient id, and would count as one patient",
+        "多名患者疑似共用一个患者编号，会被当作同一患者",
+        "check that they are one person; if not, correct the ids in the archive and import again",
+        "请确认是否为同一人；若不是，请在归档系统中更正编号后重新导入",
     ),
     "syntax-unsupported": Kind(
         "error",

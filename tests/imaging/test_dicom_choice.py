@@ -173,7 +173,7 @@ def test_what_counts_before_thinness(worse: Series, why: str) -> None:
 @pytest.mark.parametrize(
     ("kernel", "soft"),
     [
-        ("B31f", True), ("B70f", False), ("Br40d\\3", True), ("Bl57d\\2", False), ("I50f", False),
+        ("B31f", True), ("B70f", False), ("Br40d\\3", True), ("Bl57d\\2", False), ("Bl46f", False), ("I50f", False),
         ("STANDARD", True), ("LUNG", False), ("BONEPLUS", False), ("SOFT", True), ("FC08", True),
         ("FC52", False), ("B", True), ("YC", False), ("L", False), ("B_SHARP_C", False),
         ("B_SOFT_B", True), ("", None), ("XYZ", None),
@@ -192,6 +192,13 @@ def test_positions_that_are_missing_are_left_to_the_reader() -> None:
     without = series()
     gone = tuple(replace(one, position_mm=None) for one in without.instances)
     assert choose_series([replace(without, instances=gone)]).chosen is not None
+
+
+def test_a_stack_of_colour_pictures_is_no_ct() -> None:
+    grey = series()
+    colour = replace(grey.instances[0].pixels, samples=3, photometric="RGB")
+    instances = tuple(replace(one, pixels=colour) for one in grey.instances)
+    assert why_not(replace(grey, instances=instances)) == "a colour picture"
 
 
 def test_no_series_is_no_choice() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import random
 import struct
 import zlib
@@ -80,6 +81,22 @@ def test_patients_without_an_id_are_told_apart_by_their_names(tmp_path: Path) ->
 EMPTY_UIDS = {"StudyInstanceUID": "", "SeriesInstanceUID": "", "SOPInstanceUID": ""}
 
 
+def test_one_uid_of_persons_without_an_id_is_two_series_and_one_id_is_one_person(
+    tmp_path: Path,
+) -> None:
+    def change(data: Dataset, index: int) -> None:
+        data.PatientID = "" if folder == "born" else "P7"
+        data.PatientName = "Li^Si" if folder == "born" or index < 6 else "李^四"
+        data.PatientBirthDate = "19600101" if index < 6 else "19610101"
+
+    for folder in ("born", "named"):
+        phantom.write_series(small(), tmp_path / folder, change=change)
+    born = scan(tmp_path / "born")
+    assert [len(s.instances) for s in born.series] == [6, 6]
+    assert len(studies(born)) == 2
+    assert [len(s.instances) for s in scan(tmp_path / "named").series] == [12]
+
+
 def test_empty_uids_are_grouped_by_their_other_fields(tmp_path: Path) -> None:
     phantom.write_series(small(), tmp_path / "a", tags=EMPTY_UIDS)
     phantom.write_series(
@@ -94,6 +111,40 @@ def test_empty_uids_are_grouped_by_their_other_fields(tmp_path: Path) -> None:
     assert "study, series, instance (12 of 12)" in found.problems[0].detail
     for series in found.series:
         assert_same(read_series(series).volume, small())
+
+
+@pytest.mark.parametrize(
+    "apart",
+    [
+        {"ConvolutionKernel": "B70f"},
+        {"AccessionNumber": "A0002"},
+        {"StudyDate": "20250101"},
+        {"SeriesDescription": "Lung"},
+        {"SeriesNumber": 7},
+        {"Modality": "OT"},
+        {"ImageType": ["DERIVED", "PRIMARY", "AXIAL"]},
+    ],
+    ids=str,
+)
+def test_without_uids_any_other_field_tells_two_series_apart(
+    apart: dict[str, Any], tmp_path: Path
+) -> None:
+    phantom.write_series(small(), tmp_path, tags=EMPTY_UIDS)
+    phantom.write_series(small(), tmp_path, name="x{:04d}", tags={**EMPTY_UIDS, **apart})
+    found = scan(tmp_path)
+    assert [series.n_slices for series in found.series] == [12, 12]
+    of_study = bool({"AccessionNumber", "StudyDate"} & set(apart))
+    assert len(studies(found)) == 1 + of_study
+
+
+def test_without_uids_rounding_does_not_tell_slices_apart_but_size_does(tmp_path: Path) -> None:
+    def rounded(data: Dataset, index: int) -> None:
+        data.ImageOrientationPatient = ["1", "0", "0", "0", "1", ("0", "0.00001")[index % 2]]
+
+    phantom.write_series(small(), tmp_path, tags=EMPTY_UIDS, change=rounded)
+    assert [series.n_slices for series in scan(tmp_path).series] == [12]
+    phantom.write_series(small((12, 9, 15)), tmp_path, name="x{:04d}", tags=EMPTY_UIDS)
+    assert [series.n_slices for series in scan(tmp_path).series] == [12, 12]
 
 
 def test_what_is_no_image_is_left_out_with_a_reason(tmp_path: Path) -> None:
@@ -187,16 +238,22 @@ def changed(at: int, **values: Any) -> Callable[[Dataset, int], None]:
     [
         ({"Rows": 65535, "Columns": 65535}, "too-large", "65535 x 65535"),
         ({"NumberOfFrames": "2147483647"}, "too-large", "2147483647"),
+        ({"NumberOfFrames": "100000"}, "too-large", "100000"),
+        ({"Rows": 20000, "Columns": 20000}, "too-large", "20000 x 20000"),
+        ({"Rows": 300, "Columns": 300, "NumberOfFrames": "60000"}, "too-large", "60000 x 300"),
+        ({"SamplesPerPixel": 5}, "too-large", "promises"),
         ({"NumberOfFrames": "-1"}, "unreadable", "frames"),
         ({"Rows": 0}, "unreadable", "promises"),
         ({"Rows": 64}, "unreadable", "truncated"),
         ({"PixelData": b""}, "unreadable", "truncated"),
         ({"PixelData": None}, "unreadable", "no pixel data"),
+        ({"PixelData": None, "DataSetTrailingPadding": bytes(2000)}, "unreadable", "no pixel data"),
         ({"ModalityLUTSequence": [Dataset()]}, "unreadable", "look-up table"),
         ({"BitsStored": 0}, "unreadable", "0 bits"),
         ({"HighBit": 3}, "unreadable", "the highest 3"),
         ({"RescaleSlope": "0"}, "unreadable", "RescaleSlope is 0"),
         ({"RescaleSlope": "1e300"}, "unreadable", "RescaleSlope"),
+        ({"RescaleIntercept": "1e9"}, "unreadable", "RescaleIntercept"),
         ({"RescaleIntercept": "nan"}, "unreadable", "RescaleIntercept"),
         ({"ImagePositionPatient": ["1", "2"]}, "unreadable", "ImagePositionPatient"),
         ({"ImagePositionPatient": ["1", "2", "1e30"]}, "unreadable", "ImagePositionPatient"),
@@ -218,6 +275,64 @@ def test_each_broken_file_is_named_and_its_series_not_read_without_it(
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b"\xe0\x7f\x10\0OW", b"\xe0\x7f\x10\0OF", "of no known kind"),
+        (b"\x28\0\x10\0US\x02\0\x09\0", b"\x28\0\x10\0DS\x02\0.5", "Rows is no whole number"),
+    ],
+)
+def test_elements_of_a_wrong_type_are_refused(
+    old: bytes, new: bytes, words: str, tmp_path: Path
+) -> None:
+    path = phantom.write_series(small(), tmp_path, skip=range(1, 12))[0]
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, new))
+    (problem,) = scan(tmp_path).problems
+    assert problem.code == "unreadable"
+    assert words in problem.detail
+
+
+def test_compressed_pixels_that_are_cut_off_whole_are_a_problem(tmp_path: Path) -> None:
+    path = phantom.write_series(small(), tmp_path, skip=range(1, 12), syntax=phantom.RLE)[0]
+    data = path.read_bytes()
+    start = data.index(b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff") + 12
+    path.write_bytes(data[:start])
+    (problem,) = scan(tmp_path).problems
+    assert "its pixel data is empty" in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("said", "lossy"), [(None, True), ("00", False), ("01", True), ("", True)], ids=str
+)
+def test_jpeg_2000_that_may_be_lossy_is_unless_the_header_denies_it(
+    said: str | None, lossy: bool, tmp_path: Path
+) -> None:
+    tags = {} if said is None else {"LossyImageCompression": said}
+    path = phantom.write_series(
+        small(), tmp_path, skip=range(1, 12), syntax=phantom.JPEG_2000, tags=tags
+    )[0]
+    data = path.read_bytes()
+    assert data.count(b"1.2.840.10008.1.2.4.90") == 1
+    path.write_bytes(data.replace(b"1.2.840.10008.1.2.4.90", b"1.2.840.10008.1.2.4.91"))
+    (series,) = scan(tmp_path).series
+    assert series.instances[0].pixels.lossy is lossy
+
+
+def test_a_ct_without_class_and_pixels_is_a_problem(tmp_path: Path) -> None:
+    change = changed(0, PixelData=None, SOPClassUID=None)
+    phantom.write_series(small(), tmp_path, skip=range(1, 12), change=change)
+    (problem,) = scan(tmp_path).problems
+    assert "no pixel data" in problem.detail
+
+
+def test_frames_without_a_place_are_not_read(tmp_path: Path) -> None:
+    phantom.write_enhanced(small(), tmp_path / "a.dcm", tags={"NumberOfFrames": "11"})
+    (problem,) = scan(tmp_path).problems
+    assert problem.detail == "it has 11 frames, but its header tells of 12"
+
+
 def test_text_that_should_be_numbers_is_not_quoted(tmp_path: Path) -> None:
     paths = phantom.write_series(small(), tmp_path, tags={"RescaleSlope": "1.2345"})
     data = paths[3].read_bytes()
@@ -226,6 +341,7 @@ def test_text_that_should_be_numbers_is_not_quoted(tmp_path: Path) -> None:
     (problem,) = scan(tmp_path).problems
     assert "RescaleSlope" in problem.detail
     assert "Zhang" not in problem.detail
+    assert logging.getLogger("pydicom").level == logging.CRITICAL  # it would quote it
 
 
 def test_empty_and_missing_files_are_problems(tmp_path: Path) -> None:

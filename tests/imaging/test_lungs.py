@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ctscribe.errors import ImageError
+from ctscribe.imaging import lungs
 from ctscribe.imaging.lungs import find_lungs, lung_air_mask, lung_box
 from ctscribe.imaging.transforms import prepare
 from ctscribe.imaging.volume import Volume
@@ -132,3 +133,20 @@ def test_preparing_a_study_is_fast() -> None:
         prepare(drawn.volume, spacing_zyx_mm=(4, 3, 3), window_hu=(-1000, 400), multiple=16)
         times.append(time.process_time() - start)
     assert min(times) < 0.3  # s of CPU; about 0.03 on an idle core, CI's are not idle
+
+
+@pytest.mark.parametrize("shape", [(30, 61, 77), (1, 64, 50), (7, 5, 9)])
+@pytest.mark.parametrize("spacing", [(1.0, 0.7, 0.6), (5.0, 2.1, 2.0), (0.5, 5.0, 1.4)])
+def test_arrays_and_tensors_give_the_same_bits(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> None:
+    hu = np.random.default_rng(0).integers(-1024, 3000, shape).astype(np.int16)
+    for turned in (hu, hu[::-1, :, ::-1]):  # views as well
+        own, factor, _ = lungs._coarse(turned, spacing)
+        other, _, _ = lungs._coarse(torch.from_numpy(turned.copy()), spacing)
+        assert own.dtype == other.dtype == np.float32
+        assert np.array_equal(own, other)
+        whole = [turned[: factor[0], : factor[1], : factor[2]]]
+        skip = [max(1, int(lungs.FINE_MM / mm)) for mm in spacing]
+        first = whole[0][:: skip[0], :: skip[1], :: skip[2]]
+        assert own[0, 0, 0] == pytest.approx(first.mean(), rel=1e-6)

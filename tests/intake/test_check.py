@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -341,3 +343,11 @@ def test_warnings_alone_are_exit_code_1() -> None:
     result = CheckResult(Path(), cases)
     assert result.exit_code == 1
     assert result.accepted == list(cases)
+
+
+def test_children_do_without_pytorch() -> None:
+    code = (
+        "import sys, ctscribe.intake.examine, ctscribe.intake.study, ctscribe.imaging.anatomy;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -81,3 +81,23 @@ def test_links_to_folders_and_pipes_are_named_not_followed(tmp_path: Path) -> No
         "loop": "a",
         "pipe": "cannot",
     }
+
+
+def test_what_systems_office_and_ctscribe_leave_is_passed_over_by_name(tmp_path: Path) -> None:
+    left = (
+        *(".DS_Store", "Thumbs.db", "desktop.ini", "~$报告.xlsx", "caption_rejected.csv"),
+        *("a_changes.csv", "caption_quarantine.csv", "caption_join_report.csv", "problems.csv"),
+        "c1.json",
+    )
+    looked_at = ("报告.xlsx", "cases.csv", "c1.nii.gz", "rejected.csv")
+    for name in (*left, *looked_at, "other.json"):
+        (tmp_path / name).write_bytes(bytes(300))
+    found = find_cases(tmp_path)
+    assert set(names(found.cases)) == set(looked_at)
+    reasons = {other.file: other.reason for other in found.others}
+    assert set(reasons) == {*left, "other.json"}
+    assert reasons["~$报告.xlsx"] == "Office holds another file open with it"
+    assert reasons["c1.json"] == "what import-dicom says of the image beside it"
+    assert "neither" in reasons["other.json"]
+    (tmp_path / "cases.csv").unlink()
+    assert "problems.csv" in names(find_cases(tmp_path).cases)  # somebody's own

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctscribe.errors import ConfigError
-from ctscribe.intake.pseudonym import Identity, Pseudonyms, default_salt_file, load_salt
+from ctscribe.intake.pseudonym import Identity, Pseudonyms, default_salt_file, load_salt, shared_by
 
 IDS = Pseudonyms(bytes(32))
 OTHER = Pseudonyms(bytes(31) + b"\1")
@@ -40,7 +40,7 @@ def test_the_id_alone_counts_where_there_is_one() -> None:
 
 def test_without_an_id_name_and_birth_date_then_the_study() -> None:
     named = patient(name="Li^Si", birth_date="19800101")
-    assert named == patient("9.9", name="LI^SI^^^", birth_date="19800101")
+    assert named == patient("9.9", name="LI^SI^^^==", birth_date="19800101")
     assert named != patient(name="Li^Si", birth_date="19800102")
     assert patient("1") != patient("2")
     assert patient("1") == patient("1", name=" ^^ ", birth_date="19800101")
@@ -108,3 +108,53 @@ def test_salts_that_are_refused(home: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="cannot be used"):
             load_salt(wrong, outside=())
     assert not (tmp_path / "gone").exists()
+
+
+def studies(*persons: tuple[str, str, str]) -> list[Identity]:
+    return [Identity(patient_id=i, name=name, birth_date=born) for i, name, born in persons]
+
+
+@pytest.mark.parametrize(
+    ("persons", "why"),
+    [
+        ([("7", "Li^Si", "1980"), ("7", "Li^Si", "1981")], "2 birth dates"),
+        ([("7", "Li^Si", ""), ("7", "Wang^Wu", "1980")], "2 names"),
+        ([("7", "Li^Si=李^四", ""), ("7", "王^五", ""), ("7", "李^四", "")], "2 names"),
+        ([("0", "", ""), ("0", "", "")], "placeholder"),
+        ([("无名", "", ""), ("无名", "", "")], "placeholder"),
+        ([(" ANONYMOUS ", "X", ""), ("ANONYMOUS", "X", "")], "placeholder"),
+        ([("N/A", "X", "1980"), ("N/A", "X", "1980")], "placeholder"),
+        ([("00000", "X", "1980"), ("00000", "X", "1980")], "placeholder"),
+    ],
+)
+def test_an_id_that_several_persons_share_is_told(
+    persons: list[tuple[str, str, str]], why: str
+) -> None:
+    said = shared_by(studies(*persons))
+    assert why in said
+    assert not any(word in said for person in persons for word in person[1:] if word)
+    assert shared_by(studies(persons[0])) == ""
+
+
+@pytest.mark.parametrize(
+    "persons",
+    [
+        [("7", "Li^Si", "1980"), ("7", "李^四", "1980")],  # pinyin here, characters there
+        [("7", "LI^SI^^^=李^四", ""), ("7", "李^四", ""), ("7", "li si", "")],
+        [("7", "Li^Si", ""), ("7", "", "1980")],
+        [("10", "", ""), ("10", "", "")],
+        [("ANON0017", "", ""), ("ANON0017", "", "")],
+        [("", "Li^Si", "1980"), ("", "Wang^Wu", "1981")],
+    ],
+)
+def test_one_person_written_in_several_ways_is_one(persons: list[tuple[str, str, str]]) -> None:
+    assert shared_by(studies(*persons)) == ""
+
+
+def test_a_salt_that_another_process_made_meanwhile_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = load_salt(None, outside=[])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", lambda _self: False)
+        assert load_salt(None, outside=[]) == made

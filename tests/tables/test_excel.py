@@ -233,3 +233,55 @@ def test_the_rejected_table_is_there_even_if_empty(tmp_path: Path) -> None:
     result = run_excel(ExcelOptions(excel=excel, pairs_csv=csv))
     assert result.rejected.empty
     assert read_table(tmp_path / "caption_rejected.csv", required=["reason"]).empty
+
+
+def test_patients_are_those_of_the_images_where_these_know_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header = "accession,image_path,patient_id"
+    lines = [f"A{i},c{i}.nii.gz,pseudo{i // 2}" for i in range(6)]
+    csv = pairs(tmp_path, *lines, header=header)
+    excel = workbook(tmp_path, [report(i, f"P{i // 2}") for i in range(6)])
+    result = run_excel(ExcelOptions(excel=excel, pairs_csv=csv, out_dir=tmp_path / "out"))
+    expected = [f"pseudo{i // 2}" for i in range(6)]
+    assert sorted(result.full.patient_id) == expected
+    assert not any("P1" in file.read_text("utf-8-sig") for file in (tmp_path / "out").iterdir())
+    said = capsys.readouterr().out
+    assert "patient_id is that of --pairs-csv" in said
+    assert "warning" not in said
+    lines[-1] = "A5,c5.nii.gz,"  # not all of them are known
+    csv = pairs(tmp_path, *lines, header=header)
+    result = excel_to_captions(ExcelOptions(excel=excel, pairs_csv=csv))
+    assert sorted(result.full.patient_id) == [f"P{i // 2}" for i in range(6)]
+
+
+def test_persons_that_sheet_and_images_tell_apart_otherwise_are_warned_of(tmp_path: Path) -> None:
+    lines = [f"A{i},c{i}.nii.gz,{'00112'[i]}" for i in range(5)]
+    csv = pairs(tmp_path, *lines, header="accession,image_path,patient_id")
+    excel = workbook(tmp_path, [report(i, "PPQRS"[i]) for i in range(5)])
+    notes = "\n".join(excel_to_captions(ExcelOptions(excel=excel, pairs_csv=csv)).notes)
+    assert "warning: 1 patient of the images has several ids in the sheet" in notes
+    assert "of the sheet" not in notes
+    excel = workbook(tmp_path, [report(i, "PQRRR"[i]) for i in range(5)])
+    notes = "\n".join(excel_to_captions(ExcelOptions(excel=excel, pairs_csv=csv)).notes)
+    assert "warning: 1 patient of the sheet has several ids in the images" in notes
+
+
+def test_a_sheet_needs_no_patients_where_the_images_know_them(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.append(["检查号", "检查所见"])
+    book.active.append(["a1", "右肺结节。"])
+    book.active.append(["A2", "右肺结节。"])
+    book.active.append(["A3", "左肺结节。"])
+    book.save(tmp_path / "a.xlsx")
+    lines = ["A1,c1.nii.gz,p1", "A2,c2.nii.gz,p2", "A3,c3.nii.gz,p3"]
+    csv = pairs(tmp_path, *lines, header="accession,image_path,patient_id")
+    options = ExcelOptions(excel=tmp_path / "a.xlsx", pairs_csv=csv)
+    result = excel_to_captions(options)
+    assert list(result.full.patient_id) == ["p2", "p3"]
+    assert "patients from the images" in result.notes[0]
+    # Capital letters are not guessed at, but said.
+    assert "no image has this id; A1 differs only in capital letters" in set(result.rejected.reason)
+    csv = pairs(tmp_path, *(line.rpartition(",")[0] for line in lines))
+    with pytest.raises(DataError, match="no column of the patient"):
+        excel_to_captions(options)

@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -154,8 +153,7 @@ def _verdict(code: str, votes: Mapping[str, float]) -> list[Fault]:
 
 def _flipped(lungs: Lungs, axis: int) -> Lungs:
     """The lungs of the coarse copy with one axis turned, the spine looked for anew."""
-    hu = torch.from_numpy(np.ascontiguousarray(np.flip(lungs.hu_zyx, axis)))
-    found = find_lungs(hu, lungs.spacing_zyx_mm)
+    found = find_lungs(np.flip(lungs.hu_zyx, axis), lungs.spacing_zyx_mm)
     return found if found.air_zyx.any() else lungs
 
 

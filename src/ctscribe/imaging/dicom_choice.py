@@ -18,6 +18,7 @@ from ctscribe.imaging.dicom_header import CT_CLASSES, class_name
 from ctscribe.imaging.dicom_series import Choice, Scan, Series
 
 MIN_SLICES = 10
+DIAGNOSTIC = "diagnostic too, not chosen"  # how the reason of such a series begins
 MIN_EXTENT_MM = 100.0  # no whole chest is lower
 SAME_EXTENT = 0.7  # of the longest series; shorter ones show a part, such as a nodule
 THICK_MM = (1.5, 3.0, 6.0)  # steps up to each count as alike, so that the kernel decides
@@ -201,7 +202,7 @@ def _behind(series: Series, chosen: Series, longest_mm: float) -> str:
     """What put a diagnostic series behind the chosen one."""
     pairs = zip(_rank(series, longest_mm), _rank(chosen, longest_mm), _PLACES, strict=True)
     why = next((words for own, best, words in pairs if own != best), "the same but for its number")
-    return f"diagnostic too, not chosen: {why} ({_in_short(series)})"
+    return f"{DIAGNOSTIC}: {why} ({_in_short(series)})"
 
 
 def _why(chosen: Series, among: int) -> str:

@@ -7,18 +7,20 @@ left is low x, as `volume.py` says.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
 
 from ctscribe.errors import ImageError
 from ctscribe.imaging.volume import Volume
+
+if TYPE_CHECKING:  # arrays do without PyTorch, which takes seconds to import
+    from torch import Tensor
 
 AIR_HU = -400.0  # below: air or lung; above: tissue
 GAS_HU = -920.0  # below, averaged over 3x3 voxels: air outside, gas; a healthy lung stays above
@@ -84,7 +86,7 @@ class Lungs:
         return float(per_x[x >= self.midline_x].sum()), float(per_x[x < self.midline_x].sum())
 
 
-def find_lungs(hu_zyx: Tensor, spacing_zyx_mm: Spacing) -> Lungs:
+def find_lungs(hu_zyx: NDArray[Any] | Tensor, spacing_zyx_mm: Spacing) -> Lungs:
     """Find the lungs' air in a volume or slice (1, Y, X) of HU.
 
     Air outside the body, in table and clothes, and gas in bowel and stomach are left out; a
@@ -114,19 +116,18 @@ def find_lungs(hu_zyx: Tensor, spacing_zyx_mm: Spacing) -> Lungs:
 
 def lungs_of(volume: Volume) -> Lungs:
     """`find_lungs` of a volume, on the CPU."""
-    hu = torch.from_numpy(np.ascontiguousarray(volume.array_zyx))
-    return find_lungs(hu, volume.spacing_zyx_mm)
+    return find_lungs(volume.array_zyx, volume.spacing_zyx_mm)
 
 
 def lung_air_mask(hu_zyx: NDArray[Any] | Tensor, spacing_zyx_mm: Spacing) -> Bools:
     """Voxels (Z, Y, X) of the lungs' air at the image's own resolution, trachea included."""
-    hu = torch.as_tensor(hu_zyx)
-    lungs = find_lungs(hu, spacing_zyx_mm)
+    lungs = find_lungs(hu_zyx, spacing_zyx_mm)
     near = ndimage.binary_dilation(lungs.air_zyx, np.ones((3, 3, 3), bool))
     for axis, (n, k) in enumerate(zip(lungs.shape_zyx, lungs.factor_zyx, strict=True)):
         if k > 1:
             near = near.take(np.minimum(np.arange(n) // k, near.shape[axis] - 1), axis)
-    mask: Bools = near & (hu < AIR_HU).cpu().numpy()
+    air = hu_zyx < AIR_HU
+    mask: Bools = near & (air if isinstance(air, np.ndarray) else air.cpu().numpy())
     return mask
 
 
@@ -166,21 +167,47 @@ def _filled(air: Bools, axis: int, spacing: Spacing) -> Bools:
     return np.asarray(area > min(600.0, 0.05 * float(area.max())))
 
 
-def _coarse(hu_zyx: Tensor, spacing: Spacing) -> tuple[NDArray[np.float32], Triple, Spacing]:
+def _coarse(
+    hu_zyx: NDArray[Any] | Tensor, spacing: Spacing
+) -> tuple[NDArray[np.float32], Triple, Spacing]:
     """A copy of about COARSE_MM by skipping and box averaging, on the CPU."""
     skip = [max(1, int(FINE_MM / mm)) for mm in spacing]
-    skipped = hu_zyx[:: skip[0], :: skip[1], :: skip[2]].float()
+    skipped = hu_zyx[:: skip[0], :: skip[1], :: skip[2]]
     rest = [
         min(n, max(1, int(COARSE_MM / (k * mm))))
         for n, k, mm in zip(skipped.shape, skip, spacing, strict=True)
     ]
-    if max(rest) > 1:
-        pooled = torch.nn.functional.avg_pool3d(skipped[None, None], rest, ceil_mode=True)[0, 0]
-    else:
-        pooled = skipped
     actual = _triple(s * r for s, r in zip(skip, rest, strict=True))
     z, y, x = (k * mm for k, mm in zip(actual, spacing, strict=True))
-    return pooled.cpu().numpy(), actual, (z, y, x)
+    return _pooled(skipped, rest), actual, (z, y, x)
+
+
+def _pooled(values: NDArray[Any] | Tensor, sizes: Sequence[int]) -> NDArray[np.float32]:
+    """Means over boxes; those at the end are of what is left. A tensor is averaged where it lies.
+
+    Both ways give the same bits for whole HU, whose sums float32 holds exactly.
+    """
+    if not isinstance(values, np.ndarray):
+        from torch.nn.functional import avg_pool3d
+
+        pooled = avg_pool3d(values.float()[None, None], list(sizes), ceil_mode=True)[0, 0]
+        on_cpu: NDArray[np.float32] = pooled.cpu().numpy()
+        return on_cpu
+    total = values.astype(np.float32)
+    count = np.ones((1, 1, 1), np.float32)
+    for axis, size in enumerate(sizes):
+        if size == 1:
+            continue
+        moved = np.moveaxis(total, axis, 0)
+        summed = moved[::size].copy()
+        for step in range(1, size):
+            part = moved[step::size]
+            summed[: len(part)] += part
+        held = np.minimum(size, len(moved) - size * np.arange(len(summed)))
+        shape = [-1 if other == axis else 1 for other in range(3)]
+        count = count * held.astype(np.float32).reshape(shape)
+        total = np.moveaxis(summed, 0, axis)
+    return np.ascontiguousarray(total / count)
 
 
 def _outside(coarse: NDArray[np.float32], air: Bools) -> Bools:

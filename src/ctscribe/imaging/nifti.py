@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ctscribe.errors import ImageError
 from ctscribe.files import replacing
+from ctscribe.imaging.detached import detached_fault
 from ctscribe.imaging.nifti_file import (
     BROKEN,
     MOST_SHEAR,
@@ -138,6 +139,8 @@ def stored_as(path: Path, ending: str, folder: Path) -> Path:
     that were made for files as they come. Raises ImageError as `read_volume` does.
     """
     if path.name.endswith(ending):
+        if not ending.startswith(".nii"):
+            _require_beside(path, None)
         reader = _simpleitk().ImageFileReader()
         reader.SetImageIO(FORMATS[_suffix(path, None)])
         reader.SetFileName(str(path))
@@ -234,6 +237,7 @@ def _decode(path: Path, case: str | None) -> _Stored:
                 require_bytes(path, header)
                 array = read_voxels(file, header).reshape(header.shape_xyz[2::-1])
         else:
+            _require_beside(path, case)
             reader.SetFileName(str(path))
             reader.ReadImageInformation()
             _require_one_volume(reader, 4, path, case)
@@ -291,6 +295,19 @@ def _require_one_volume(reader: Any, voxel_bytes: int, path: Path, case: str | N
             file=path,
             code="too-large",
             fix="export the image again; if it is sound, crop it or use a machine with more memory",
+        )
+
+
+def _require_beside(path: Path, case: str | None) -> None:
+    """Raise ImageError where a header names voxels in another folder."""
+    fault = detached_fault(path)
+    if fault is not None:
+        raise ImageError(
+            fault,
+            case=case,
+            file=path,
+            code="unreadable",
+            fix="save the image and its voxels as one file (.nrrd, .mha or .nii.gz)",
         )
 
 

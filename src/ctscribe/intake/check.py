@@ -26,6 +26,7 @@ EXIT_CODES: dict[Severity, int] = {"error": 2, "warning": 1, "note": 0}
 R = TypeVar("R")
 FILE_S = 0.05  # that one header may take, on a slow share
 ON_SCREEN = 40  # problems; the files have all
+LISTED = 3  # files that are not looked at, of each reason
 WORK_BYTES = 3 << 30  # that a child is expected to take for one CT, whatever it may
 
 
@@ -303,10 +304,12 @@ def show(result: CheckResult) -> None:
         console.print(table)
     if len(problems) > ON_SCREEN:
         console.print(f"and {len(problems) - ON_SCREEN} more problems, in the files below")
-    for other in result.others[:ON_SCREEN]:
-        console.print(Text(f"not looked at: {shown(other.file)} ({other.reason})", "dim"))
-    if len(result.others) > ON_SCREEN:
-        console.print(f"and {len(result.others) - ON_SCREEN} more files not looked at")
+    by_reason: dict[str, list[str]] = {}
+    for other in result.others:
+        by_reason.setdefault(other.reason, []).append(shown(other.file))
+    for reason, files in by_reason.items():
+        more = f" and {len(files) - LISTED} more" if len(files) > LISTED else ""
+        console.print(Text(f"not looked at: {', '.join(files[:LISTED])}{more} ({reason})", "dim"))
     counts = ", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in result.counts.items())
     console.print(
         f"{len(result.cases)} cases: {len(result.accepted)} accepted, "

@@ -14,6 +14,7 @@ import numpy as np
 
 from ctscribe.errors import CtscribeError, ImageError
 from ctscribe.imaging import dicom
+from ctscribe.imaging.anatomy import check_anatomy
 from ctscribe.imaging.nifti import FORMATS, count_labels, read_volume
 from ctscribe.imaging.render import three_planes
 from ctscribe.imaging.volume import Volume
@@ -87,8 +88,6 @@ def _of(case: Case, *problems: Problem) -> Examined:
 
 def _volume(case: Case, volume: Volume, known: Sequence[Problem] = ()) -> Examined:
     """Anatomy, hash and pictures of a volume that could be read."""
-    from ctscribe.imaging.anatomy import check_anatomy  # torch: seconds, and tables need none
-
     checked = check_anatomy(volume)
     problems = [
         Problem(case.name, str(case.path), fault.code, fault.detail) for fault in checked.faults

@@ -57,7 +57,8 @@ def examine_csv(path: Path) -> TableExam:
         found.add("", "encoding", f"it was read as {encoding}")
     columns = [str(name) for name in frame.columns]
     if not {"image_path", "answer"} & set(columns):
-        found.add("", "left-out", "no table of reports: neither a column image_path nor answer")
+        detail = "no table of reports: neither a column image_path nor answer"
+        found.add("", "left-out", detail, "nothing to do")
         return TableExam(tuple(found.problems))
     missing = [name for name in COLUMNS if name not in columns]
     if missing:

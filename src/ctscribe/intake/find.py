@@ -6,12 +6,14 @@ Only names and the first bytes are looked at; whatever parses a file runs in a c
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from ctscribe.errors import DataError
+from ctscribe.files import is_link
 from ctscribe.imaging.dicom_series import Series
 from ctscribe.imaging.nifti import FORMATS
 from ctscribe.problems import Problem
@@ -26,6 +28,13 @@ ENDINGS: dict[str, Kind] = {
 }
 DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
 _HEAD_BYTES = 132  # preamble and DICM
+# What systems, Office and ctscribe itself leave in folders.
+_NO_DATA = (
+    (r"\._.*", "macOS keeps notes of its own in it"),
+    (r"\.ds_store|thumbs\.db|desktop\.ini", "the system keeps notes of its own in it"),
+    (r"~\$.*", "Office holds another file open with it"),
+    (r".*_(rejected|changes|quarantine|join_report)\.csv", "a list that ctscribe wrote"),
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,7 @@ def _files(root: Path, leave: Path | None) -> list[tuple[Path, str]]:
     for folder, names, files in os.walk(root, onerror=failed):
         here = Path(folder)
         for name in list(names):
-            if (here / name).is_symlink():
+            if is_link(here / name):
                 names.remove(name)
                 found.append((here / name, "a link to a folder; give the folder itself"))
             elif ours is not None and ours != root.resolve() and (here / name).resolve() == ours:
@@ -131,8 +140,13 @@ def _files(root: Path, leave: Path | None) -> list[tuple[Path, str]]:
 def _kind(name: str, file: Path) -> tuple[Kind | None, str]:
     """Which kind a file of this name is; or None, and why."""
     last = name.rpartition("/")[2].lower()
-    if last.startswith("._"):
-        return None, "macOS keeps notes of its own in it"
+    for pattern, why in _NO_DATA:
+        if re.fullmatch(pattern, last):
+            return None, why
+    if last == "problems.csv" and file.with_name("cases.csv").exists():
+        return None, "a list that ctscribe wrote"
+    if last.endswith(".json") and file.with_name(f"{file.stem}.nii.gz").exists():
+        return None, "what import-dicom says of the image beside it"
     for ending, kind in ENDINGS.items():
         if last.endswith(ending):
             return kind, ""

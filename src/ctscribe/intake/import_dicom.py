@@ -18,18 +18,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ctscribe.errors import ConfigError, DataError
-from ctscribe.files import long_path, replacing, write_atomically
+from ctscribe.files import is_link, long_path, replacing, write_atomically
 from ctscribe.imaging.dicom import Scan, choose_series, scan_files, studies
 from ctscribe.intake.archive import unpack
 from ctscribe.intake.import_options import ImportOptions
 from ctscribe.intake.import_result import (
+    CASES,
     IMAGES,
+    PROBLEMS,
     ImportResult,
     Study,
     print_result,
     write_tables,
 )
-from ctscribe.intake.pseudonym import Pseudonyms, load_salt
+from ctscribe.intake.pseudonym import (
+    Identity,
+    Pseudonyms,
+    default_salt_file,
+    load_salt,
+    shared_by,
+)
 from ctscribe.intake.study import Facts, Imported, Job, import_series, look, scrub
 from ctscribe.problems import Problem, problem_of
 from ctscribe.sandbox import Limits, run_each
@@ -54,6 +62,8 @@ def import_studies(options: ImportOptions) -> ImportResult:
     that is refused) before anything is written.
     """
     source, out = _paths(options)
+    salt_file = options.salt_file or default_salt_file()
+    made_up = options.dry_run and not salt_file.exists()
     salt = load_salt(options.salt_file, outside=(source, out), create=not options.dry_run)
     ids = Pseudonyms(salt)
     source, out = long_path(source), long_path(out)
@@ -67,12 +77,19 @@ def import_studies(options: ImportOptions) -> ImportResult:
             raise _nothing(source, len(files), (*unread, *scan.problems))
         found = _studies(scan, facts, files, options, ids)
         others = _to_studies((*unread, *scan.problems), found)
+        if not options.dry_run:
+            _require_writable(out)
         _import(found, temporary, out, options, ids)
     names = files | {file.parent: str(Path(name).parent) for file, name in files.items()}
     result = ImportResult(out, tuple(found), others, scan.left_out, names)
     if not options.dry_run:
         write_tables(result)
     print_result(result, source, dry_run=options.dry_run)
+    print(
+        f"there is no secret at {salt_file} yet, so the ids above are not those to come"
+        if made_up
+        else f"ids are made with the secret {salt_file}: keep a copy of it, apart from the data"
+    )
     _log.info("%d studies accepted, %d rejected", result.accepted, result.rejected)
     return result
 
@@ -131,6 +148,24 @@ def _require_same_salt(out: Path, ids: Pseudonyms) -> None:
             )
 
 
+def _require_writable(out: Path) -> None:
+    """Not after hours of reading: try the folder, and the table, which Excel locks."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / ".writable", b"")
+        (out / ".writable").unlink(missing_ok=True)  # two imports may run at once
+        for table in (out / CASES, out / PROBLEMS):
+            if table.exists():
+                with table.open("r+b"):
+                    pass
+    except OSError as error:
+        raise DataError(
+            f"it cannot be written ({error.strerror})",
+            file=Path(error.filename or out),
+            fix="close its tables in Excel, check its rights, or choose another folder with --out",
+        ) from error
+
+
 def _files(source: Path, temporary: Path) -> tuple[dict[Path, str], tuple[Problem, ...]]:
     """All files, and what to call each before the user: its path in the source.
 
@@ -143,11 +178,12 @@ def _files(source: Path, temporary: Path) -> tuple[dict[Path, str], tuple[Proble
             detail = f"the folder cannot be opened ({error.strerror})"
             closed.append(Problem("", str(error.filename), "unreadable", detail))
 
-        walked = [
-            Path(folder) / name
-            for folder, _, names in os.walk(source, onerror=cannot)
-            for name in sorted(names)
-        ]
+        walked = []
+        for at, folders, names in os.walk(source, onerror=cannot):
+            walked += [Path(at) / name for name in sorted(names)]
+            for linked in (path for name in folders if is_link(path := Path(at) / name)):
+                detail = "a link to a folder, which is not followed"
+                closed.append(Problem("", str(linked), "left-out", detail, "give that folder too"))
         # A pipe would keep its reader waiting; a link to nothing is reported as missing.
         files = sorted(file for file in walked if file.is_file() or not file.exists())
         return {file: str(file.relative_to(source)) for file in files}, tuple(closed)
@@ -220,6 +256,7 @@ def _studies(
             fix="copy the UID from the list that --dry-run prints",
         )
     found = []
+    persons: dict[str, list[Identity]] = {}
     for group in studies(scan):
         choice = choose_series(group)
         chosen, why, left_out = choice.chosen, choice.why, choice.left_out
@@ -233,6 +270,7 @@ def _studies(
         # Studies without a UID are known by their content.
         study = group[0].study_uid or first.content
         patient = ids.patient(first.identity, study=study)
+        persons.setdefault(patient, []).append(first.identity)
         series = chosen or group[0]
         many = len(choice.diagnostic)
         accession = next((one.accession for one in group if one.accession), "")
@@ -254,6 +292,9 @@ def _studies(
                 problems=several,
             )
         )
+    for one in found:
+        if shared := shared_by(persons[one.patient]):
+            one.problems.append(Problem(one.case, one.source, "patient-shared", shared))
     return found
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ctscribe.files import LONG_PREFIX
 from ctscribe.imaging.dicom import LeftOut, Series
+from ctscribe.imaging.dicom_choice import DIAGNOSTIC
 from ctscribe.intake.study import Facts, scrub
 from ctscribe.problems import Problem
 from ctscribe.tables.csv_file import read_table, write_table
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 COLUMNS = ("case_id", "patient_id", "image_path", "question", "answer", "accession")
 PROBLEM_COLUMNS = ("case_id", "verdict", "severity", "code", "detail", "fix")
 CASES, PROBLEMS, IMAGES = "cases.csv", "problems.csv", "images"
+LISTED = 3  # files of one reason that are named on the screen
 
 
 @dataclass
@@ -126,7 +128,7 @@ def _problem_table(result: ImportResult) -> pd.DataFrame:
             rows.append((study.case, study.verdict, severity, code, detail, fix))
     for p in result.problems:
         detail = scrub(p.detail.replace(Path(p.file).name, "a file"), (), facts)
-        rows.append(("", "", p.severity, p.code, detail, p.kind.fix_en))
+        rows.append(("", "", p.severity, p.code, detail, p.fix or p.kind.fix_en))
     return pd.DataFrame(rows, columns=list(PROBLEM_COLUMNS))
 
 
@@ -150,13 +152,17 @@ def print_result(result: ImportResult, source: Path, *, dry_run: bool) -> None:
     for study in result.studies:
         for problem in study.problems:
             console.print(f"{study.case}: {_said(problem, result.names)}")
-        for series, reason in study.left_out:
-            console.print(f"{study.case}: left out: {_name(series)}: {reason}")
+        for said in _series_left_out(study, every=dry_run):
+            console.print(f"{study.case}: left out: {said}")
     for problem in result.problems:
         console.print(_said(problem, result.names))
     reasons = [left.reason for left in result.left_out]
     for reason in dict.fromkeys(reasons):
-        console.print(f"{reasons.count(reason)} files left out: {reason}")
+        files = [left.file for left in result.left_out if left.reason == reason]
+        first = ", ".join(result.names.get(file, str(file)) for file in files[:LISTED])
+        more = ", ..." * (len(files) > LISTED)
+        count = f"{len(files)} file{'s' * (len(files) > 1)}"
+        console.print(f"{count} left out: {reason} ({first}{more})")
     total = len(result.studies)
     verdicts = f"{result.accepted} accepted + {result.rejected} rejected = {total} studies"
     there = sum(study.verdict == "there already" for study in result.studies)
@@ -175,6 +181,18 @@ def _said(problem: Problem, names: Mapping[Path, str]) -> str:
     detail = re.sub(r"\b\d{4,6}\b", lambda m: by_number.get(m[0], m[0]), problem.detail)
     fix = problem.fix or problem.kind.fix_en
     return f"{problem.severity} {problem.code}: {file}: {detail}. Fix: {fix}"
+
+
+def _series_left_out(study: Study, *, every: bool) -> list[str]:
+    """A line for each series that --series-uid might name; for the others one together."""
+    rest, lines = [], []
+    for series, reason in study.left_out:
+        if every or reason.startswith(DIAGNOSTIC) or study.chosen is None:
+            lines.append(f"{_name(series)}: {reason}")
+        else:
+            number = "" if series.number is None else f"{series.number} "
+            rest.append(f"{number}{series.description or series.modality} ({reason})")
+    return lines + (["; ".join(rest)] if rest else [])
 
 
 def _name(series: Series) -> str:

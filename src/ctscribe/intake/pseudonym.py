@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,11 @@ from ctscribe.errors import ConfigError
 
 SALT_BYTES = 32
 ID_CHARACTERS = 16  # of 32 kinds: 80 bits, no two patients of a country share one
+_PLACEHOLDER = re.compile(  # what stands for a patient id where there is none
+    r"[0x\W_]+|anon(ymous|ymi[sz]ed)?|n/?a|none|null|nil|unknown|no[ _-]?(name|id)|test"
+    r"|无名氏?|匿名(患者|病人)?|未知|不详|佚名|无",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,31 @@ class Pseudonyms:
         data = b"".join(len(part).to_bytes(8, "big") + part for part in coded)
         digest = hmac.new(self._salt, data, hashlib.sha256).digest()
         return letter + base64.b32encode(digest).decode().lower()[: ID_CHARACTERS - 1]
+
+
+def shared_by(studies: Sequence[Identity]) -> str:
+    """Why studies under one patient id may be of several persons, empty where nothing says so.
+
+    One person may be written in several ways (pinyin here, characters there), so names count only
+    where birth dates say nothing. Quotes neither.
+    """
+    if len(studies) < 2 or not studies[0].patient_id.strip():
+        return ""
+    births = [one.birth_date.strip() for one in studies]
+    known = len(set(births) - {""})
+    if known > 1:
+        return f"{len(studies)} studies share a patient id, but have {known} birth dates"
+    persons: list[set[str]] = []
+    for written in {_plain(one.name) for one in studies} - {""}:
+        own = set(written.split("=")) - {""}
+        persons = [p for p in persons if not p & own] + [
+            own.union(*(p for p in persons if p & own))
+        ]
+    if len(persons) > 1 and not all(births):
+        return f"{len(studies)} studies share a patient id, but have {len(persons)} names"
+    if _PLACEHOLDER.fullmatch(studies[0].patient_id.strip()):
+        return f"{len(studies)} studies have a placeholder for a patient id"
+    return ""
 
 
 def default_salt_file() -> Path:

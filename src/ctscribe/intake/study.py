@@ -8,25 +8,24 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydicom import dcmread
 from pydicom.config import disable_value_validation
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 import ctscribe
-from ctscribe.errors import ImageError
+from ctscribe.errors import DataError, ImageError
+from ctscribe.imaging.checks import ChestCheck, check_chest
 from ctscribe.imaging.dicom import Scan, Series, read_series, scan_files
 from ctscribe.imaging.nifti import write_volume
 from ctscribe.intake.pseudonym import Identity
 from ctscribe.problems import Problem
-
-if TYPE_CHECKING:
-    from ctscribe.imaging.checks import ChestCheck
 
 REMOVED = "[removed]"
 _STANDARD = "1.2.840.10008."  # UIDs of the standard say nothing of a patient
@@ -34,15 +33,24 @@ _IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate"
 _PRIVATE_KEYWORDS = {
     "AccessionNumber",
     "AdmissionID",
+    "DetectorID",
     "DeviceSerialNumber",
+    "FillerOrderNumberImagingServiceRequest",
     "InstitutionAddress",
     "InstitutionName",
     "InstitutionalDepartmentName",
+    "IssuerOfPatientID",
+    "MilitaryRank",
+    "Occupation",
     "OtherPatientIDs",
     "PatientAddress",
     "PatientID",
     "PatientTelephoneNumbers",
+    "PlacerOrderNumberImagingServiceRequest",
+    "ReferringPhysicianAddress",
+    "ReferringPhysicianTelephoneNumbers",
     "RequestedProcedureID",
+    "ResponsibleOrganization",
     "ScheduledProcedureStepID",
     "StationName",
     "StudyID",
@@ -90,16 +98,27 @@ def look(files: Sequence[Path]) -> tuple[Scan, dict[Path, Facts]]:
 
 
 def facts_of(file: Path) -> Facts:
-    """Read one header more closely; what cannot be read is empty, since the scan has judged it."""
-    with file.open("rb") as handle:
-        content = hashlib.file_digest(handle, "sha256").hexdigest()
+    """Read one header more closely; what cannot be read is empty, since the scan has judged it.
+
+    An element that is damaged costs none of the others: a patient whose id were lost with it would
+    become a second one. Raises DataError where the file is gone.
+    """
     try:
+        with file.open("rb") as handle:
+            content = hashlib.file_digest(handle, "sha256").hexdigest()
         with warnings.catch_warnings(), disable_value_validation():
             warnings.simplefilter("ignore")  # they would quote values
             header = dcmread(file, stop_before_pixels=True, force=True)
             identity = Identity(*(_whole_text(header, keyword) for keyword in _IDENTITY))
             model, kvp = _text(header, "ManufacturerModelName"), _text(header, "KVP")
             private = tuple(sorted(_private(header), key=len, reverse=True))
+    except OSError as error:
+        raise DataError(
+            f"it can no longer be read ({error.strerror or 'input error'})",
+            file=file,
+            fix="run it again when nothing writes to the folder",
+            code="unreadable",
+        ) from error
     except Exception:  # pydicom raises whatever a damaged header makes it raise
         return Facts(content=content)
     return Facts(identity, model, kvp, private, content)
@@ -110,9 +129,6 @@ def import_series(job: Job) -> Imported:
 
     Raises ImageError with a code: whatever `read_series` raises, `blank`, `no-chest`.
     """
-    # It brings PyTorch along, which the other calls of this file do without.
-    from ctscribe.imaging.checks import check_chest
-
     with _Notes() as remarks:
         read = read_series(job.series, case=job.case)
         check = check_chest(read.volume)
@@ -194,7 +210,7 @@ def _scrubbed(value: Any, job: Job) -> Any:
 def _private(header: Dataset) -> set[str]:
     """Strings of a header that identify somebody, long enough to be told from other text."""
     found: set[str] = set()
-    for element in header.iterall():
+    for element in _elements(header):
         uid = element.VR == "UI"
         if not (uid or element.VR in ("PN", "DA", "DT") or element.keyword in _PRIVATE_KEYWORDS):
             continue
@@ -209,6 +225,19 @@ def _private(header: Dataset) -> set[str]:
     return found
 
 
+def _elements(header: Dataset) -> Iterator[DataElement]:
+    """All that can be read, those of sequences too."""
+    for tag in list(header.keys()):
+        try:
+            element = header[tag]
+        except Exception:  # as above
+            continue
+        yield element
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from _elements(item)
+
+
 def _whole_text(header: Dataset, keyword: str) -> str:
     """A text, and its bytes where they are in another encoding than the header says.
 
@@ -220,7 +249,10 @@ def _whole_text(header: Dataset, keyword: str) -> str:
 
 
 def _text(header: Dataset, keyword: str) -> str:
-    value = header.get(keyword)
+    try:
+        value = header.get(keyword)
+    except Exception:  # as above
+        return ""
     return "" if value is None else str(value).replace("\0", "").strip()
 
 

@@ -23,6 +23,7 @@ from ctscribe.tables.sheet import (
     sections_of,
 )
 
+PATIENT = "patient_id"  # of a CSV of images, such as import-dicom's: known by the DICOM files
 PATH_NAMES = ("image_path", "path", "image", "影像路径", "图像路径", "文件路径", "路径")
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
@@ -64,7 +65,8 @@ def notes_of(book: Book) -> list[str]:
     """What was repaired or not used in a workbook, and which columns were taken."""
     notes = []
     for sheet in book.sheets:
-        patients = sheet.patient_column or "another sheet"
+        elsewhere = any(other.patient_column for other in book.sheets)
+        patients = sheet.patient_column or ("another sheet" if elsewhere else "the images")
         at = f"sheet {sheet.title}"
         notes.append(f"{at}: ids from {sheet.id_column}, patients from {patients}")
         if sheet.patient_is_name:
@@ -95,6 +97,8 @@ def images_of_csv(
 ) -> list[Entry]:
     """The images that a CSV lists; id_name and path_name are its columns, None for a usual name.
 
+    Its column patient_id, if it has one, says whose they are.
+
     Raises DataError: no CSV, a column is missing.
     """
     given = [name for name in (id_name, path_name) if name]
@@ -118,6 +122,7 @@ def images_of_csv(
         entry = Entry("images", "", line, read_id(record[id_column]))
         cell = str(record[path_column])
         entry.image = rebase(cell, path.parent, out_dir)
+        entry.patient = str(record.get(PATIENT, "")).strip()
         if entry.id.fault:
             entry.reject(entry.id.fault, code=entry.id.code)
         elif not cell.strip():

@@ -127,15 +127,7 @@ def excel_to_captions(options: ExcelOptions) -> ExcelResult:
             "neither --pairs-csv nor --image-root is given", fix="pass one, to say where images are"
         )
     out_dir = options.out_dir or options.excel.parent
-    book = read_book(
-        options.excel,
-        sheet_index=options.sheet_index,
-        include_hidden=options.include_hidden,
-        id_name=options.excel_id_col,
-        like_id=options.pairs_id_col,
-        patient_name=options.patient_id_col,
-    )
-    reports = [entry for sheet in book.sheets for entry in read_reports(sheet)]
+    images: list[Entry] = []
     if options.pairs_csv is not None:
         images = images_of_csv(
             options.pairs_csv,
@@ -143,23 +135,35 @@ def excel_to_captions(options: ExcelOptions) -> ExcelResult:
             id_name=options.pairs_id_col,
             path_name=options.pairs_path_col,
         )
-    else:
+    # The patients of import-dicom are pseudonyms, and told by the DICOM files themselves.
+    known = bool(images) and all(image.patient for image in images)
+    book = read_book(
+        options.excel,
+        sheet_index=options.sheet_index,
+        include_hidden=options.include_hidden,
+        id_name=options.excel_id_col,
+        like_id=options.pairs_id_col,
+        patient_name=options.patient_id_col,
+        needs_patients=not known,
+    )
+    reports = [entry for sheet in book.sheets for entry in read_reports(sheet)]
+    if options.pairs_csv is None:
         assert options.image_root is not None
         images = images_of_folder(options.image_root, {e.id.text for e in reports}, out_dir)
     conflicts = complete_reports(reports)
-    _write_answers(reports, options)
+    _write_answers(reports, options, needs_patients=not known)
     refuse_repeated_images(images)
     pairs = join(reports, images)
     _require_pairs(pairs, reports, images, options.excel)
-    notes = [*notes_of(book), *_notes_of_ids(reports, images, pairs)]
+    notes = notes_of(book) + (_notes_of_patients(pairs) if known else [])
+    notes += _notes_of_ids(reports, images, pairs)
     rows, text_of = [], {}
     for report, image in pairs:
         case = max(report.id.text, image.id.text, key=len)  # the one that has its zeros
         text_of[case] = image.image
         extra = {"accession": case}
-        rows.append(
-            Row(case, report.patient, Path(image.image), report.question, report.answer, extra)
-        )
+        patient = image.patient if known else report.patient
+        rows.append(Row(case, patient, Path(image.image), report.question, report.answer, extra))
     parts = split_by_patient(rows, val_ratio=options.val_ratio, test_ratio=0, seed=options.seed)
     both = reports + images
     return ExcelResult(
@@ -189,7 +193,9 @@ def run_excel(options: ExcelOptions) -> ExcelResult:
     return result
 
 
-def _write_answers(reports: Iterable[Entry], options: ExcelOptions) -> None:
+def _write_answers(
+    reports: Iterable[Entry], options: ExcelOptions, *, needs_patients: bool
+) -> None:
     """The answer of each report that is complete, or why it is none."""
     rules = content_filters(
         min_answer_chars=options.min_answer_chars,
@@ -200,7 +206,7 @@ def _write_answers(reports: Iterable[Entry], options: ExcelOptions) -> None:
         if entry.reason is not None or entry.head is not None:
             continue
         entry.answer = report_text(entry.parts)
-        if not entry.patient:
+        if needs_patients and not entry.patient:
             entry.reject("there is no id of its patient", code="bad-id")
         else:
             _filter(entry, rules)
@@ -247,6 +253,25 @@ def _notes_of_ids(
         if report.id.text != image.id.text:
             short, long = sorted((report.id.text, image.id.text), key=len)
             notes.append(f"excel {report.label}: id {short} taken for {long}: zeros were lost")
+    return notes
+
+
+def _notes_of_patients(pairs: Sequence[tuple[Entry, Entry]]) -> list[str]:
+    """That the ids of patients are the images' own, and where the sheet sees other persons."""
+    here: dict[str, set[str]] = {}
+    there: dict[str, set[str]] = {}
+    for report, image in pairs:
+        if report.patient:
+            here.setdefault(report.patient, set()).add(image.patient)
+            there.setdefault(image.patient, set()).add(report.patient)
+    notes = ["patient_id is that of --pairs-csv; the sheet's is only compared with it"]
+    for side, other, groups in (("sheet", "images", here), ("images", "sheet", there)):
+        if count := sum(len(group) > 1 for group in groups.values()):
+            notes.append(
+                f"warning: {count} patient{'s' * (count > 1)} of the {side} "
+                f"{'have' if count > 1 else 'has'} several ids in the {other}: one of the two "
+                "is wrong, and a split by patient may leak"
+            )
     return notes
 
 

@@ -174,6 +174,7 @@ def join(reports: Sequence[Entry], images: Sequence[Entry]) -> list[tuple[Entry,
     known = {"excel": _ids(reports), "images": _ids(images)}
     usable = {entry.id.text: entry for entry in images if entry.reason is None}
     listed = by_id(images)
+    spelled = {id_.casefold(): id_ for id_ in listed}
     pairs = []
     for report in reports:
         if report.reason is not None or report.head is not None:
@@ -199,7 +200,9 @@ def join(reports: Sequence[Entry], images: Sequence[Entry]) -> list[tuple[Entry,
             blocker = listed[name][0]
             report.reject(f"its image: {blocker.reason}", code=blocker.code or "unmatched")
         else:
-            report.reject("no image has this id", status="unmatched", code="unmatched")
+            near = spelled.get(id_.casefold())
+            hint = f"; {near} differs only in capital letters" if near else ""
+            report.reject(f"no image has this id{hint}", status="unmatched", code="unmatched")
     _reject_lone_images(images, reports)
     return pairs
 

@@ -122,6 +122,7 @@ def read_book(
     id_name: str | None = None,
     like_id: str | None = None,
     patient_name: str | None = None,
+    needs_patients: bool = True,
 ) -> Book:
     """The lists of a workbook: every sheet with a line of names, or the one of `sheet_index`.
 
@@ -129,7 +130,7 @@ def read_book(
     table's name of the id, which comes first. The kind of id and of patient is one for all sheets,
     that which most of them have: a 检查号 is never compared with a 登记号.
     Raises DataError: what `read_workbook` does; no such sheet; no list in any; no column of
-    patients.
+    patients (if `needs_patients`, or one is named).
     """
     grids = read_workbook(path)
     if not grids:
@@ -183,7 +184,8 @@ def read_book(
             what = f"its ids are {other}, not {kind[0]}" if other else "it has no column of the id"
             unused.append((sheet.title, f"{what}; --excel-id-col chooses"))
     names = (patient_name,) if patient_name else _most(with_id, PATIENT_KINDS)
-    if not any(sheet.column(names) for sheet in with_id):
+    needed = needs_patients or patient_name is not None
+    if needed and not any(sheet.column(names) for sheet in with_id):
         raise _no_column(with_id[0], patient_name, "patient", "--patient-id-col")
     lists = [replace(sheet, patient_column=sheet.column(names) or "") for sheet in with_id]
     return Book(tuple(lists), tuple(unused))
