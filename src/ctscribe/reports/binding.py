@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ctscribe.reports.context import corrected
+from ctscribe.reports.ellipsis import spelled_out
 from ctscribe.reports.lexicon import BARE_LOBES, Spot, Token, tokenize
 from ctscribe.reports.schema import (
     FINDINGS,
@@ -26,6 +28,10 @@ from ctscribe.reports.scope import broken, denied_tokens, is_connector, is_rest
 
 ATTRIBUTES = ("size", "density", "core", "amount", "change")
 EACH = re.compile(r"分别|各|[两二三2３3]枚|\brespectively\b|\b(?:two|three|both)\b", re.IGNORECASE)
+REST_OF = re.compile(
+    r"(?:余|其[他它])(?:[双两]?肺(?:野|叶)?|处|部位)?[轻中重度散在多发见可少许]*\s*$|\b(?:other|remaining)\s+$",
+    re.IGNORECASE,
+)
 # A sentence that calls what it looked at normal denies everything there.
 _NORMAL: dict[Language, list[tuple[re.Pattern[str], tuple[FindingName, ...]]]] = {
     "zh": [
@@ -90,7 +96,9 @@ def bind(
     before: what the last sentence asserted. A sentence of attributes alone ("大小约14mm。") fills
     in what those statements left open.
     """
-    tokens = tokenize(sentence, language)
+    sentence = corrected(sentence, language)
+    last = before[-1].finding.name if before else ""
+    tokens, left_out = spelled_out(sentence, tokenize(sentence, language), last, language)
     kinds = {token.kind for token in tokens}
     if not kinds & {"finding", "place"} and _GOES_ON.match(sentence):
         return [_complete(mention, tokens) for mention in before], []
@@ -100,7 +108,10 @@ def bind(
     is_denied = [i in denied for i in keep]
     spoken: list[Mention] = []
     for stretch in stretches(words, sentence, language):
-        spoken += _statements(stretch, words, is_denied, sentence, language)
+        own = _statements(stretch, words, is_denied, sentence, language)
+        if words[stretch.finding].start in left_out:
+            spoken = [m for m in spoken if not any(_same_place(m, n) for n in own)]
+        spoken += own
     return list(before), spoken + _normal_statements(sentence, language)
 
 
@@ -183,7 +194,8 @@ def _statements(
     names: list[FindingName] = head.word.split("+")  # type: ignore[assignment]
     own = [i for i in stretch.leading if words[i].kind == "place"]
     behind = places_behind(stretch.trailing, words, sentence, language)
-    inherited = [] if is_denied else stretch.inherited
+    elsewhere = is_denied or REST_OF.search(sentence, 0, head.start)
+    inherited = [] if elsewhere else stretch.inherited
     if behind and not words[behind[0]].bound and (own or inherited or is_denied):
         # Another clause's place, unless it says how much is there: "双侧积液（左侧少量）".
         amounts = names[0] not in LOBAR and any(words[i].kind == "amount" for i in stretch.trailing)
@@ -319,6 +331,11 @@ def share(indices: list[int], spots: list[tuple[int, Spot]]) -> list[int | None]
     # Some stand between the places: each belongs to the place before it.
     owner = {max(p for p in places if p < i): i for i in reversed(indices) if i > places[0]}
     return [owner.get(i) for i, _ in spots]
+
+
+def _same_place(one: Mention, other: Mention) -> bool:
+    a, b = one.finding, other.finding
+    return (a.name, a.side, a.lobe) == (b.name, b.side, b.lobe)
 
 
 def _complete(mention: Mention, tokens: list[Token]) -> Mention:

@@ -102,7 +102,9 @@ _CORRECTIONS: dict[Language, tuple[re.Pattern[str], ...]] = {
             r"([右左双两]侧?肺?[上中下]?叶?(?:[^，,（(]{1,5}段)?[（(](?:应为|应是|更正为?|更正[:：]"
             r"|实为))[右左双两]侧?肺?[上中下]?叶?([）)])"
         ),
-        re.compile(r"[右左双两]侧?肺?([（(][^（）()]{0,12}误(?:写|作|报)?[^（）()]{0,8}[）)])"),
+        re.compile(
+            r"[右左双两]侧?肺?[上中下]?叶?(?:[^，,（(]{1,5}段)?([（(][^（）()]{0,12}误(?:写|作|报)?[^（）()]{0,8}[）)])"
+        ),
         re.compile(r"(更正[:：]?[^，,。]{0,30}?(?:应为|应是|改为|更正为))"),
     ),
     "en": (
@@ -115,16 +117,22 @@ _CORRECTIONS: dict[Language, tuple[re.Pattern[str], ...]] = {
 }
 
 
+def corrected(sentence: str, language: Language) -> str:
+    """The sentence with what it takes back blanked: "右肺中叶（原报告误写为左肺下叶）"."""
+    for pattern in _CORRECTIONS[language]:
+        for match in pattern.finditer(sentence):
+            for group in range(1, pattern.groups + 1):
+                sentence = _blank(sentence, *match.span(group))
+    return sentence
+
+
 def blank_unread(sentence: str, language: Language) -> tuple[str, list[tuple[int, int]], bool]:
     """(the sentence with what asserts nothing blanked, spans of the prior's findings, gone now).
 
     The findings of a prior stay only where the sentence says what became of them: gone, or still
     there with a size or a change.
     """
-    for pattern in _CORRECTIONS[language]:
-        for match in pattern.finditer(sentence):
-            for group in range(1, pattern.groups + 1):
-                sentence = _blank(sentence, *match.span(group))
+    sentence = corrected(sentence, language)
     # "双肺除右中叶纤维灶外": the finding is not at the place before 除. 伴 parts as 除 does.
     sentence = re.sub(r"(?<=\A[双两右左]肺)除(?=.*外)", "伴", sentence)
     prior = _PRIOR[language].search(sentence)

@@ -40,6 +40,10 @@ def doubted_heads(
             if language == "en" and text[doubt.start : doubt.end].lower() != "suspected"
             else None
         )
+        if text[doubt.start : doubt.end].endswith("鉴别"):  # "不张与实变鉴别": either is open
+            begin = max(text.rfind(stop, 0, doubt.start) for stop in "，,")
+            doubted |= {t.start for t in behind if t.start > begin}
+            continue
         if behind and (passive or _adjacent(text, behind[-1], doubt, language)):
             doubted.add(behind[-1].start)
             if passive:

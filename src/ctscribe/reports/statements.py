@@ -23,8 +23,10 @@ from typing import Literal, cast
 from ctscribe.reports.binding import (
     ATTRIBUTES,
     EACH,
+    REST_OF,
     Stretch,
     is_general,
+    nearest_places,
     places_behind,
     share,
     spots_of,
@@ -32,6 +34,7 @@ from ctscribe.reports.binding import (
 )
 from ctscribe.reports.context import blank_unread
 from ctscribe.reports.doubt import doubted_heads
+from ctscribe.reports.ellipsis import placed_anew, rest_of_lungs, spelled_out
 from ctscribe.reports.language import detect_language
 from ctscribe.reports.lexicon import Spot, Token
 from ctscribe.reports.schema import (
@@ -93,7 +96,8 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
         for start, end in sentences(text, section_start, section_end):
             asked = text[end : end + 1] in ("?", "？")
             asking = _ASKING.search(text, max(0, start - 6), start) is not None
-            spoken = _read(text[start:end], language, asked, asking)
+            last = found[-1].finding if found and found[-1].section == section else ""
+            spoken = _read(text[start:end], language, asked, asking, last)
             if not spoken:
                 for i in open_ended:
                     found[i] = _completed(found[i], text[start:end], language)
@@ -132,11 +136,16 @@ class _Sentence:
     each: bool  # sizes are one each: "两枚，分别约14mm、9mm"
 
 
-def _read(sentence: str, language: Language, asked: bool, asking: bool) -> list[Statement]:
+def _read(
+    sentence: str, language: Language, asked: bool, asking: bool, before: str
+) -> list[Statement]:
     text, prior, gone_now = blank_unread(sentence, language)
     tokens = tokenize(text, language)
     doubts = [t for t in tokens if t.kind == "doubt"]
-    tokens = [t for t in tokens if t.kind not in ("doubt", "organ")]
+    sizes_before = [t for t in tokens if t.kind == "before"]
+    tokens = [t for t in tokens if t.kind not in ("doubt", "organ", "before")]
+    tokens = rest_of_lungs(text, tokens)
+    tokens, left_out = spelled_out(text, tokens, before, language)
     denied = denied_tokens(text, tokens, language)
     gone_words = [
         t
@@ -175,16 +184,34 @@ def _read(sentence: str, language: Language, asked: bool, asking: bool) -> list[
         each=bool(EACH.search(text) or _EACH_TOO.search(text)),
     )
     spoken: list[Statement] = []
+    anew: list[Statement] = []
     for stretch in _lent(stretches(read.words, text, language), read):
-        spoken += _spoken(stretch, read)
+        own = _compared(_spoken(stretch, read), sizes_before)
+        if read.words[stretch.finding].start in left_out:
+            anew += own
+        else:
+            spoken += own
+    spoken = placed_anew(spoken, anew) if anew else spoken
+    spoken = _said_where(spoken)
     return _shared_change(_once(_shared_amount(spoken, read)), read)
 
 
+def _said_where(spoken: list[Statement]) -> list[Statement]:
+    """Without "there is one" where the sentence goes on to say where: "并非未见结节，左肺…"."""
+    placed = {s.finding for s in spoken if s.side and not s.negated}
+
+    def empty(one: Statement) -> bool:
+        said = one.negated or one.uncertain or one.side or one.lobe or one.segment
+        more = one.axes_mm or one.density or one.amount or one.comparison or one.count
+        return not (said or more) and one.finding in placed and one.finding not in PLACELESS
+
+    return [s for s in spoken if not empty(s)]
+
+
 _ASKING = re.compile(r"(?:^|[\s.;。；])[?？]\s*$")  # "? nodule", not "nodule? Effusion"
-_REST_OF = re.compile(r"(?:余|其[他它])\s*$|\b(?:other|remaining)\s+$", re.IGNORECASE)
 _EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
 _GONE_WORD = re.compile(
-    r"吸收|消失|消散|复张|本次|此次|今|resol|clearance|no\s+longer", re.IGNORECASE
+    r"吸收|消失|消散|复张|未再|本次|此次|今|resol|clearance|no\s+longer", re.IGNORECASE
 )
 
 
@@ -197,7 +224,7 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
     lobar = names[0] not in PLEURA
     own = [i for i in stretch.leading if words[i].kind == "place"]
     behind = places_behind(stretch.trailing, words, text, language)
-    inherited = [] if _REST_OF.search(text, 0, head.start) else stretch.inherited
+    inherited = [] if REST_OF.search(text, 0, head.start) else stretch.inherited
     if negated and names[0] != "cavity":
         inherited = _subject(stretch.finding, read)
     if behind and not words[behind[0]].bound and (own or inherited or negated):
@@ -213,7 +240,8 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
     parts = [(own or behind or inherited, attributes)]
     if not own and not behind and inherited and not negated and lobar:
         general = inherited
-    if special and is_general(general, words, lobar):
+    one_of = bool(special) and lobar and _narrower(general, special, stretch.finding, read)
+    if special and (one_of or is_general(general, words, lobar)):
         ahead = [i for i in attributes if i < stretch.finding]
         densities = [i for i in ahead if words[i].kind == "density"]
         if len({words[i].word for i in densities}) > 1:
@@ -265,6 +293,42 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
     return spoken
 
 
+def _narrower(general: list[int], special: list[int], finding: int, read: _Sentence) -> bool:
+    """Whether of several in a lobe one lies in a segment: "较大者约9mm，位于前段"."""
+    spots = [spot for i in general for spot in read.words[i].spots]
+    return (
+        bool(spots)
+        and all(segment is None for _, _, segment in spots)
+        and all(spot[2] for i in special for spot in read.words[i].spots)
+        and bool(_ONE_OF.search(read.text, read.words[finding].end, read.words[special[0]].start))
+    )
+
+
+_ONE_OF = re.compile(r"[较最]?大者|其一|其中|\blarge(?:r|st)\b", re.IGNORECASE)
+
+
+def _compared(spoken: list[Statement], before: list[Token]) -> list[Statement]:
+    """A change that two sizes tell: "now 10 mm, previously 7 mm"."""
+    sized = [s for s in spoken if s.size_mm and not s.negated]
+    if len(sized) != 1 or sized[0].comparison:
+        return spoken
+    one = sized[0]
+    near = [t for t in before if one.start - _NEAR < t.start < one.end + _NEAR]
+    if len(near) != 1 or one.size_mm is None:
+        return spoken
+    grown = one.size_mm - near[0].size_mm
+    change: Change | None = None
+    if abs(grown) >= MEASURABLE_MM:
+        change = "larger" if grown > 0 else "smaller"
+    elif not grown:
+        change = "stable"
+    return [replace(s, comparison=change) if s is one else s for s in spoken]
+
+
+MEASURABLE_MM = 2.0  # less is no growth (Fleischner Society 2017)
+_NEAR = 30  # characters between a size and the one before
+
+
 def _lent(found: list[Stretch], read: _Sentence) -> list[Stretch]:
     """ "atelectasis and scarring in the lingula": both are there, in English."""
     if read.language == "zh":
@@ -276,7 +340,9 @@ def _lent(found: list[Stretch], read: _Sentence) -> list[Stretch]:
         apart = any(words[j].kind == "place" for j in [*one.leading, *one.trailing, *one.inherited])
         behind = places_behind(other.trailing, words, read.text, read.language)
         gap = read.text[head.end : following.start]
-        listed = re.fullmatch(r"\s*(?:,|(?:,\s*)?(?:and|or))\s+(?:[a-z]+\s+)?", gap, re.IGNORECASE)
+        listed = re.fullmatch(
+            r"\s*(?:,|(?:,\s*)?(?:and|or|nor))\s+(?:[a-z]+\s+)?", gap, re.IGNORECASE
+        )
         between = any(j in other.leading for j in range(one.finding + 1, other.finding))
         if listed and behind and words[behind[0]].bound and not apart and not between:
             lent[i] = replace(one, trailing=[*one.trailing, *behind])
@@ -304,9 +370,14 @@ def _subject(finding: int, read: _Sentence) -> list[int]:
     if any(words[i].kind == "finding" and not read.denied[i] for i in ahead):
         return []
     own = [i for i in ahead if words[i].kind == "place"]
+    if not own and _INSIDE.search(read.text, comma + 1, negation.start):
+        return nearest_places(words, finding, read.text, read.language)
     if not own and re.match(r"[双两右左]肺伴", read.text):  # "双肺除…外，未见异常"
         return [0]
     return own
+
+
+_INSIDE = re.compile(r"其内|其中|内部|\bwithin\s+it|therein")
 
 
 def _statements_at(
@@ -340,6 +411,14 @@ def _statements_at(
         has_core_too = any(words[i].kind == "core" for i in attributes)
         if len(spots) > 1 and not has_core_too:  # "双肺实性及磨玻璃结节": some of each
             shared["density"] = [None] * len(spots)
+    else:
+        for i in of_kind["density"]:
+            # "三枚结节，前者为部分实性": the first alone.
+            which = _WHICH.search(read.text[: words[i].start])
+            if which and len(spots) > len(of_kind["density"]):
+                first = which[1].lower() in ("前", "first", "former", "largest")
+                shared["density"] = [None] * len(spots)
+                shared["density"][0 if first else -1] = i
     has_core = any(words[i].kind == "core" for i in attributes)
     found = []
     for index, (_, (side, lobe, segment)) in enumerate(spots):
@@ -358,7 +437,7 @@ def _statements_at(
         if density and name == "nodule":
             mixed = has_core and density.word == "ground-glass"
             one = replace(one, density=cast(Density, "part-solid" if mixed else density.word))
-        if amount and name in AMOUNTED:
+        if amount and amount.word and name in AMOUNTED and _amount_of(amount, name, base, read):
             one = replace(one, amount=cast(Amount, amount.word))
         if change and one.comparison is None:
             one = replace(one, comparison=cast(Change, change.word))
@@ -366,10 +445,20 @@ def _statements_at(
     return found
 
 
+def _amount_of(amount: Token, name: Observation, base: Statement, read: _Sentence) -> bool:
+    """Whether an amount is of this finding: "液气胸，液体中等量" is none of the pneumothorax's."""
+    of_fluid = re.search(r"(?:液体|积液)(?:量?[约为呈])?$", read.text[base.start : amount.start])
+    return not (of_fluid and name == "pneumothorax")
+
+
 def _in(token: Token, spans: Sequence[tuple[int, int]]) -> bool:
     return any(start <= token.start < end for start, end in spans)
 
 
+_WHICH = re.compile(
+    r"([前后])者[为呈是]?$|\bthe\s+(first|former|last|latter|largest)(?:\s+\w+)?\s+is\s+$",
+    re.IGNORECASE,
+)
 _COUNTS = ("two", "three", "four", "five", "six", "seven", "eight", "nine")
 _NUMBERS = {
     **dict(zip("一二两三四五六七八九", (1, 2, 2, 3, 4, 5, 6, 7, 8, 9), strict=True)),

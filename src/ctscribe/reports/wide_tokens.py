@@ -30,7 +30,7 @@ _ORGANS: dict[str, Observation] = {
 _CHANGE = ("new", "larger", "smaller", "stable")
 _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:层厚|层距|间隔|距[^，,。；;]{0,8}|原[^，,。；;]{0,4}|[上前]次[^，,。；;]{0,4}"
+        r"(?:层厚|层距|间隔|距[^，,。；;]{0,8}|原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}"
         r"|先前[^，,。；;]{0,4}"
         r"|由|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|厚度?约?)$"
     ),
@@ -41,6 +41,16 @@ _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
 }
+_SIZE_BEFORE: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(
+        r"(?:原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}|先前[^，,。；;]{0,4}|由)$"
+    ),
+    "en": re.compile(
+        r"\b(?:previous\w*|prior|formerly|earlier|compared\s+(?:with|to))\b[^.;,]{0,16}$",
+        re.IGNORECASE,
+    ),
+}
+_PREVIOUSLY = re.compile(r"\s*previously\b", re.IGNORECASE)
 _ZH_DIAMETERS = re.compile(
     rf"长径约?({lexicon.NUMBER})\s*({lexicon.UNIT})[，,、]?短径约?({lexicon.NUMBER})\s*({lexicon.UNIT})"
 )
@@ -49,11 +59,12 @@ _LUNG_CONTEXT: dict[Language, re.Pattern[str]] = {
     "en": re.compile(r"\b(?:lungs?|chest|thora\w*|pulmonary|cardiopulmonary)\b|^\W*no\b", re.I),
 }
 _ZH_SIDE: dict[str, Side] = {"右": "right", "左": "left"}
-_AMOUNT = re.compile(r"[少微大]量|中等?量")
+_AMOUNT = re.compile(r"[少微大]量|少许|中等?量")
 _AMOUNTS: dict[str, Amount] = {"少": "small", "微": "small", "大": "large", "中": "moderate"}
 _OF_PLACE = re.compile(
     r"\s+of\s+(?:the\s+)?(?=\S)|\s+(?=(?:right|left|RUL|RML|RLL|LUL|LLL)\b)", re.IGNORECASE
 )
+_LIST_END = re.compile("(?:基底|舌)?段")
 _BETWEEN = re.compile(r"[\s（(]*$")
 _BEFORE_CODE = re.compile(r"[\s（(，,]*$")  # "LUL, S1+2"
 
@@ -77,10 +88,15 @@ def _tokens_of(
     if name == "size":
         yield from _size(text, start, end, sentence, language)
         return
+    if name == "unsaid":
+        yield Token("amount", start, end)
+        return
     if name in _CHANGE or name == "doubt":
         yield Token("change" if name in _CHANGE else "doubt", start, end, word=name)
         return
     if name == "segment":
+        if re.fullmatch("[尖前后内外上下]侧?", text):  # of a list, which ends with the whole name
+            text = text[0] + _LIST_END.search(sentence, end)[0]  # type: ignore[index]
         yield Token("segment", start, end, word=segment_name(text))
         return
     if name == "organ":
@@ -132,12 +148,18 @@ def _tokens_of(
         spots = tuple((side, table[side], None) for side in SIDES)
         yield Token("place", start, end, "tip", spots, bound=_bound(sentence, start, language))
         return
+    if name == "bone":  # of the thorax alone: a vertebra is none of a rib's
+        if re.search("肋|胸廓", sentence[:start]):
+            yield Token("finding", start, end, word="rib-lesion")
+        return
     yield from lexicon.tokens_of(name, match, sentence, language)
 
 
 def _size(text: str, start: int, end: int, sentence: str, language: Language) -> Iterator[Token]:
     before = sentence[max(0, start - 40) : start]
     if _OTHER_SIZE[language].search(before) or lexicon.OTHER_SIZE_AFTER.match(sentence, end):
+        if _SIZE_BEFORE[language].search(before) or _PREVIOUSLY.match(sentence, end):
+            yield Token("before", start, end, size_mm=lexicon.longest_mm(text))
         return
     longest = lexicon.longest_mm(text)
     numbers = lexicon.axes_mm(text)
