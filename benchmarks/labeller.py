@@ -33,6 +33,8 @@ FIRST = {
     # for it: 0.822 (29 misread) with the rules of a day earlier.
     "independent_1": {"sentences": 120, "strict_f1": 0.8337, "misread": 27},
     "independent_2": {"sentences": 120, "strict_f1": 0.8578, "misread": 25},
+    # Telegraphic, follow-up and run-on sentences, written when the two sets above had been mended.
+    "set_6": {"sentences": 60, "strict_f1": 0.6915, "misread": 33},
 }
 HOW = {
     "strict": "micro F1 over all statements; one counts if all its attributes agree",

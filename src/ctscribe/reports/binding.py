@@ -237,6 +237,9 @@ def places_behind(
     for i in trailing:
         if words[i].kind != "place":
             continue
+        listed = _gap(words, i - 1, sentence).strip() == "、"
+        if listed and not behind and not words[i].bound and words[i - 1].kind == "finding":
+            break  # "肺气肿、双肺下叶间质性改变": the next one's
         if behind and not words[i].bound:
             between = range(behind[-1], i)
             if not all(is_connector(_gap(words, j, sentence), language) for j in between):

@@ -38,8 +38,11 @@ _ONWARD: dict[Language, re.Pattern[str]] = {
 }
 # A clause up to these words: "左肺上叶结节切除术后".
 _UP_TO: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r".*(?:切除|术后)(?:\d+[年月周天日])?(?:改变)?", re.DOTALL),
-    "en": re.compile(r"(?!)"),
+    "zh": re.compile(
+        r"(?P<kept>[右左双两]侧?(?=[^，,]*(?:引流|置管|穿刺)))?.*(?:切除|术后)(?:\d+[年月周天日])?(?:改变)?",
+        re.DOTALL,
+    ),
+    "en": re.compile(r"(?P<kept>)(?!)"),
 }
 # A clause from these words on.
 _FROM: dict[Language, re.Pattern[str]] = {
@@ -158,7 +161,7 @@ def blank_unread(sentence: str, language: Language) -> tuple[str, list[tuple[int
         if _WHOLE[language].search(sentence, start, end):
             spans.append((start, end))
         if done:
-            spans.append(done.span())
+            spans.append((max(done.start(), done.end("kept")), done.end()))
         if begun:
             spans.append((begun.start(), end))
     for span in spans:

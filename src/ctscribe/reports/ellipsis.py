@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ctscribe.reports.lexicon import Token
-from ctscribe.reports.schema import LOBES, Language, side_of
-
-if TYPE_CHECKING:
-    from ctscribe.reports.statements import Statement
+from ctscribe.reports.schema import LOBES, Language, Statement, side_of
 
 _CLAUSE: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r"[^，,]+"),
+    "zh": re.compile(r"[^，,：:]+"),
     "en": re.compile(r"[^,;]+"),
 }
 _ZH_INSIDE = r"(?:胸膜?腔|肺)?(?:内|者)?(?:现|本次|目前)?"
@@ -60,6 +56,7 @@ def spelled_out(
 
     before: the finding that the sentence before this one spoke of last, "" if of none.
     """
+    tokens = _nodules_own(text, tokens, before)
     added: list[Token] = []
     dropped: set[int] = set()
     unbound: set[int] = set()
@@ -79,6 +76,15 @@ def spelled_out(
         places = [t for t in inside if t.kind == "place"]
         if not places:
             continue
+        alone = not any(t.kind == "finding" for t in tokens)
+        listed = named == "nodule" and (language == "zh" or (alone and places[0] is tokens[0]))
+        if listed and _starts_with(text, places[0], clause.start()):
+            whole = tokens if alone else inside
+            if any(t.kind == "size" for t in whole) and places[0].spots[0][0]:
+                end = places[-1].end
+                added.append(Token("finding", max(places[-1].start, end - 1), end, word=named))
+                unbound |= {id(t) for t in places}
+                continue
         place = places[-1]
         rest = text[place.end : clause.end()]
         where = max(place.start, place.end - 1)
@@ -104,6 +110,34 @@ def spelled_out(
     ]
     starts = {t.start for t in added if t.kind == "finding"}
     return sorted([*kept, *added], key=lambda t: t.start), starts
+
+
+def _starts_with(text: str, place: Token, start: int) -> bool:
+    return re.fullmatch(r"\s*(?:[（(]?\d{1,2}[）).、])?\s*", text[start : place.start]) is not None
+
+
+def _nodules_own(text: str, tokens: list[Token], before: str) -> list[Token]:
+    """ "左S3，4mm，钙化" after a nodule: the calcification is that of another one."""
+    heads = [t for t in tokens if t.kind == "finding"]
+    if before != "nodule" or [text[t.start : t.end] for t in heads] != ["钙化"]:
+        return tokens
+    if not any(t.kind == "size" for t in tokens) or tokens[0].kind != "place":
+        return tokens
+    own = replace(heads[0], kind="density", word="calcified")
+    return [own if t is heads[0] else t for t in tokens]
+
+
+def without_unnamed(text: str, tokens: list[Token], language: Language) -> list[Token]:
+    """Without the words of a clause about a lesion that it does not name: "右上肺病灶同前，…"."""
+    for clause in _CLAUSE[language].finditer(text) if language == "zh" else ():
+        inside = [t for t in tokens if clause.start() <= t.start < clause.end()]
+        begun = any(t.kind == "finding" and t.start < clause.end() for t in tokens)
+        if not begun and any(t.kind == "place" for t in inside) and _LESION.search(clause.group()):
+            tokens = [t for t in tokens if t not in inside]
+    return tokens
+
+
+_LESION = re.compile("病灶|病变")
 
 
 def rest_of_lungs(text: str, tokens: list[Token]) -> list[Token]:
@@ -156,6 +190,9 @@ def placed_anew(spoken: list[Statement], later: list[Statement]) -> list[Stateme
                 )
         kept = [s for s in kept if s not in same]
         found.append(one)
+    for name in {s.finding for s in found}:  # "3枚结节：右上叶4mm，…": each has been spoken of
+        number = sum(s.finding == name for s in found)
+        kept = [s for s in kept if s.finding != name or s.count != number]
     if len(found) > 1:  # "胸膜下结节，左肺上叶者3mm，右肺中叶者4mm": the first is no third one
         bare = {s.finding for s in found}
         kept = [s for s in kept if s.finding not in bare or s.side or s.lobe or s.size_mm]

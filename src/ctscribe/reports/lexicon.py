@@ -106,18 +106,18 @@ ZH: list[tuple[str, str]] = [
     ),
     (
         "skip",
-        r"(?:皮下|纵隔|软组织)(?:少量|积?)?气肿|(?:腹腔|盆腔|关节腔?|鼻窦)[^，,。；;]{0,4}积液",
+        r"(?:皮下|纵隔|软组织)(?:少量|积?)?气肿|(?:皮下|胸壁|纵隔)[^，,。；;]{0,4}积气|(?:腹腔|盆腔|关节腔?|鼻窦)[^，,。；;]{0,4}积液",
     ),
     ("effusion_also", r"胸膜?腔(?:及|和|、|与|或)心包(?:腔)?(?:未见)?(?:少量|大量)?积液"),
     ("skip", r"心包(?:腔)?(?:内)?(?:见|可见|未见|无|少量|少许|微量|大量|中等量|明显)*积液(?!及胸)"),
     (
         "skip",
-        r"(?:未见|无|没有)(?:明显|显著|明确|著)?的?(?:变化|改变|增大|缩小|强化|进展|增多|减少|差异)",
+        r"(?:未见|无|没有)(?:明显|显著|明确|确切|著)?的?(?:变化|改变|增大|缩小|强化|进展|增多|减少|差异)",
     ),
     (
         "skip",
         r"(?:不|未)(?:能|可|予)?(?:完全)?(?:除外|排除)|无(?:症状|痛)|无创"
-        r"|(?:并非|不是)(?:无|没有|未见|不存在)",
+        r"|(?:并非|不是)(?:无|没有|未见|不存在)|(?:大?部分|大部)已?(?:吸收|消散|消失)",
     ),
     (
         "skip",
@@ -139,13 +139,14 @@ ZH: list[tuple[str, str]] = [
     ("bare", r"(?<![上中下])[上中下]叶" + _ZH_SEGMENT),
     (
         "side",
-        r"(?:右|左|双|两)侧?(?:肺野?|胸膜?腔|胸)|(?:右|左|双|两)侧"
+        r"(?:右|左|双|两)侧?(?:肺野?|胸膜?腔|胸(?!水))|(?:右|左|双|两)侧"
         r"|(?:右|左|双)(?=(?:少|微|小|中|中等|大)?量?液?气胸)",
     ),
     # Findings.
     ("both_pleural", r"液气胸"),
     ("effusion", r"(?:胸膜?腔|叶间)?积液|胸水"),
     ("fluid", r"(?:液[体性]|水样?)密度影?"),
+    ("air", r"积气"),
     ("pneumothorax", r"气胸"),
     ("emphysema", r"肺?气肿"),
     ("ps_nodule", r"(?:mGG[NO]|混合GG[NO]|PSN)(?:结节)?"),
@@ -166,7 +167,7 @@ ZH: list[tuple[str, str]] = [
     # Negation. A denial stands behind what it denies.
     (
         "denial",
-        r"(?:已(?:完全|基本)?|完全|基本)(?:吸收|消失|消散)|消失|阴性|病史|术后"
+        r"(?:已(?:完全|基本)?|完全|基本)(?:吸收|消失|消散)|消失|阴性|病史|术后|已(?:手术)?切除"
         r"|(?:未见|无|未显示|未再(?:显示|见到?|出现)(?:显示)?)(?=\s*(?:$|[，,。；;]))",
     ),
     ("negation", r"未再?见|未发现|未及|未显示|没有|不伴|无|排除|除外|既往|若(?!干)|如出现|如有"),
@@ -189,6 +190,10 @@ _EN_ORGAN = (
 EN_UNTRUE = (
     r"\b(?:not\s+(?:the\s+case|true|correct)|wrong|incorrect|false)\s+(?:that|to\s+(?:say|state))\b"
     r"[^.;:,]{0,24}?\b(?:no|without|\w+[\s-]free)\b"
+)
+EN_PARTLY = (  # still there
+    r"\b(?:near(?:ly)?|almost|partial(?:ly)?|partly|largely|mostly)[\s-]+(?:complete(?:ly)?\s+)?"
+    r"(?:resol(?:ved|ution)|clear(?:ed|ing|ance))\b"
 )
 EN: list[tuple[str, str]] = [
     (
@@ -217,7 +222,7 @@ EN: list[tuple[str, str]] = [
         r"\b(?:no|without)\s+(?:\w+\s+){0,2}?(?:change|growth|increase|enlargement|progression)",
     ),
     ("skip", r"\b(?:not|cannot be|can not be)\s+(?:be\s+)?(?:\w+\s+)?(?:excluded|ruled out)"),
-    ("skip", EN_UNTRUE),
+    ("skip", rf"{EN_UNTRUE}|{EN_PARTLY}"),
     (
         "skip",
         r"\b(?:right|left)\s+(?:heart|ventric\w+|atri\w+|hil\w+|adrenal|kidney|renal|coronary|"
@@ -305,6 +310,7 @@ FINDING_WORDS: dict[str, tuple[FindingName, ...]] = {
     "effusion": ("effusion",),
     "effusion_also": ("effusion",),
     "fluid": ("effusion",),
+    "air": ("pneumothorax",),
     "pneumothorax": ("pneumothorax",),
     "both_pleural": ("effusion", "pneumothorax"),
 }
@@ -322,7 +328,7 @@ _RULES: dict[Language, tuple[re.Pattern[str], list[str]]] = {
     "en": _compile(EN, re.IGNORECASE),
 }
 BOUND: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r"(?:位于|见于|累及|在|于|者为)$"),
+    "zh": re.compile(r"(?:位于|见于|累及|在|于|者为|大者)$"),
     "en": re.compile(
         r"\b(?:in|within|of|at|on|involving|affecting|throughout|occupying)\s+(?:the\s+)?"
         r"(?:\w+\s+(?:segments?|aspect|portion|part)\s+of\s+(?:the\s+)?)?$",
@@ -345,7 +351,9 @@ _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
     ),
 }
 OTHER_SIZE_AFTER = re.compile(
-    r"\s*(?:thick|slices?|sections?|from|away|deep|in\s+depth|previously)\b", re.IGNORECASE
+    r"\s*(?:thick|slices?|sections?|from|away|deep|in\s+depth|previously"
+    r"|solid\s+(?:component|core|portion|part))\b",
+    re.IGNORECASE,
 )
 
 
@@ -370,7 +378,9 @@ def tokens_of(
         density = {"ps_nodule": "part-solid", "gg_nodule": "ground-glass"}.get(name)
         if density is not None:
             yield Token("density", start, end, word=density)
-        if name == "fluid" and not _is_effusion(sentence, start, end):
+        if name == "air" and not _is_in_pleura(sentence, start, end, "气胸"):
+            return
+        if name == "fluid" and not _is_in_pleura(sentence, start, end, "(?<!心包)积液"):
             return
         if name == "effusion_also" and re.search("未见", text):
             yield Token("negation", start, start)
@@ -392,9 +402,9 @@ def tokens_of(
         yield Token("place", start, end, word=name, spots=tuple(spots), bound=bound)
 
 
-def _is_effusion(sentence: str, start: int, end: int) -> bool:
-    """Whether "液性密度影" is one: in a pleural space, and not called 积液 in what follows."""
-    named = re.search("(?<!心包)积液", sentence[end:])
+def _is_in_pleura(sentence: str, start: int, end: int, name: str) -> bool:
+    """Whether "液性密度影" or "积气" lies in a pleural space, with no name in what follows."""
+    named = re.search(name, sentence[end:])
     return named is None and _IN_PLEURA.search(sentence[max(0, start - 20) : start]) is not None
 
 

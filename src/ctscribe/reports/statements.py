@@ -34,7 +34,7 @@ from ctscribe.reports.binding import (
 )
 from ctscribe.reports.context import blank_unread
 from ctscribe.reports.doubt import doubted_heads
-from ctscribe.reports.ellipsis import placed_anew, rest_of_lungs, spelled_out
+from ctscribe.reports.ellipsis import placed_anew, rest_of_lungs, spelled_out, without_unnamed
 from ctscribe.reports.language import detect_language
 from ctscribe.reports.lexicon import Spot, Token
 from ctscribe.reports.schema import (
@@ -42,44 +42,23 @@ from ctscribe.reports.schema import (
     Change,
     Density,
     Language,
-    Lobe,
     Observation,
     Side,
+    Statement,
 )
 from ctscribe.reports.scope import denied_tokens, is_connector, is_rest, sentences
 from ctscribe.reports.sections import section_spans
 from ctscribe.reports.segments import place_segment
+from ctscribe.reports.sharing import (
+    compared,
+    completed,
+    once,
+    said_where,
+    shared_amount,
+    shared_change,
+)
 from ctscribe.reports.vocabulary import AMOUNTED, PLACELESS, PLEURA, SIDED, SIZED
 from ctscribe.reports.wide_tokens import side_beside, tokenize
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One statement about one finding at one place, text[start:end].
-
-    negated: denied ("未见结节"); a resolved finding is denied, with comparison "resolved".
-    uncertain: "可疑", "不除外", "possible". lobe is None where the text contradicts itself ("左肺
-    中叶"). segment: a code of `segments`, S1+2. size_mm: the longest of axes_mm, which are as
-    written; of a range or a bound ("3-5mm", "小于5mm") the upper end. count: 2 of "两枚" that
-    share what is said, "multiple" of "多发". rest: a denial of elsewhere only ("余肺未见结节").
-    """
-
-    finding: Observation
-    negated: bool = False
-    uncertain: bool = False
-    side: Side | None = None
-    lobe: Lobe | None = None
-    segment: str | None = None
-    size_mm: float | None = None
-    axes_mm: tuple[float, ...] = ()
-    density: Density | None = None
-    amount: Amount | None = None
-    comparison: Change | None = None
-    count: int | Literal["multiple"] | None = None
-    start: int = 0
-    end: int = 0
-    rest: bool = False
-    section: str = "findings"
 
 
 def statements(text: str, language: Language | None = None) -> list[Statement]:
@@ -100,7 +79,7 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
             spoken = _read(text[start:end], language, asked, asking, last)
             if not spoken:
                 for i in open_ended:
-                    found[i] = _completed(found[i], text[start:end], language)
+                    found[i] = completed(found[i], text[start:end], language)
                 continue
             first = len(found)
             found += [
@@ -144,6 +123,7 @@ def _read(
     doubts = [t for t in tokens if t.kind == "doubt"]
     sizes_before = [t for t in tokens if t.kind == "before"]
     tokens = [t for t in tokens if t.kind not in ("doubt", "organ", "before")]
+    tokens = without_unnamed(text, tokens, language)
     tokens = rest_of_lungs(text, tokens)
     tokens, left_out = spelled_out(text, tokens, before, language)
     denied = denied_tokens(text, tokens, language)
@@ -186,32 +166,20 @@ def _read(
     spoken: list[Statement] = []
     anew: list[Statement] = []
     for stretch in _lent(stretches(read.words, text, language), read):
-        own = _compared(_spoken(stretch, read), sizes_before)
+        own = compared(_spoken(stretch, read), sizes_before)
         if read.words[stretch.finding].start in left_out:
             anew += own
         else:
             spoken += own
     spoken = placed_anew(spoken, anew) if anew else spoken
-    spoken = _said_where(spoken)
-    return _shared_change(_once(_shared_amount(spoken, read)), read)
-
-
-def _said_where(spoken: list[Statement]) -> list[Statement]:
-    """Without "there is one" where the sentence goes on to say where: "并非未见结节，左肺…"."""
-    placed = {s.finding for s in spoken if s.side and not s.negated}
-
-    def empty(one: Statement) -> bool:
-        said = one.negated or one.uncertain or one.side or one.lobe or one.segment
-        more = one.axes_mm or one.density or one.amount or one.comparison or one.count
-        return not (said or more) and one.finding in placed and one.finding not in PLACELESS
-
-    return [s for s in spoken if not empty(s)]
+    spoken = said_where(spoken)
+    return shared_change(once(shared_amount(spoken, text)), text, read.words)
 
 
 _ASKING = re.compile(r"(?:^|[\s.;。；])[?？]\s*$")  # "? nodule", not "nodule? Effusion"
 _EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
 _GONE_WORD = re.compile(
-    r"吸收|消失|消散|复张|未再|本次|此次|今|resol|clearance|no\s+longer", re.IGNORECASE
+    r"吸收|消失|消散|复张|闭合|未再|本次|此次|今|resol|clearance|no\s+longer", re.IGNORECASE
 )
 
 
@@ -261,7 +229,7 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
         else:
             parts = [
                 (general, ahead if inside else attributes),
-                (special, [*densities, *inside]),
+                (special, [*_changes(after, inside, words), *inside]),
             ]
             if inside:
                 parts = parts[1:]
@@ -293,6 +261,12 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
     return spoken
 
 
+def _changes(after: list[int], inside: list[int], words: list[Token]) -> list[int]:
+    """The changes said of both sides before each is spoken of: "双侧积液较前增多，现右侧大量"."""
+    of_each = any(words[i].kind == "change" for i in inside)
+    return [] if of_each else [i for i in after if words[i].kind == "change" and i not in inside]
+
+
 def _narrower(general: list[int], special: list[int], finding: int, read: _Sentence) -> bool:
     """Whether of several in a lobe one lies in a segment: "较大者约9mm，位于前段"."""
     spots = [spot for i in general for spot in read.words[i].spots]
@@ -307,28 +281,6 @@ def _narrower(general: list[int], special: list[int], finding: int, read: _Sente
 _ONE_OF = re.compile(r"[较最]?大者|其一|其中|\blarge(?:r|st)\b", re.IGNORECASE)
 
 
-def _compared(spoken: list[Statement], before: list[Token]) -> list[Statement]:
-    """A change that two sizes tell: "now 10 mm, previously 7 mm"."""
-    sized = [s for s in spoken if s.size_mm and not s.negated]
-    if len(sized) != 1 or sized[0].comparison:
-        return spoken
-    one = sized[0]
-    near = [t for t in before if one.start - _NEAR < t.start < one.end + _NEAR]
-    if len(near) != 1 or one.size_mm is None:
-        return spoken
-    grown = one.size_mm - near[0].size_mm
-    change: Change | None = None
-    if abs(grown) >= MEASURABLE_MM:
-        change = "larger" if grown > 0 else "smaller"
-    elif not grown:
-        change = "stable"
-    return [replace(s, comparison=change) if s is one else s for s in spoken]
-
-
-MEASURABLE_MM = 2.0  # less is no growth (Fleischner Society 2017)
-_NEAR = 30  # characters between a size and the one before
-
-
 def _lent(found: list[Stretch], read: _Sentence) -> list[Stretch]:
     """ "atelectasis and scarring in the lingula": both are there, in English."""
     if read.language == "zh":
@@ -341,7 +293,7 @@ def _lent(found: list[Stretch], read: _Sentence) -> list[Stretch]:
         behind = places_behind(other.trailing, words, read.text, read.language)
         gap = read.text[head.end : following.start]
         listed = re.fullmatch(
-            r"\s*(?:,|(?:,\s*)?(?:and|or|nor))\s+(?:[a-z]+\s+)?", gap, re.IGNORECASE
+            r"\s*(?:,|(?:,\s*)?(?:and|or|nor))\s+(?:[a-z-]+\s+){0,3}", gap, re.IGNORECASE
         )
         between = any(j in other.leading for j in range(one.finding + 1, other.finding))
         if listed and behind and words[behind[0]].bound and not apart and not between:
@@ -479,75 +431,3 @@ def _count(before: str, behind: str, language: Language) -> int | Literal["multi
         number = counted[1].lower()
         return _NUMBERS[number] if number in _NUMBERS else int(number)
     return "multiple" if _MULTIPLE.search(before + (behind if language == "zh" else "")) else None
-
-
-def _once(spoken: list[Statement]) -> list[Statement]:
-    """What a sentence says twice in other words ("纤维灶及条索影") made one statement."""
-    seen: dict[Statement, Statement] = {}
-    once: list[Statement] = []
-    for one in spoken:
-        key = replace(one, start=0, end=0, count=None)
-        if (one.finding == "nodule" and not one.negated) or key not in seen:
-            once.append(one)
-        seen.setdefault(key, one)
-    return once
-
-
-def _shared_amount(spoken: list[Statement], read: _Sentence) -> list[Statement]:
-    """ "少量气胸及积液": of both."""
-    shared = list(spoken)
-    for i in range(1, len(shared)):
-        one, other = shared[i - 1], shared[i]
-        near = other.finding in AMOUNTED and other.amount is None and not other.negated
-        if near and one.amount and read.text[one.end : other.end] in _AND_FLUID:
-            shared[i] = replace(other, amount=one.amount)
-    return shared
-
-
-_AND_FLUID = frozenset(f"{a}{b}" for a in "及和并伴、" for b in ("积液", "胸腔积液", "气胸"))
-_ALL = re.compile(r"均|都|皆|\b(?:both|all|are|have)\b", re.IGNORECASE)
-
-
-def _shared_change(spoken: list[Statement], read: _Sentence) -> list[Statement]:
-    """A change said of all: "右肺上叶结节、左肺下叶结节，均较前相仿"."""
-    if not spoken or spoken[-1].comparison not in ("stable", "larger", "smaller"):
-        return spoken
-    last = spoken[-1]
-    if not _ALL.search(read.text, last.start, max(last.end, last.start)):
-        return spoken
-    return [
-        replace(s, comparison=last.comparison)
-        if s.comparison is None and not s.negated and s.finding == last.finding
-        else s
-        for s in spoken
-    ]
-
-
-# A sentence about what the sentence before it found.
-_GOES_ON = re.compile(
-    r"\s*(?:大小|直径|长径|最大|约|其|边|呈|密度|病灶|较前|it\b|this\b|the\s+(?:nodule|lesion)"
-    r"|measur|size|"
-    r"diameter|approx|about)",
-    re.IGNORECASE,
-)
-
-
-def _completed(statement: Statement, sentence: str, language: Language) -> Statement:
-    """A statement with what the next sentence says of it."""
-    if not _GOES_ON.match(sentence):
-        return statement
-    tokens = tokenize(blank_unread(sentence, language)[0], language)
-    if any(token.kind in ("finding", "place") for token in tokens):
-        return statement
-    for token in reversed(tokens):
-        if token.kind == "size" and statement.size_mm is None and statement.finding in SIZED:
-            statement = replace(statement, size_mm=token.size_mm, axes_mm=token.axes_mm)
-        elif (
-            token.kind == "density" and statement.density is None and statement.finding == "nodule"
-        ):
-            statement = replace(statement, density=cast(Density, token.word))
-        elif token.kind == "amount" and statement.amount is None and statement.finding in AMOUNTED:
-            statement = replace(statement, amount=cast(Amount, token.word))
-        elif token.kind == "change" and statement.comparison is None:
-            statement = replace(statement, comparison=cast(Change, token.word))
-    return statement

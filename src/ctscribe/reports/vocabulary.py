@@ -43,10 +43,15 @@ _OF_FINDING = (
     r"(?:范围)?(?:较前)?(?:明显|略有?|稍有?|轻度|有所|逐渐)?"
 )
 _ZH_STABLE = (
-    r"(?:较(?![大小厚高])[^，,。；;无未新]{0,14})?(?:未见|无|没有)(?:明显|显著|明确|著)?的?"
+    r"(?:较(?![大小厚高])[^，,。；;无未新]{0,14})?(?:未见|无|没有)(?:明显|显著|明确|确切|确定|著)?的?"
     r"(?:变化|改变|增大|缩小|进展|增多|减少|差异|增厚(?=$))"
 )
 _ZH_FIRST: list[tuple[str, str]] = [
+    (
+        "skip",
+        r"体积(?:明显|略有?|稍|轻度)?(?:缩小|减小|增大)|(?:皮下|胸壁|纵隔)[^，,。；;]{0,4}积气"
+        r"|(?<!腔)内(?:可?[见有])?(?:[少微]量|少许)(?:积气|气体|气泡)",
+    ),
     (
         "skip",
         r"(?:并非|不是)(?:无|没有|未见|不存在)|无症状|无痛|无创|(?:未见|无)[^，,。；;]{0,2}强化",
@@ -69,7 +74,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
         "denial",
         r"(?:较(?![大小])[^，,。；;无未]{0,8})?(?:现?已(?:完全|基本)?|现|完全|基本)(?:吸收"
         r"|消失|消散|复张)"
-        r"|消失|已复张|(?<=[液影])吸收(?=\s*(?:$|[，,]))"
+        r"|消失|(?:较前|已)闭合|已复张|(?<=[液影])吸收(?=\s*(?:$|[，,]))"
         r"|(?:本次|此次|今次?|现)?未(?:见|显示|再(?:显示|见到?|出现))(?:明确|明显)?(?:显示)?"
         r"(?=\s*(?:$|[，,]))",
     ),
@@ -82,7 +87,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
         "smaller",
         r"较(?![大小厚])[^，,。；;无未]{1,20}?(?:缩小|减少|减小|变小|吸收|好转|减轻"
         r"|变淡)(?:减少|好转)?"
-        r"|(?:大?部分|大部|明显|逐渐)(?:已)?(?:吸收|消散)|吸收好转|(?:明显|略有?)(?:缩小|减少)"
+        r"|(?:大?部分|大部|明显|逐渐)(?:已)?(?:吸收|消散|消失)|吸收好转|(?:明显|略有?)(?:缩小|减少)"
         rf"|[缩减降变](?:小|少)?[至为到](?=[^，,。；;]{{0,3}}[\d少])|{_OF_FINDING}(?:缩小|减少|减小|好转|减轻|变淡)",
     ),
     (
@@ -119,10 +124,10 @@ _ZH_FIRST: list[tuple[str, str]] = [
     (
         "coronary-calcification+aortic-calcification",
         r"(?:主动脉(?:弓|壁)?(?:[及与和、])冠(?:状动)?脉|冠(?:状动)?脉(?:[及与和、])主动脉)"
-        r"[^，,。；;]{0,8}?钙化(?:斑块?|灶)?",
+        r"(?:粥样)?(?:硬化[，,])?[^，,。；;]{0,8}?钙化(?:斑块?|灶)?",
     ),
     ("coronary-calcification", r"冠(?:状动)?脉[^，,。；;]{0,10}?钙化(?:斑块?|灶)?"),
-    ("aortic-calcification", r"主动脉[^，,。；;]{0,8}?钙化(?:斑块?|灶)?"),
+    ("aortic-calcification", r"主动脉(?!瓣)[^，,。；;]{0,8}?钙化(?:斑块?|灶)?"),
     (
         "skip",
         r"(?:动脉|支气管|气管|淋巴结|瓣膜?|胸膜|气道)[^，,。；;肺]{0,6}钙化灶?"
@@ -144,6 +149,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
         r"|增大)的?(?:稍大)?淋巴结(?:影)?"
         r"|淋巴结(?=[，,]?(?:较?大[者]?|最大者?)?约?短径|(?:较前)?[^，,。；;肺无未不]{0,4}(?:增大|缩小))",
     ),
+    ("no lymphadenopathy", r"淋巴结(?:均|亦)?不大"),
     ("no lymphadenopathy", r"(?:未见|无)(?:明显|确切)?肿大(?=\s*(?:$|[，,]))"),
     (
         "rib-lesion",
@@ -178,6 +184,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ),
     ("atelectasis", r"(?:肺)?不张|膨胀不全|萎陷"),
     ("bulla", r"肺?大[疱泡]"),
+    ("metastases", r"转移[瘤灶]"),
     ("cavity", r"空洞"),
     ("mosaic-attenuation", r"马赛克(?:样|状)?(?:密度|灌注|征)?"),
     (
@@ -209,6 +216,8 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ),
     ("tip", r"(?:右|左|双|两)侧?肺(?:尖(?!后?段)|底)"),
     ("side", r"(?:右|左|双)侧?肺门(?=区?[^，,。；;淋]{0,10}(?:肿块|结节|占位|肿物))"),
+    ("side", r"(?:右|左)肺?(?=\s?[SB](?:10|[1-9]))"),
+    ("side", r"左侧?(?=舌叶)"),
     ("side", r"(?:右|左)肺(?=[尖后前外内背上下]{1,2}(?:舌|侧|内)?(?:基底)?段)"),
     ("bare", r"(?<![上中下])[上中下]叶"),
     (
@@ -239,6 +248,7 @@ _EN_FIRST: list[tuple[str, str]] = [
         r"|(?:may|might|could)\s+(?:represent|be|reflect|indicate)|versus|vs\.?)(?!\w)",
     ),
     # Against the prior.
+    ("negation", r"\bno\s+longer(?=\s+(?:a|an|any)\b)"),
     (
         "stable",
         r"\b(?:no|without)\s+(?:\w+\s+){0,2}?(?:change|growth|increase|enlargement"
@@ -258,8 +268,7 @@ _EN_FIRST: list[tuple[str, str]] = [
         "smaller",
         r"\b(?:decreas(?:e|ed|ing)|smaller|shrunk|improv(?:ed|ing|ement)|diminished"
         r"|regressed|shrinking)\b(?!\s+than)"
-        r"|\b(?:(?:near(?:ly)?|almost|partial(?:ly)?|partly|largely|mostly)\s+(?:complete(?:ly)?\s+)?)"
-        r"(?:resol(?:ved|ution)|clear(?:ed|ing|ance))\b",
+        rf"|{lexicon.EN_PARTLY}",
     ),
     # Other organs.
     (
@@ -304,7 +313,7 @@ _EN_FIRST: list[tuple[str, str]] = [
     (
         "no cardiomegaly",
         r"\b(?:heart|cardiac)(?:\s+(?:size|silhouette|\w+))?(?:\s*[:\-])?\s+(?:is\s+|are\s+)?"
-        r"(?:normal(?:\s+in\s+size)?"
+        r"(?:(?:top|upper|within|high)[\s-]+(?:limits?\s+of\s+)?)?(?:normal(?:\s+in\s+size)?"
         r"|not\s+enlarged)\b|\bnormal\s+(?:heart|cardiac)\s+size\b",
     ),
     (
@@ -372,11 +381,14 @@ _EN_FIRST: list[tuple[str, str]] = [
         "no abnormality",
         r"(?<=lungs:)\s*(?:are\s+)?(?:clear|normal|unremarkable)\b"
         r"|(?<=lungs )(?:(?:fields?\s+)?(?:are|is)\s+|appear\s+)?(?:otherwise\s+)?(?:clear"
-        r"|normal|unremarkable)\b|(?<=lung )(?:is\s+)(?:otherwise\s+)?(?:clear|normal"
-        r"|unremarkable)\b|\bclear\s+lungs\b|\bnormal\s+(?:chest|CT|thora)\w*",
+        r"|normal|unremarkable)\b|(?<=lung )(?:is\s+)?(?:otherwise\s+)?(?:clear|normal"
+        r"|unremarkable)\b|\bclear(?=\s+lungs\b)|\bnormal\s+(?:chest|CT|thora)\w*",
     ),
     ("abnormality", r"\babnormalit(?:y|ies)\b"),
     # Places.
+    ("side", r"\b(?:minor|horizontal)\s+fissure\b"),
+    ("hilum", r"\b(?:right|left)\s+(?:peri)?hil(?:um|ar)\b"),
+    ("lungs", r"(?<=clear )lungs\b"),
     ("side", r"\blungs\b(?=\s*:?\s*(?:are|appear|remain|clear|normal|unremarkable)\b)"),
     ("bases", r"\b(?:(?:both|bilateral)\s+)?(?:lung\s+)?(?:bases|apices)\b"),
     ("predominant", r"\b(?:upper|middle|lower)[\s-]+lobes?[\s-]+predominan(?:t|ce)\b"),

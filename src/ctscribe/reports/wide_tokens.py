@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 from ctscribe.reports import lexicon
 from ctscribe.reports.lexicon import Token
@@ -32,21 +33,23 @@ _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
         r"(?:层厚|层距|间隔|距[^，,。；;]{0,8}|原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}"
         r"|先前[^，,。；;]{0,4}"
-        r"|由|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|厚度?约?)$"
+        r"|由[^，,。；;至到为m]{0,8}|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|厚度?约?)$"
     ),
     "en": re.compile(
         r"\b(?:previous\w*|prior|formerly|earlier|compared\s+(?:with|to)|thickness|spacing"
         r"|slice\s+interval|"
-        r"distance|depth|solid\s+(?:component|core|portion|part))\b(?:(?!measur)[^.;,]){0,16}$",
+        r"distance|depth|solid\s+(?:component|core|portion|part))\b(?:(?!measur)[^.;,]){0,16}$"
+        r"|[(,]\s*(?:was|were)\s+$",
         re.IGNORECASE,
     ),
 }
 _SIZE_BEFORE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}|先前[^，,。；;]{0,4}|由)$"
+        r"(?:原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}|先前[^，,。；;]{0,4}|由[^，,。；;至到为m]{0,8})$"
     ),
     "en": re.compile(
-        r"\b(?:previous\w*|prior|formerly|earlier|compared\s+(?:with|to))\b[^.;,]{0,16}$",
+        r"\b(?:previous\w*|prior|formerly|earlier|compared\s+(?:with|to))\b[^.;,]{0,16}$"
+        r"|[(,]\s*(?:was|were)\s+$",
         re.IGNORECASE,
     ),
 }
@@ -64,6 +67,8 @@ _AMOUNTS: dict[str, Amount] = {"少": "small", "微": "small", "大": "large", "
 _OF_PLACE = re.compile(
     r"\s+of\s+(?:the\s+)?(?=\S)|\s+(?=(?:right|left|RUL|RML|RLL|LUL|LLL)\b)", re.IGNORECASE
 )
+_BOTH: tuple[lexicon.Spot, ...] = tuple((side, None, None) for side in SIDES)
+_LUNGS_OWN = re.compile(r"肺[内野叶]?(?:可?见)?(?:多发|散在|弥漫|数枚)?$")
 _LIST_END = re.compile("(?:基底|舌)?段")
 _BETWEEN = re.compile(r"[\s（(]*$")
 _BEFORE_CODE = re.compile(r"[\s（(，,]*$")  # "LUL, S1+2"
@@ -147,6 +152,24 @@ def _tokens_of(
         table = lexicon.UPPER if "ap" in text.lower() else lexicon.LOWER
         spots = tuple((side, table[side], None) for side in SIDES)
         yield Token("place", start, end, "tip", spots, bound=_bound(sentence, start, language))
+        return
+    if name == "hilum":  # nodes have a side of their own
+        if re.search(r"\bmass|\bnodule", sentence, re.IGNORECASE) and "node" not in sentence:
+            side = cast(Side, text.split()[0].lower())
+            bound = _bound(sentence, start, language)
+            yield Token("place", start, end, "side", ((side, None, None),), bound=bound)
+        return
+    if name == "lungs":  # "clear lungs": the place stands behind what is denied there
+        yield Token("place", start, end, "side", _BOTH, bound=True)
+        return
+    if name == "metastases":  # "双肺多发转移瘤", not what a nodule is taken for
+        named = re.search("结节|肿块", sentence[end:])
+        if not named and _LUNGS_OWN.search(sentence[max(0, start - 12) : start]):
+            yield Token("finding", start, end, word="nodule")
+        return
+    if name == "side" and language == "en" and "fissure" in text.lower():
+        bound = _bound(sentence, start, language)
+        yield Token("place", start, end, "side", (("right", None, None),), bound=bound)
         return
     if name == "bone":  # of the thorax alone: a vertebra is none of a rib's
         if re.search("肋|胸廓", sentence[:start]):
