@@ -314,7 +314,7 @@ def _findings(
         if density and name == "nodule":
             mixed = has_core and density.word == "ground-glass"
             finding = replace(finding, density="part-solid" if mixed else density.word)  # type: ignore[arg-type]
-        if amount and name not in LOBAR:
+        if amount and amount.word and name not in LOBAR:
             finding = replace(finding, amount=amount.word)  # type: ignore[arg-type]
         findings.append(finding)
     return findings

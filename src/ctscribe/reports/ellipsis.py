@@ -129,7 +129,7 @@ def _nodules_own(text: str, tokens: list[Token], before: str) -> list[Token]:
 
 def without_unnamed(text: str, tokens: list[Token], language: Language) -> list[Token]:
     """Without the words of a clause about a lesion that it does not name: "右上肺病灶同前，…"."""
-    for clause in _CLAUSE[language].finditer(text) if language == "zh" else ():
+    for clause in _CLAUSE[language].finditer(text):
         inside = [t for t in tokens if clause.start() <= t.start < clause.end()]
         begun = any(t.kind == "finding" and t.start < clause.end() for t in tokens)
         if not begun and any(t.kind == "place" for t in inside) and _LESION.search(clause.group()):
@@ -137,7 +137,7 @@ def without_unnamed(text: str, tokens: list[Token], language: Language) -> list[
     return tokens
 
 
-_LESION = re.compile("病灶|病变")
+_LESION = re.compile(r"病灶|病变|炎症|肺炎|感染|\bpneumonia\b", re.IGNORECASE)
 
 
 def rest_of_lungs(text: str, tokens: list[Token]) -> list[Token]:

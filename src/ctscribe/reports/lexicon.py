@@ -160,6 +160,11 @@ ZH: list[tuple[str, str]] = [
     ("solid", r"实性"),
     ("calcified", r"钙化"),
     # Of a range the lower end.
+    # More than on the other side, but of no class.
+    (
+        "unsaid",
+        r"量(?:较|稍|偏)多|(?<=侧)(?:[较稍更]多|为[著主多甚]|[较稍更]?明显)(?=\s*(?:$|[，,]))",
+    ),
     ("small", r"[少微小]量?[至到~～、-]中等?量|[少微小]量|少许|量(?:较|稍|偏)?少"),
     ("moderate", r"中等?量?[至到~～、-]大量|中等?量"),
     ("large", r"大量"),
@@ -222,7 +227,7 @@ EN: list[tuple[str, str]] = [
         r"\b(?:no|without)\s+(?:\w+\s+){0,2}?(?:change|growth|increase|enlargement|progression)",
     ),
     ("skip", r"\b(?:not|cannot be|can not be)\s+(?:be\s+)?(?:\w+\s+)?(?:excluded|ruled out)"),
-    ("skip", rf"{EN_UNTRUE}|{EN_PARTLY}"),
+    ("skip", rf"{EN_UNTRUE}|{EN_PARTLY}|\b(?:nodule|effusion|consolidation|emphysema)-free\b"),
     (
         "skip",
         r"\b(?:right|left)\s+(?:heart|ventric\w+|atri\w+|hil\w+|adrenal|kidney|renal|coronary|"
@@ -339,7 +344,8 @@ _IN_PLEURA = re.compile(r"胸膜?腔[^，,。；;包]{0,16}$")
 # A size behind these words is not the lesion's size today, or not its own.
 _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:层厚|层距|间隔|距[^，,。；;]{0,8}|原[^，,。；;]{0,4}|[上前]次[^，,。；;]{0,4}|先前[^，,。；;]{0,4}"
+        r"(?:层厚|层距|间隔|距[^，,。；;]{0,8}|原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}|先前[^，,。；;]{0,4}"
+        r"|由[^，,。；;至到为m]{0,8}"
         r"|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|厚度?约?"
         r"|(?:淋巴结|动脉|主动脉|囊肿|肝|肾|心)[^，,。；;]{0,10})$"
     ),
@@ -387,6 +393,8 @@ def tokens_of(
         yield Token("finding", start, end, word="+".join(FINDING_WORDS[name]))
     elif name in DENSITIES:
         yield Token("density", start, end, word=name)
+    elif name == "unsaid":
+        yield Token("amount", start, end)
     elif name in AMOUNTS:
         yield Token("amount", start, end, word=name)
     elif name == "size":

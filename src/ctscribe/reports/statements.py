@@ -196,7 +196,8 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
     if negated and names[0] != "cavity":
         inherited = _subject(stretch.finding, read)
     if behind and not words[behind[0]].bound and (own or inherited or negated):
-        amounts = not lobar and any(words[i].kind == "amount" for i in stretch.trailing)
+        told = ("amount", "change")
+        amounts = not lobar and any(words[i].kind in told for i in stretch.trailing)
         behind = behind if amounts and not negated else []
     attributes = [
         i
@@ -206,6 +207,7 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
     ]
     general, special = (own, behind) if own else (behind[:1], behind[1:])
     parts = [(own or behind or inherited, attributes)]
+    lesser: list[tuple[list[int], list[int]]] = []  # both sides, where one or each is told apart
     if not own and not behind and inherited and not negated and lobar:
         general = inherited
     one_of = bool(special) and lobar and _narrower(general, special, stretch.finding, read)
@@ -229,10 +231,10 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
         else:
             parts = [
                 (general, ahead if inside else attributes),
-                (special, [*_changes(after, inside, words), *inside]),
+                (special, [*_of_both(ahead, after, inside, words), *inside]),
             ]
             if inside:
-                parts = parts[1:]
+                parts, lesser = parts[1:], [parts[0]]
     elif own:
         behind = []
     used = [*own, *behind, *attributes, stretch.finding]
@@ -258,13 +260,21 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
             spoken += _statements_at(
                 replace(base, finding=name, side=side), places, own_attributes, read
             )
+        for places, own_attributes in lesser:  # "双侧少量积液，右侧中量": the left one is small
+            told_apart = {s.side for s in spoken if s.finding == name}
+            rest = _statements_at(replace(base, finding=name), places, own_attributes, read)
+            spoken += [s for s in rest if s.side not in told_apart]
     return spoken
 
 
-def _changes(after: list[int], inside: list[int], words: list[Token]) -> list[int]:
-    """The changes said of both sides before each is spoken of: "双侧积液较前增多，现右侧大量"."""
-    of_each = any(words[i].kind == "change" for i in inside)
-    return [] if of_each else [i for i in after if words[i].kind == "change" and i not in inside]
+def _of_both(
+    ahead: list[int], after: list[int], inside: list[int], words: list[Token]
+) -> list[int]:
+    """What is said of both sides before each is spoken of: "双侧积液较前增多，现右侧大量"."""
+    of_each = {words[i].kind for i in inside}
+    changes = [i for i in after if words[i].kind == "change" and i not in inside]
+    amounts = [i for i in ahead if words[i].kind == "amount"]
+    return ([] if "change" in of_each else changes) + ([] if "amount" in of_each else amounts)
 
 
 def _narrower(general: list[int], special: list[int], finding: int, read: _Sentence) -> bool:

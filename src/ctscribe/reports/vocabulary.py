@@ -95,7 +95,6 @@ _ZH_FIRST: list[tuple[str, str]] = [
         r"较(?![大小厚])[^，,。；;无未]{1,20}?(?:增大|增多|扩大|进展|加重)|增(?:大|加|多)?[至为到]"
         rf"|(?:明显|略有?)增大|{_OF_FINDING}(?:增多|增大|增加|扩大|进展|加重)",
     ),
-    ("unsaid", r"量(?:较|稍|偏)多|(?<=侧)[较稍]多"),  # an amount, but of no class
     # Other organs.
     ("thyroid-nodule", rf"{_SIDE}甲状腺{_IN}{{0,12}}?(?:结节|肿块|肿物)"),
     ("adrenal-nodule", rf"{_SIDE}肾上腺{_IN}{{0,8}}?(?:结节|肿块|腺瘤|增粗)"),
@@ -318,7 +317,7 @@ _EN_FIRST: list[tuple[str, str]] = [
     ),
     (
         "cardiomegaly",
-        r"\bcardiomegaly\b|\b(?:heart|cardiac)\s+(?:\w+\s+)?(?:is\s+)?(?:\w+\s+)?enlarge(?:d"
+        r"\bcardiomegaly\b|\bheart\s*:\s*(?:\w+\s+)?enlarged\b|\b(?:heart|cardiac)\s+(?:\w+\s+)?(?:is\s+)?(?:\w+\s+)?enlarge(?:d"
         r"|ment)\b|\benlarged\s+(?:heart|cardiac)\b",
     ),
     ("hiatal-hernia", r"\bhiat(?:al|us)\s+hernia\b"),
@@ -362,8 +361,7 @@ _EN_FIRST: list[tuple[str, str]] = [
     ("bronchiectasis", r"\bbronchiecta\w+"),
     (
         "atelectasis",
-        r"\batelecta\w+|\bcollapse\b(?!\s+of\s+(?:\w+\s+){0,3}(?:vertebra|T\d|L\d|body))"
-        r"(?<!vertebral collapse)"
+        r"\batelecta\w+|(?<!vertebral )(?<!body )\bcollapse\b(?!\s+of\s+(?:\w+\s+){0,3}(?:vertebra|T\d|L\d|body))"
         r"|\bcollapsed\b(?=\s+(?:\w+\s+){0,2}(?:lobe|lung|segment|RUL|RML|RLL|LUL|LLL))",
     ),
     ("bulla", r"\bbull(?:a|ae|ous)\b"),

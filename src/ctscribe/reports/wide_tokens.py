@@ -93,9 +93,6 @@ def _tokens_of(
     if name == "size":
         yield from _size(text, start, end, sentence, language)
         return
-    if name == "unsaid":
-        yield Token("amount", start, end)
-        return
     if name in _CHANGE or name == "doubt":
         yield Token("change" if name in _CHANGE else "doubt", start, end, word=name)
         return
@@ -237,7 +234,8 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
     for token in tokens:
         last = placed[-1] if placed else None
         if token.kind == "segment":
-            between = _BEFORE_CODE if "S" in token.word else _BETWEEN
+            apart = language == "en" and not _OF_PLACE.match(sentence, token.end)
+            between = _BEFORE_CODE if "S" in token.word or apart else _BETWEEN
             bases = next((t.spots for t in reversed(placed) if t.kind == "place"), ())
             joined = (
                 last is not None
@@ -283,6 +281,13 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
                 )
             )
             waiting = None
+        elif (
+            token.word == "lingula"
+            and last is not None
+            and last.spots == (("left", "LUL", None),)
+            and re.fullmatch(r"\s*,\s*", sentence[last.end : token.start])
+        ):  # "LUL, lingula"
+            placed[-1] = replace(last, end=token.end, spots=token.spots)
         else:
             placed.append(token)
     return placed
