@@ -30,7 +30,6 @@ def test_hand_labelled_sentences_are_read_right(scores: Scores) -> None:
     assert {name: s.f1 for name, s in scores.attributes.items() if s.f1 < MUST} == {}
     # A sentence that is read today stays read; these are known.
     assert {text for text, _, _ in scores.misread} <= {
-        "双肺未见明确实变，但下叶微小结节无法排除。",
         "右肺上叶团片影，内见充气支气管征及小空洞，大小约41×29mm。",
         "双肺见3枚结节：右上叶尖段4mm，右中叶外侧段6mm，左上叶尖后段8mm，后者为磨玻璃密度，余为实性。",
         # "neither" and "none" mean what stands in a sentence that states nothing by itself.
@@ -50,7 +49,7 @@ def test_sentences_of_authors_who_wrote_no_rule_are_read_right(name: str) -> Non
 def test_there_are_enough_sentences_of_each_kind() -> None:
     languages = Counter(row["language"] for row in SENTENCES)
     kinds = Counter(row["kind"] for row in SENTENCES if "kind" in row)
-    assert len(SENTENCES) >= 970
+    assert len(SENTENCES) >= 1000
     assert languages["zh"] >= 300
     assert languages["en"] >= 150
     assert sum(kinds.values()) >= 120
@@ -174,6 +173,11 @@ def test_any_text_is_read_without_an_error(text: str) -> None:
         "更正",
         "左肺（",
         "肝",
+        "左侧未见，",
+        "右肺者5mm，",
+        "前、",
+        "低密度灶",
+        "a third, ",
         " ",
         "\n",
     ],

@@ -256,9 +256,15 @@ def is_general(places: list[int], words: list[Token], lobar: bool) -> bool:
     return len({side for side, _, _ in spots}) > 1
 
 
+def _level_in(sides: list[Side | None], level: str) -> list[Side | None]:
+    """Of these sides those whose lung has such a lobe: the left one has no middle lobe."""
+    return [side for side in sides if side in BARE_LOBES[level]]
+
+
 def spots_of(places: list[int], words: list[Token]) -> list[tuple[int, Spot]]:
     """(place token's index, spot); a bare lobe is on the side said before it, or else after."""
     side: Side | None = None
+    lungs: list[Side | None] = []  # that the last place named
     spots: list[tuple[int, Spot]] = []
     for i in range(max(places, default=-1) + 1):
         if words[i].kind != "place":
@@ -273,9 +279,12 @@ def spots_of(places: list[int], words: list[Token]) -> list[tuple[int, Spot]]:
                     sides = [s for s, _, _ in later[0].spots]
                 elif side is None and words[i].word == "predominant":
                     sides = list(SIDES)  # "upper-lobe-predominant emphysema": of both lungs
+                elif len(lungs) > 1 and _level_in(lungs, level):
+                    sides = _level_in(lungs, level)  # "双肺…下叶": of both lungs
                 resolved = [(s, BARE_LOBES[level].get(s) if s else None, segment) for s in sides]
             else:
                 side = own_side
+                lungs = list(dict.fromkeys(s for s, _, _ in words[i].spots))
             if i in places:
                 spots += [(i, s) for s in resolved if s not in [known for _, known in spots]]
     # "upper lobe predominant, in both lungs": a lung beside its own lobe says nothing more.

@@ -140,6 +140,24 @@ def without_unnamed(text: str, tokens: list[Token], language: Language) -> list[
 _LESION = re.compile(r"病灶|病变|炎症|肺炎|感染|\bpneumonia\b", re.IGNORECASE)
 
 
+def without_emphasis(text: str, tokens: list[Token], language: Language) -> list[Token]:
+    """Without lobes where something is only most: "双肺间质纤维化，下叶明显，伴支气管扩张"."""
+    if language == "en":
+        return tokens
+    kept = []
+    for token in tokens:
+        most = token.kind == "place" and _MOST.match(text, token.end)
+        clause = max(text.rfind(stop, 0, token.start) for stop in "，,") + 1
+        whole = re.fullmatch(r"\s*(?:尤?以|多?以)?", text[clause : token.start])
+        before = any(t.kind == "place" and t.start < clause for t in tokens)
+        if not (most and whole and before and any(lobe for _, lobe, _ in token.spots)):
+            kept.append(token)
+    return kept
+
+
+_MOST = re.compile(r"(?:为[著主多甚]|[较更尤]?(?:明显|显著|著))(?=\s*(?:$|[，,]))")
+
+
 def rest_of_lungs(text: str, tokens: list[Token]) -> list[Token]:
     """With the lobes that "余肺轻度肺气肿" leaves, where all the others are named: two at most."""
     rest = _REST_OF_LUNGS.search(text)

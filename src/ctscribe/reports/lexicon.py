@@ -140,11 +140,11 @@ ZH: list[tuple[str, str]] = [
     (
         "side",
         r"(?:右|左|双|两)侧?(?:肺野?|胸膜?腔|胸(?!水))|(?:右|左|双|两)侧"
-        r"|(?:右|左|双)(?=(?:少|微|小|中|中等|大)?量?液?气胸)",
+        r"|(?:右|左|双)(?=(?:少|微|小|中|中等|大)?量?[液血脓]?气胸|血胸|脓胸)",
     ),
     # Findings.
-    ("both_pleural", r"液气胸"),
-    ("effusion", r"(?:胸膜?腔|叶间)?积液|胸水"),
+    ("both_pleural", r"[液血脓]气胸"),
+    ("effusion", r"(?:胸膜?腔|叶间)?积液|胸水|血胸|脓胸"),
     ("fluid", r"(?:液[体性]|水样?)密度影?"),
     ("air", r"积气"),
     ("pneumothorax", r"气胸"),
@@ -260,8 +260,8 @@ EN: list[tuple[str, str]] = [
         r"pleural\s+(?:space|cavity)))?",
     ),
     # Findings.
-    ("both_pleural", r"\bhydropneumothora\w+"),
-    ("effusion", r"\b(?:pleural\s+)?effusions?\b|\bpleural\s+fluid\b"),
+    ("both_pleural", r"\bh(?:ydro|a?emo)pneumothora\w+"),
+    ("effusion", r"\b(?:pleural\s+)?effusions?\b|\bpleural\s+fluid\b|\bha?emothora\w+|\bempyema\b"),
     ("pneumothorax", r"\bpneumothora(?:x|ces)\b"),
     ("emphysema", r"\bemphysema(?:tous)?\b"),
     ("ps_nodule", r"\bmGGNs?\b"),
@@ -407,6 +407,7 @@ def tokens_of(
     else:
         spots = zh_spots(name, text) if language == "zh" else en_spots(name, text.lower())
         bound = BOUND[language].search(sentence[max(0, start - 60) : start]) is not None
+        bound = bound or text.lower().endswith("predominance")
         yield Token("place", start, end, word=name, spots=tuple(spots), bound=bound)
 
 

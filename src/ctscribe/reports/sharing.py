@@ -13,7 +13,7 @@ from typing import cast
 from ctscribe.reports.context import blank_unread
 from ctscribe.reports.lexicon import Token
 from ctscribe.reports.schema import Amount, Change, Density, Language, Statement
-from ctscribe.reports.vocabulary import AMOUNTED, PLACELESS, SIZED
+from ctscribe.reports.vocabulary import AMOUNTED, PLACELESS, PLEURA, SIZED
 from ctscribe.reports.wide_tokens import tokenize
 
 MEASURABLE_MM = 2.0  # less is no growth (Fleischner Society 2017)
@@ -40,7 +40,14 @@ def said_where(spoken: list[Statement]) -> list[Statement]:
         more = one.axes_mm or one.density or one.amount or one.comparison or one.count
         return not (said or more) and one.finding in placed and one.finding not in PLACELESS
 
-    return [s for s in spoken if not empty(s)]
+    def again(i: int, one: Statement) -> bool:
+        """Whether of a side's one effusion more is said later."""
+        plain = not (one.negated or one.uncertain or one.amount or one.comparison)
+        later = [s for s in spoken[i + 1 :] if (s.finding, s.side) == (one.finding, one.side)]
+        told = any(s.amount or s.comparison for s in later)
+        return plain and told and one.finding in PLEURA and one.side is not None
+
+    return [s for i, s in enumerate(spoken) if not empty(s) and not again(i, s)]
 
 
 def compared(spoken: list[Statement], before: list[Token]) -> list[Statement]:

@@ -34,7 +34,13 @@ from ctscribe.reports.binding import (
 )
 from ctscribe.reports.context import blank_unread
 from ctscribe.reports.doubt import doubted_heads
-from ctscribe.reports.ellipsis import placed_anew, rest_of_lungs, spelled_out, without_unnamed
+from ctscribe.reports.ellipsis import (
+    placed_anew,
+    rest_of_lungs,
+    spelled_out,
+    without_emphasis,
+    without_unnamed,
+)
 from ctscribe.reports.language import detect_language
 from ctscribe.reports.lexicon import Spot, Token
 from ctscribe.reports.schema import (
@@ -124,6 +130,7 @@ def _read(
     sizes_before = [t for t in tokens if t.kind == "before"]
     tokens = [t for t in tokens if t.kind not in ("doubt", "organ", "before")]
     tokens = without_unnamed(text, tokens, language)
+    tokens = without_emphasis(text, tokens, language)
     tokens = rest_of_lungs(text, tokens)
     tokens, left_out = spelled_out(text, tokens, before, language)
     denied = denied_tokens(text, tokens, language)

@@ -117,7 +117,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ("side", r"(?:右|左|双|两)侧?(?=[^，,。；;肺]{0,4}胸膜(?!腔|下))"),
     (
         "pleural-thickening",
-        r"胸膜[^，,。；;腔下]{0,8}(?:增厚|肥厚)(?:[、及]?粘连)?"
+        r"胸膜[^，,。；;腔下]{0,8}(?:增厚|肥厚|[稍略]厚)(?:[、及]?粘连)?"
         r"(?:[伴并及和、][^，,。；;肺]{0,6}?钙化灶?)?|胸膜粘连",
     ),
     (
@@ -134,7 +134,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ),
     (
         "no cardiomegaly",
-        r"心(?:影|脏)(?:外形)?(?:大小|形态|、|及)*(?:不大|(?:未见|无)(?:明显)?(?:增大|扩大"
+        r"心(?:影|脏)(?:外形)?(?:各房室|大小|形态|、|及)*(?:不大|(?:未见|无)(?:明显)?(?:增大|扩大"
         r"|异常)|正常)",
     ),
     (
@@ -269,6 +269,8 @@ _EN_FIRST: list[tuple[str, str]] = [
         r"|regressed|shrinking)\b(?!\s+than)"
         rf"|{lexicon.EN_PARTLY}",
     ),
+    ("larger", r"\bworse\b(?!\s+on\b)|\bmore\s+(?:extensive|prominent|conspicuous)\b"),
+    ("smaller", r"\bless\s+(?:extensive|prominent|conspicuous)\b"),
     # Other organs.
     (
         "organ-nodule",
@@ -333,7 +335,8 @@ _EN_FIRST: list[tuple[str, str]] = [
     (
         "rib-lesion",
         r"\b(?:lytic|sclerotic|destructive)\s+(?:rib\s+)?lesions?\s+(?:of"
-        r"|in)\s+the\s+(?:\w+\s+){0,2}ribs?\b|\brib\s+(?:lesions?|destruction|metastas\w+)",
+        r"|in)\s+the\s+(?:\w+\s+){0,2}ribs?\b|\bdestruction\s+of\s+(?:the\s+)?(?:\w+\s+){0,3}ribs?\b"
+        r"|\brib\s+(?:lesions?|destruction|metastas\w+)",
     ),
     ("fracture", r"\bfractur(?:e|es|ed)\b"),
     (
@@ -361,7 +364,9 @@ _EN_FIRST: list[tuple[str, str]] = [
     ("bronchiectasis", r"\bbronchiecta\w+"),
     (
         "atelectasis",
-        r"\batelecta\w+|(?<!vertebral )(?<!body )\bcollapse\b(?!\s+of\s+(?:\w+\s+){0,3}(?:vertebra|T\d|L\d|body))"
+        r"\batelecta\w+"
+        r"|(?<!vertebral )(?<!body )\bcollapse\b"
+        r"(?!\s+of\s+(?:\w+\s+){0,3}(?:vertebra|T\d|L\d|body))"
         r"|\bcollapsed\b(?=\s+(?:\w+\s+){0,2}(?:lobe|lung|segment|RUL|RML|RLL|LUL|LLL))",
     ),
     ("bulla", r"\bbull(?:a|ae|ous)\b"),
@@ -371,7 +376,7 @@ _EN_FIRST: list[tuple[str, str]] = [
     (
         "ground-glass-opacity",
         r"\bground[\s-]?glass\s+(?:opacit\w+|attenuation|change\w*|infiltrat\w+)"
-        r"|\bGGOs?\b(?!\s+nodul)",
+        r"|\bground[\s-]?glass\b(?=\s+(?:in|within|throughout)\b)|\bGGOs?\b(?!\s+nodul)",
     ),
     ("opacity", r"(?<!nodular )\b(?:opacit(?:y|ies)|infiltrates?|airspace\s+disease)\b"),
     ("calcification", r"\bcalcifications?\b|\bcalcified\s+foc\w+"),

@@ -137,6 +137,8 @@ def _tokens_of(
         if denied or re.search("未见|未及|无(?!名)|没有", text):
             yield Token("negation", start, start)
         amount = _AMOUNT.search(text)
+        if text.startswith("心包") and "积液" not in text:  # "心包及双侧胸腔少量积液"
+            amount = _AMOUNT.search(sentence[end : end + 12])
         if amount and words.endswith("pericardial-effusion"):
             yield Token("amount", start, start, word=_AMOUNTS[amount[0][0]])
         if re.search("可疑|疑似", text):
