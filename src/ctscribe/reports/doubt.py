@@ -13,7 +13,9 @@ _NATURE = re.compile(
     r"|neoplas|pneumonia|cancer",
     re.IGNORECASE,
 )
-_AFTER_FINDING = re.compile(r"(?:[影灶征象性改变的之是为尚亦也仍暂\s（(\"”？?、]|形成|存在)*$")
+_AFTER_FINDING = re.compile(
+    r"(?:[影灶征象性改变的之是为尚亦也仍暂\s（(\"”？?、]|形成|存在|[，,]囊肿$)*$"
+)
 _AFTER_DOUBT = re.compile(r"(?:性?[较很]?大|性|[）)\s]|高)*(?:$|[，,；;、])")
 _LISTED: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"[\s、/及和与或的（）()影]*$"),

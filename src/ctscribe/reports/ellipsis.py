@@ -132,6 +132,9 @@ def without_unnamed(text: str, tokens: list[Token], language: Language) -> list[
     for clause in _CLAUSE[language].finditer(text):
         inside = [t for t in tokens if clause.start() <= t.start < clause.end()]
         begun = any(t.kind == "finding" and t.start < clause.end() for t in tokens)
+        goes_on = text[clause.end() : clause.end() + 3]
+        if goes_on.startswith(("，现为", "，现呈", ",现为", ",现呈")):
+            continue
         if not begun and any(t.kind == "place" for t in inside) and _LESION.search(clause.group()):
             tokens = [t for t in tokens if t not in inside]
     return tokens

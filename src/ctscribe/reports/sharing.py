@@ -19,7 +19,13 @@ from ctscribe.reports.wide_tokens import tokenize
 MEASURABLE_MM = 2.0  # less is no growth (Fleischner Society 2017)
 _NEAR = 30  # characters between a size and the one before
 _AND_FLUID = frozenset(
-    f"{a}{b}" for a in "及和并伴、" for b in ("积液", "胸腔积液", "气胸", "积气")
+    f"{a}{b}"
+    for a in ("及", "和", "并", "伴", "、", "")
+    for b in ("积液", "胸腔积液", "气胸", "积气")
+)
+_DEVELOPED = re.compile(r"\binterval\s+development\s+of\b", re.IGNORECASE)
+_ALL_ARE = re.compile(
+    r"均[为呈系]?(?:纯|部分)?(?:实性|磨玻璃)|\ball\s+(?:\w+\s+)?(?:solid|ground)", re.IGNORECASE
 )
 _ALL = re.compile(r"均|都|皆|\b(?:both|all|are|have)\b", re.IGNORECASE)
 # A sentence about what the sentence before it found.
@@ -41,13 +47,31 @@ def said_where(spoken: list[Statement]) -> list[Statement]:
         return not (said or more) and one.finding in placed and one.finding not in PLACELESS
 
     def again(i: int, one: Statement) -> bool:
-        """Whether of a side's one effusion more is said later."""
-        plain = not (one.negated or one.uncertain or one.amount or one.comparison)
-        later = [s for s in spoken[i + 1 :] if (s.finding, s.side) == (one.finding, one.side)]
-        told = any(s.amount or s.comparison for s in later)
-        return plain and told and one.finding in PLEURA and one.side is not None
+        """Whether more is said of a side's one effusion, or later that what was there is gone."""
+        if one.negated or one.uncertain or one.amount or one.comparison or one.side is None:
+            return False
+        same = [s for s in spoken if s is not one and _where(s) == _where(one)]
+        gone = any(s.comparison == "resolved" and s.start > one.start for s in same)
+        told = any((s.amount or s.comparison) and not s.negated for s in same)
+        return gone or (told and one.finding in PLEURA)
 
     return [s for i, s in enumerate(spoken) if not empty(s) and not again(i, s)]
+
+
+def _where(one: Statement) -> tuple[str | None, ...]:
+    return one.finding, one.side, one.lobe, one.segment
+
+
+def shared_density(spoken: list[Statement], text: str) -> list[Statement]:
+    """A density said of all: "右肺上叶7mm，中叶4mm，均为实性"."""
+    if not spoken or not spoken[-1].density or not _ALL_ARE.search(text):
+        return spoken
+    return [
+        replace(s, density=spoken[-1].density)
+        if s.finding == "nodule" and not s.negated and s.density is None
+        else s
+        for s in spoken
+    ]
 
 
 def compared(spoken: list[Statement], before: list[Token]) -> list[Statement]:
@@ -94,6 +118,8 @@ def shared_amount(spoken: list[Statement], text: str) -> list[Statement]:
 def shared_change(spoken: list[Statement], text: str, words: list[Token]) -> list[Statement]:
     """A change said of all: "右肺上叶结节、左肺下叶结节，均较前相仿"."""
     shared = list(spoken)
+    if _DEVELOPED.search(text):
+        return [s if s.negated or s.comparison else replace(s, comparison="new") for s in spoken]
     for i, last in enumerate(spoken):
         if last.comparison not in ("stable", "larger", "smaller"):
             continue

@@ -62,6 +62,7 @@ from ctscribe.reports.sharing import (
     said_where,
     shared_amount,
     shared_change,
+    shared_density,
 )
 from ctscribe.reports.vocabulary import AMOUNTED, PLACELESS, PLEURA, SIDED, SIZED
 from ctscribe.reports.wide_tokens import side_beside, tokenize
@@ -180,7 +181,7 @@ def _read(
             spoken += own
     spoken = placed_anew(spoken, anew) if anew else spoken
     spoken = said_where(spoken)
-    return shared_change(once(shared_amount(spoken, text)), text, read.words)
+    return shared_change(once(shared_amount(shared_density(spoken, text), text)), text, read.words)
 
 
 _ASKING = re.compile(r"(?:^|[\s.;。；])[?？]\s*$")  # "? nodule", not "nodule? Effusion"
@@ -232,7 +233,7 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
             outside = [i for i in attributes if i not in inside]
             parts = [
                 (general, outside),
-                (special, [*densities, *inside]),
+                (special, [*densities, *_stable(ahead, inside, words), *inside]),
             ]
             parts = parts[1:] if each else parts
         else:
@@ -272,6 +273,12 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
             rest = _statements_at(replace(base, finding=name), places, own_attributes, read)
             spoken += [s for s in rest if s.side not in told_apart]
     return spoken
+
+
+def _stable(ahead: list[int], inside: list[int], words: list[Token]) -> list[int]:
+    """ "Unchanged nodules, largest 11 mm in the RLL": that one too."""
+    told = any(words[i].kind == "change" for i in inside)
+    return [] if told else [i for i in ahead if words[i].word == "stable"]
 
 
 def _of_both(

@@ -39,7 +39,7 @@ _LEVELS = r"[上中下](?:[、及和与]?[上中下])*"
 _SIDE = r"(?:[右左双两]侧?)?"
 # "与前片相比，左侧胸腔积液增多": a change as the verb of the finding itself.
 _OF_FINDING = (
-    r"(?:(?<=积液)|(?<=气胸)|(?<=结节)|(?<=肿块)|(?<=实变)|(?<=病灶)|(?<=影)|(?<=成分)|(?<=范围))"
+    r"(?:(?<=积液)|(?<=气胸)|(?<=结节)|(?<=肿块)|(?<=实变)|(?<=病灶)|(?<=病变)|(?<=炎症)|(?<=影)|(?<=成分)|(?<=范围))"
     r"(?:范围)?(?:较前)?(?:明显|略有?|稍有?|轻度|有所|逐渐)?"
 )
 _ZH_STABLE = (
@@ -87,7 +87,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
         "smaller",
         r"较(?![大小厚])[^，,。；;无未]{1,20}?(?:缩小|减少|减小|变小|吸收|好转|减轻"
         r"|变淡)(?:减少|好转)?"
-        r"|(?:大?部分|大部|明显|逐渐)(?:已)?(?:吸收|消散|消失)|吸收好转|(?:明显|略有?)(?:缩小|减少)"
+        r"|(?:大?部分|大部|明显|逐渐|有所)(?:已)?(?:吸收|消散|消失)|吸收好转|(?:明显|略有?)(?:缩小|减少)"
         rf"|[缩减降变](?:小|少)?[至为到](?=[^，,。；;]{{0,3}}[\d少])|{_OF_FINDING}(?:缩小|减少|减小|好转|减轻|变淡)",
     ),
     (
@@ -269,6 +269,8 @@ _EN_FIRST: list[tuple[str, str]] = [
         r"|regressed|shrinking)\b(?!\s+than)"
         rf"|{lexicon.EN_PARTLY}",
     ),
+    ("larger", r"\binterval\s+enlargement\b"),
+    ("new", r"\binterval\s+development\s+of\b"),
     ("larger", r"\bworse\b(?!\s+on\b)|\bmore\s+(?:extensive|prominent|conspicuous)\b"),
     ("smaller", r"\bless\s+(?:extensive|prominent|conspicuous)\b"),
     # Other organs.
@@ -330,7 +332,8 @@ _EN_FIRST: list[tuple[str, str]] = [
     ),
     (
         "lymphadenopathy",
-        r"\b(?:lymph)?adenopathy\b|\blymph\s+nodes?\b|\bnodes?\b(?=\s+(?:measuring|\d))",
+        r"\b(?:lymph)?adenopathy\b|\blymph\s+nodes?\b|\bnodes?\b(?=\s*,?\s*(?:measuring|\d))"
+        r"|\benlarged\s+(?:\w+\s+){0,2}nodes?\b",
     ),
     (
         "rib-lesion",
@@ -382,7 +385,7 @@ _EN_FIRST: list[tuple[str, str]] = [
     ("calcification", r"\bcalcifications?\b|\bcalcified\s+foc\w+"),
     (
         "no abnormality",
-        r"(?<=lungs:)\s*(?:are\s+)?(?:clear|normal|unremarkable)\b"
+        r"(?:(?<=lungs:)|(?<=lung:)|(?<=lobe:))\s*(?:are\s+|is\s+)?(?:clear|normal|unremarkable)\b"
         r"|(?<=lungs )(?:(?:fields?\s+)?(?:are|is)\s+|appear\s+)?(?:otherwise\s+)?(?:clear"
         r"|normal|unremarkable)\b|(?<=lung )(?:is\s+)?(?:otherwise\s+)?(?:clear|normal"
         r"|unremarkable)\b|\bclear(?=\s+lungs\b)|\bnormal\s+(?:chest|CT|thora)\w*",
