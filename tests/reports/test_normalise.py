@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from ctscribe.phantom.text import write_report
 from ctscribe.reports.labeller import label_report
 from ctscribe.reports.normalise import normalise
-from ctscribe.reports.schema import Finding, Language
+from ctscribe.reports.schema import Finding, Language, Statement
 from ctscribe.reports.sections import format_report
-from ctscribe.reports.statements import Statement, statements
+from ctscribe.reports.statements import statements
 
 SENTENCES = json.loads((Path(__file__).parent / "sentences.json").read_text(encoding="utf-8"))
 TEXTS = [row["text"] for row in SENTENCES]

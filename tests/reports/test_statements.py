@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctscribe.reports.schema import Statement
 from ctscribe.reports.scoring import Scores, keys_of, score_sentences
-from ctscribe.reports.statements import Statement, statements
+from ctscribe.reports.statements import statements
 
 SENTENCES = json.loads((Path(__file__).parent / "sentences.json").read_text(encoding="utf-8"))
 MUST = 0.97
@@ -27,18 +28,28 @@ def test_hand_labelled_sentences_are_read_right(scores: Scores) -> None:
     assert scores.strict.f1 >= MUST, scores.misread
     assert {group: s.f1 for group, s in scores.groups.items() if s.f1 < 0.95} == {}
     assert {name: s.f1 for name, s in scores.attributes.items() if s.f1 < MUST} == {}
-    # A sentence that is read today stays read; these three are known.
+    # A sentence that is read today stays read; these are known.
     assert {text for text, _, _ in scores.misread} <= {
-        "双肺未见明确实变，但下叶微小结节无法排除。",
         "右肺上叶团片影，内见充气支气管征及小空洞，大小约41×29mm。",
-        "Nodules: 1) RUL, 6 mm, solid; 2) LLL, 9 mm, ground-glass.",
+        "双肺见3枚结节：右上叶尖段4mm，右中叶外侧段6mm，左上叶尖后段8mm，后者为磨玻璃密度，余为实性。",
+        # "neither" and "none" mean what stands in a sentence that states nothing by itself.
+        "History of right pneumothorax and pleural effusion. Neither is seen today.",
+        "If the patient develops fever, consider consolidation; none is present now.",
     }
+
+
+@pytest.mark.parametrize("name", ["independent_1", "independent_2"])
+def test_sentences_of_authors_who_wrote_no_rule_are_read_right(name: str) -> None:
+    rows = [row for row in SENTENCES if row.get("set") == name]
+    assert len(rows) >= 110
+    scores = score_sentences(rows)
+    assert scores.strict.f1 >= MUST, scores.misread
 
 
 def test_there_are_enough_sentences_of_each_kind() -> None:
     languages = Counter(row["language"] for row in SENTENCES)
     kinds = Counter(row["kind"] for row in SENTENCES if "kind" in row)
-    assert len(SENTENCES) >= 500
+    assert len(SENTENCES) >= 1000
     assert languages["zh"] >= 300
     assert languages["en"] >= 150
     assert sum(kinds.values()) >= 120
@@ -162,6 +173,11 @@ def test_any_text_is_read_without_an_error(text: str) -> None:
         "更正",
         "左肺（",
         "肝",
+        "左侧未见，",
+        "右肺者5mm，",
+        "前、",
+        "低密度灶",
+        "a third, ",
         " ",
         "\n",
     ],

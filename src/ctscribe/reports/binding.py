@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ctscribe.reports.context import corrected
+from ctscribe.reports.ellipsis import spelled_out
 from ctscribe.reports.lexicon import BARE_LOBES, Spot, Token, tokenize
 from ctscribe.reports.schema import (
     FINDINGS,
@@ -26,6 +28,10 @@ from ctscribe.reports.scope import broken, denied_tokens, is_connector, is_rest
 
 ATTRIBUTES = ("size", "density", "core", "amount", "change")
 EACH = re.compile(r"分别|各|[两二三2３3]枚|\brespectively\b|\b(?:two|three|both)\b", re.IGNORECASE)
+REST_OF = re.compile(
+    r"(?:余|其[他它])(?:[双两]?肺(?:野|叶)?|处|部位)?[轻中重度散在多发见可少许]*\s*$|\b(?:other|remaining)\s+$",
+    re.IGNORECASE,
+)
 # A sentence that calls what it looked at normal denies everything there.
 _NORMAL: dict[Language, list[tuple[re.Pattern[str], tuple[FindingName, ...]]]] = {
     "zh": [
@@ -90,7 +96,9 @@ def bind(
     before: what the last sentence asserted. A sentence of attributes alone ("大小约14mm。") fills
     in what those statements left open.
     """
-    tokens = tokenize(sentence, language)
+    sentence = corrected(sentence, language)
+    last = before[-1].finding.name if before else ""
+    tokens, left_out = spelled_out(sentence, tokenize(sentence, language), last, language)
     kinds = {token.kind for token in tokens}
     if not kinds & {"finding", "place"} and _GOES_ON.match(sentence):
         return [_complete(mention, tokens) for mention in before], []
@@ -100,7 +108,10 @@ def bind(
     is_denied = [i in denied for i in keep]
     spoken: list[Mention] = []
     for stretch in stretches(words, sentence, language):
-        spoken += _statements(stretch, words, is_denied, sentence, language)
+        own = _statements(stretch, words, is_denied, sentence, language)
+        if words[stretch.finding].start in left_out:
+            spoken = [m for m in spoken if not any(_same_place(m, n) for n in own)]
+        spoken += own
     return list(before), spoken + _normal_statements(sentence, language)
 
 
@@ -183,7 +194,8 @@ def _statements(
     names: list[FindingName] = head.word.split("+")  # type: ignore[assignment]
     own = [i for i in stretch.leading if words[i].kind == "place"]
     behind = places_behind(stretch.trailing, words, sentence, language)
-    inherited = [] if is_denied else stretch.inherited
+    elsewhere = is_denied or REST_OF.search(sentence, 0, head.start)
+    inherited = [] if elsewhere else stretch.inherited
     if behind and not words[behind[0]].bound and (own or inherited or is_denied):
         # Another clause's place, unless it says how much is there: "双侧积液（左侧少量）".
         amounts = names[0] not in LOBAR and any(words[i].kind == "amount" for i in stretch.trailing)
@@ -225,6 +237,9 @@ def places_behind(
     for i in trailing:
         if words[i].kind != "place":
             continue
+        listed = _gap(words, i - 1, sentence).strip() == "、"
+        if listed and not behind and not words[i].bound and words[i - 1].kind == "finding":
+            break  # "肺气肿、双肺下叶间质性改变": the next one's
         if behind and not words[i].bound:
             between = range(behind[-1], i)
             if not all(is_connector(_gap(words, j, sentence), language) for j in between):
@@ -241,9 +256,15 @@ def is_general(places: list[int], words: list[Token], lobar: bool) -> bool:
     return len({side for side, _, _ in spots}) > 1
 
 
+def _level_in(sides: list[Side | None], level: str) -> list[Side | None]:
+    """Of these sides those whose lung has such a lobe: the left one has no middle lobe."""
+    return [side for side in sides if side in BARE_LOBES[level]]
+
+
 def spots_of(places: list[int], words: list[Token]) -> list[tuple[int, Spot]]:
     """(place token's index, spot); a bare lobe is on the side said before it, or else after."""
     side: Side | None = None
+    lungs: list[Side | None] = []  # that the last place named
     spots: list[tuple[int, Spot]] = []
     for i in range(max(places, default=-1) + 1):
         if words[i].kind != "place":
@@ -258,9 +279,12 @@ def spots_of(places: list[int], words: list[Token]) -> list[tuple[int, Spot]]:
                     sides = [s for s, _, _ in later[0].spots]
                 elif side is None and words[i].word == "predominant":
                     sides = list(SIDES)  # "upper-lobe-predominant emphysema": of both lungs
+                elif len(lungs) > 1 and _level_in(lungs, level):
+                    sides = _level_in(lungs, level)  # "双肺…下叶": of both lungs
                 resolved = [(s, BARE_LOBES[level].get(s) if s else None, segment) for s in sides]
             else:
                 side = own_side
+                lungs = list(dict.fromkeys(s for s, _, _ in words[i].spots))
             if i in places:
                 spots += [(i, s) for s in resolved if s not in [known for _, known in spots]]
     # "upper lobe predominant, in both lungs": a lung beside its own lobe says nothing more.
@@ -299,7 +323,7 @@ def _findings(
         if density and name == "nodule":
             mixed = has_core and density.word == "ground-glass"
             finding = replace(finding, density="part-solid" if mixed else density.word)  # type: ignore[arg-type]
-        if amount and name not in LOBAR:
+        if amount and amount.word and name not in LOBAR:
             finding = replace(finding, amount=amount.word)  # type: ignore[arg-type]
         findings.append(finding)
     return findings
@@ -319,6 +343,11 @@ def share(indices: list[int], spots: list[tuple[int, Spot]]) -> list[int | None]
     # Some stand between the places: each belongs to the place before it.
     owner = {max(p for p in places if p < i): i for i in reversed(indices) if i > places[0]}
     return [owner.get(i) for i, _ in spots]
+
+
+def _same_place(one: Mention, other: Mention) -> bool:
+    a, b = one.finding, other.finding
+    return (a.name, a.side, a.lobe) == (b.name, b.side, b.lobe)
 
 
 def _complete(mention: Mention, tokens: list[Token]) -> Mention:

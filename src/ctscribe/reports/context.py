@@ -38,8 +38,11 @@ _ONWARD: dict[Language, re.Pattern[str]] = {
 }
 # A clause up to these words: "左肺上叶结节切除术后".
 _UP_TO: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r".*(?:切除|术后)(?:\d+[年月周天日])?(?:改变)?", re.DOTALL),
-    "en": re.compile(r"(?!)"),
+    "zh": re.compile(
+        r"(?P<kept>[右左双两]侧?(?=[^，,]*(?:引流|置管|穿刺)))?.*(?:切除|术后)(?:\d+[年月周天日])?(?:改变)?",
+        re.DOTALL,
+    ),
+    "en": re.compile(r"(?P<kept>)(?!)"),
 }
 # A clause from these words on.
 _FROM: dict[Language, re.Pattern[str]] = {
@@ -102,7 +105,9 @@ _CORRECTIONS: dict[Language, tuple[re.Pattern[str], ...]] = {
             r"([右左双两]侧?肺?[上中下]?叶?(?:[^，,（(]{1,5}段)?[（(](?:应为|应是|更正为?|更正[:：]"
             r"|实为))[右左双两]侧?肺?[上中下]?叶?([）)])"
         ),
-        re.compile(r"[右左双两]侧?肺?([（(][^（）()]{0,12}误(?:写|作|报)?[^（）()]{0,8}[）)])"),
+        re.compile(
+            r"[右左双两]侧?肺?[上中下]?叶?(?:[^，,（(]{1,5}段)?([（(][^（）()]{0,12}误(?:写|作|报)?[^（）()]{0,8}[）)])"
+        ),
         re.compile(r"(更正[:：]?[^，,。]{0,30}?(?:应为|应是|改为|更正为))"),
     ),
     "en": (
@@ -115,16 +120,22 @@ _CORRECTIONS: dict[Language, tuple[re.Pattern[str], ...]] = {
 }
 
 
+def corrected(sentence: str, language: Language) -> str:
+    """The sentence with what it takes back blanked: "右肺中叶（原报告误写为左肺下叶）"."""
+    for pattern in _CORRECTIONS[language]:
+        for match in pattern.finditer(sentence):
+            for group in range(1, pattern.groups + 1):
+                sentence = _blank(sentence, *match.span(group))
+    return sentence
+
+
 def blank_unread(sentence: str, language: Language) -> tuple[str, list[tuple[int, int]], bool]:
     """(the sentence with what asserts nothing blanked, spans of the prior's findings, gone now).
 
     The findings of a prior stay only where the sentence says what became of them: gone, or still
     there with a size or a change.
     """
-    for pattern in _CORRECTIONS[language]:
-        for match in pattern.finditer(sentence):
-            for group in range(1, pattern.groups + 1):
-                sentence = _blank(sentence, *match.span(group))
+    sentence = corrected(sentence, language)
     # "双肺除右中叶纤维灶外": the finding is not at the place before 除. 伴 parts as 除 does.
     sentence = re.sub(r"(?<=\A[双两右左]肺)除(?=.*外)", "伴", sentence)
     prior = _PRIOR[language].search(sentence)
@@ -150,7 +161,7 @@ def blank_unread(sentence: str, language: Language) -> tuple[str, list[tuple[int
         if _WHOLE[language].search(sentence, start, end):
             spans.append((start, end))
         if done:
-            spans.append(done.span())
+            spans.append((max(done.start(), done.end("kept")), done.end()))
         if begun:
             spans.append((begun.start(), end))
     for span in spans:

@@ -13,7 +13,9 @@ _NATURE = re.compile(
     r"|neoplas|pneumonia|cancer",
     re.IGNORECASE,
 )
-_AFTER_FINDING = re.compile(r"(?:[影灶征象性改变的之是为尚亦也仍暂\s（(\"”？?、]|形成|存在)*$")
+_AFTER_FINDING = re.compile(
+    r"(?:[影灶征象性改变的之是为尚亦也仍暂\s（(\"”？?、]|形成|存在|[，,]囊肿$)*$"
+)
 _AFTER_DOUBT = re.compile(r"(?:性?[较很]?大|性|[）)\s]|高)*(?:$|[，,；;、])")
 _LISTED: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"[\s、/及和与或的（）()影]*$"),
@@ -40,6 +42,10 @@ def doubted_heads(
             if language == "en" and text[doubt.start : doubt.end].lower() != "suspected"
             else None
         )
+        if text[doubt.start : doubt.end].endswith("鉴别"):  # "不张与实变鉴别": either is open
+            begin = max(text.rfind(stop, 0, doubt.start) for stop in "，,")
+            doubted |= {t.start for t in behind if t.start > begin}
+            continue
         if behind and (passive or _adjacent(text, behind[-1], doubt, language)):
             doubted.add(behind[-1].start)
             if passive:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 from ctscribe.reports.binding import Mention, bind
 from ctscribe.reports.language import SLOTS, detect_language
-from ctscribe.reports.schema import Finding, Language
+from ctscribe.reports.schema import Finding, Language, Statement
 from ctscribe.reports.scope import sentences
 from ctscribe.reports.sections import section_spans
-from ctscribe.reports.statements import Statement, statements
+from ctscribe.reports.statements import statements
 
 __all__ = [
     "Mention",

@@ -15,7 +15,7 @@ from ctscribe.reports.schema import AMOUNTS, DENSITIES, SIDES, FindingName, Lang
 
 Kind = Literal[
     "place", "finding", "density", "amount", "size", "core", "negation", "denial",
-    "segment", "change", "doubt", "organ",
+    "segment", "change", "doubt", "organ", "before",
 ]  # fmt: skip
 # Side, lobe, and a segment's name in `segments`, which only `statements` asks for.
 Spot = tuple[Side | None, Lobe | None, str | None]
@@ -29,7 +29,7 @@ class Token:
     its side from the place before it;
     finding ("effusion+pneumothorax" for 液气胸), density, amount: `word`; size: `size_mm`;
     negation denies what follows, denial what stands before; core is the solid part of a
-    ground-glass nodule.
+    ground-glass nodule; before is a size at the prior examination.
     """
 
     kind: Kind
@@ -106,15 +106,19 @@ ZH: list[tuple[str, str]] = [
     ),
     (
         "skip",
-        r"(?:皮下|纵隔|软组织)(?:少量|积?)?气肿|(?:腹腔|盆腔|关节腔?|鼻窦)[^，,。；;]{0,4}积液",
+        r"(?:皮下|纵隔|软组织)(?:少量|积?)?气肿|(?:皮下|胸壁|纵隔)[^，,。；;]{0,4}积气|(?:腹腔|盆腔|关节腔?|鼻窦)[^，,。；;]{0,4}积液",
     ),
     ("effusion_also", r"胸膜?腔(?:及|和|、|与|或)心包(?:腔)?(?:未见)?(?:少量|大量)?积液"),
-    ("skip", r"心包(?:腔)?(?:内)?(?:见|可见|未见|无|少量|微量|大量|中等量|明显)*积液(?!及胸)"),
+    ("skip", r"心包(?:腔)?(?:内)?(?:见|可见|未见|无|少量|少许|微量|大量|中等量|明显)*积液(?!及胸)"),
     (
         "skip",
-        r"(?:未见|无|没有)(?:明显|显著|明确|著)?的?(?:变化|改变|增大|缩小|强化|进展|增多|减少|差异)",
+        r"(?:未见|无|没有)(?:明显|显著|明确|确切|著)?的?(?:变化|改变|增大|缩小|强化|进展|增多|减少|差异)",
     ),
-    ("skip", r"(?:不|未)(?:能|可|予)?(?:完全)?(?:除外|排除)|无(?:症状|痛)|无创"),
+    (
+        "skip",
+        r"(?:不|未)(?:能|可|予)?(?:完全)?(?:除外|排除)|无(?:症状|痛)|无创"
+        r"|(?:并非|不是)(?:无|没有|未见|不存在)|(?:大?部分|大部)已?(?:吸收|消散|消失)",
+    ),
     (
         "skip",
         r"(?:动脉|支气管|气管|淋巴结|瓣膜?|胸膜|肝内?|冠脉)[^，,。；;]{0,6}钙化|钙化性?(?:淋巴|斑)",
@@ -131,16 +135,18 @@ ZH: list[tuple[str, str]] = [
         rf"|肺舌叶|舌叶|肺?[上下]舌段){_ZH_SEGMENT}",
     ),
     ("tip", r"(?:右|左|双|两)侧?肺(?:尖段?|底)"),
-    ("all", r"(?:双|两)侧?肺(?:各叶|全部)"),
+    ("all", r"(?:双|两)侧?肺(?:[各五诸]个?叶|全部)|(?:右|左)侧?肺[各三两二诸]个?叶"),
     ("bare", r"(?<![上中下])[上中下]叶" + _ZH_SEGMENT),
     (
         "side",
-        r"(?:右|左|双|两)侧?(?:肺野?|胸膜?腔|胸)|(?:右|左|双|两)侧"
-        r"|(?:右|左|双)(?=(?:少|微|小|中|中等|大)?量?液?气胸)",
+        r"(?:右|左|双|两)侧?(?:肺野?|胸膜?腔|胸(?!水))|(?:右|左|双|两)侧"
+        r"|(?:右|左|双)(?=(?:少|微|小|中|中等|大)?量?[液血脓]?气胸|血胸|脓胸)",
     ),
     # Findings.
-    ("both_pleural", r"液气胸"),
-    ("effusion", r"(?:胸膜?腔|叶间)?积液|胸水"),
+    ("both_pleural", r"[液血脓]气胸"),
+    ("effusion", r"(?:胸膜?腔|叶间)?积液|胸水|血胸|脓胸"),
+    ("fluid", r"(?:液[体性]|水样?)密度影?"),
+    ("air", r"积气"),
     ("pneumothorax", r"气胸"),
     ("emphysema", r"肺?气肿"),
     ("ps_nodule", r"(?:mGG[NO]|混合GG[NO]|PSN)(?:结节)?"),
@@ -153,16 +159,23 @@ ZH: list[tuple[str, str]] = [
     ("ground-glass", r"非实性|[磨毛]玻璃|GGO"),
     ("solid", r"实性"),
     ("calcified", r"钙化"),
-    ("small", r"[少微小]量|少许"),
-    ("moderate", r"中等?量"),
+    # Of a range the lower end.
+    # More than on the other side, but of no class.
+    (
+        "unsaid",
+        r"量(?:较|稍|偏)多|(?<=侧)(?:[较稍更]多|为[著主多甚]|[较稍更]?明显)(?=\s*(?:$|[，,]))",
+    ),
+    ("small", r"[少微小]量?[至到~～、-]中等?量|[少微小]量|少许|量(?:较|稍|偏)?少"),
+    ("moderate", r"中等?量?[至到~～、-]大量|中等?量"),
     ("large", r"大量"),
     ("size", _SIZE),
     # Negation. A denial stands behind what it denies.
     (
         "denial",
-        r"(?:已(?:完全|基本)?|完全|基本)(?:吸收|消失|消散)|消失|阴性|病史|术后|(?:未见|无)(?=\s*(?:$|[，,。；;]))",
+        r"(?:已(?:完全|基本)?|完全|基本)(?:吸收|消失|消散)|消失|阴性|病史|术后|已(?:手术)?切除"
+        r"|(?:未见|无|未显示|未再(?:显示|见到?|出现)(?:显示)?)(?=\s*(?:$|[，,。；;]))",
     ),
-    ("negation", r"未见|未发现|未及|未显示|没有|不伴|无|排除|除外|既往|若(?!干)|如出现|如有"),
+    ("negation", r"未再?见|未发现|未及|未显示|没有|不伴|无|排除|除外|既往|若(?!干)|如出现|如有"),
 ]
 
 # --------------------------------------------------------------------------------- English
@@ -177,6 +190,15 @@ EN_SIDE = r"(?:right|left|bilaterally|bilateral|both)"
 _EN_LEVEL = r"(?:upper|middle|lower|mid)"
 _EN_ORGAN = (
     r"(?:thyroid|adrenal|hepatic|liver|breast|splenic|renal|kidney|mediastinal|soft[- ]tissue)"
+)
+# "It would be wrong to say there is no effusion" asserts one.
+EN_UNTRUE = (
+    r"\b(?:not\s+(?:the\s+case|true|correct)|wrong|incorrect|false)\s+(?:that|to\s+(?:say|state))\b"
+    r"[^.;:,]{0,24}?\b(?:no|without|\w+[\s-]free)\b"
+)
+EN_PARTLY = (  # still there
+    r"\b(?:near(?:ly)?|almost|partial(?:ly)?|partly|largely|mostly)[\s-]+(?:complete(?:ly)?\s+)?"
+    r"(?:resol(?:ved|ution)|clear(?:ed|ing|ance))\b"
 )
 EN: list[tuple[str, str]] = [
     (
@@ -205,6 +227,7 @@ EN: list[tuple[str, str]] = [
         r"\b(?:no|without)\s+(?:\w+\s+){0,2}?(?:change|growth|increase|enlargement|progression)",
     ),
     ("skip", r"\b(?:not|cannot be|can not be)\s+(?:be\s+)?(?:\w+\s+)?(?:excluded|ruled out)"),
+    ("skip", rf"{EN_UNTRUE}|{EN_PARTLY}|\b(?:nodule|effusion|consolidation|emphysema)-free\b"),
     (
         "skip",
         r"\b(?:right|left)\s+(?:heart|ventric\w+|atri\w+|hil\w+|adrenal|kidney|renal|coronary|"
@@ -230,14 +253,15 @@ EN: list[tuple[str, str]] = [
     ("lingula", r"\blingul(?:a|ar)\b"),
     ("predominant", rf"\b{_EN_LEVEL}[\s-]+lobes?[\s-]+predominant\b"),
     ("bare", rf"\b{_EN_LEVEL}(?:\s+and\s+{_EN_LEVEL})?\s+lobes?\b"),
+    ("side", r"\beither\s+(?:side|lung|hemithorax|pleural\s+(?:space|cavity))\b"),
     (
         "side",
         rf"\b{EN_SIDE}(?:[\s-]sided)?\b(?:\s+(?:lungs?|hemithorax|side|"
         r"pleural\s+(?:space|cavity)))?",
     ),
     # Findings.
-    ("both_pleural", r"\bhydropneumothora\w+"),
-    ("effusion", r"\b(?:pleural\s+)?effusions?\b|\bpleural\s+fluid\b"),
+    ("both_pleural", r"\bh(?:ydro|a?emo)pneumothora\w+"),
+    ("effusion", r"\b(?:pleural\s+)?effusions?\b|\bpleural\s+fluid\b|\bha?emothora\w+|\bempyema\b"),
     ("pneumothorax", r"\bpneumothora(?:x|ces)\b"),
     ("emphysema", r"\bemphysema(?:tous)?\b"),
     ("ps_nodule", r"\bmGGNs?\b"),
@@ -290,6 +314,8 @@ FINDING_WORDS: dict[str, tuple[FindingName, ...]] = {
     "emphysema": ("emphysema",),
     "effusion": ("effusion",),
     "effusion_also": ("effusion",),
+    "fluid": ("effusion",),
+    "air": ("pneumothorax",),
     "pneumothorax": ("pneumothorax",),
     "both_pleural": ("effusion", "pneumothorax"),
 }
@@ -307,17 +333,19 @@ _RULES: dict[Language, tuple[re.Pattern[str], list[str]]] = {
     "en": _compile(EN, re.IGNORECASE),
 }
 BOUND: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r"(?:位于|见于|累及|在|于|者为)$"),
+    "zh": re.compile(r"(?:位于|见于|累及|在|于|者为|大者)$"),
     "en": re.compile(
         r"\b(?:in|within|of|at|on|involving|affecting|throughout|occupying)\s+(?:the\s+)?"
         r"(?:\w+\s+(?:segments?|aspect|portion|part)\s+of\s+(?:the\s+)?)?$",
         re.IGNORECASE,
     ),
 }
+_IN_PLEURA = re.compile(r"胸膜?腔[^，,。；;包]{0,16}$")
 # A size behind these words is not the lesion's size today, or not its own.
 _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:层厚|层距|间隔|距[^，,。；;]{0,8}|原[^，,。；;]{0,4}|[上前]次[^，,。；;]{0,4}|先前[^，,。；;]{0,4}"
+        r"(?:层厚|层距|间隔|距[^，,。；;]{0,8}|原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}|先前[^，,。；;]{0,4}"
+        r"|由[^，,。；;至到为m]{0,8}"
         r"|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|厚度?约?"
         r"|(?:淋巴结|动脉|主动脉|囊肿|肝|肾|心)[^，,。；;]{0,10})$"
     ),
@@ -329,7 +357,9 @@ _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
     ),
 }
 OTHER_SIZE_AFTER = re.compile(
-    r"\s*(?:thick|slices?|sections?|from|away|deep|in\s+depth|previously)\b", re.IGNORECASE
+    r"\s*(?:thick|slices?|sections?|from|away|deep|in\s+depth|previously"
+    r"|solid\s+(?:component|core|portion|part))\b",
+    re.IGNORECASE,
 )
 
 
@@ -354,11 +384,17 @@ def tokens_of(
         density = {"ps_nodule": "part-solid", "gg_nodule": "ground-glass"}.get(name)
         if density is not None:
             yield Token("density", start, end, word=density)
+        if name == "air" and not _is_in_pleura(sentence, start, end, "气胸"):
+            return
+        if name == "fluid" and not _is_in_pleura(sentence, start, end, "(?<!心包)积液"):
+            return
         if name == "effusion_also" and re.search("未见", text):
             yield Token("negation", start, start)
         yield Token("finding", start, end, word="+".join(FINDING_WORDS[name]))
     elif name in DENSITIES:
         yield Token("density", start, end, word=name)
+    elif name == "unsaid":
+        yield Token("amount", start, end)
     elif name in AMOUNTS:
         yield Token("amount", start, end, word=name)
     elif name == "size":
@@ -371,7 +407,14 @@ def tokens_of(
     else:
         spots = zh_spots(name, text) if language == "zh" else en_spots(name, text.lower())
         bound = BOUND[language].search(sentence[max(0, start - 60) : start]) is not None
+        bound = bound or text.lower().endswith("predominance")
         yield Token("place", start, end, word=name, spots=tuple(spots), bound=bound)
+
+
+def _is_in_pleura(sentence: str, start: int, end: int, name: str) -> bool:
+    """Whether "液性密度影" or "积气" lies in a pleural space, with no name in what follows."""
+    named = re.search(name, sentence[end:])
+    return named is None and _IN_PLEURA.search(sentence[max(0, start - 20) : start]) is not None
 
 
 def zh_spots(name: str, text: str) -> list[Spot]:

@@ -84,6 +84,35 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Statement:
+    """One statement about one finding at one place, text[start:end].
+
+    negated: denied ("未见结节"); a resolved finding is denied, with comparison "resolved".
+    uncertain: "可疑", "不除外", "possible". lobe is None where the text contradicts itself ("左肺
+    中叶"). segment: a code of `segments`, S1+2. size_mm: the longest of axes_mm, which are as
+    written; of a range or a bound ("3-5mm", "小于5mm") the upper end. count: 2 of "两枚" that
+    share what is said, "multiple" of "多发". rest: a denial of elsewhere only ("余肺未见结节").
+    """
+
+    finding: Observation
+    negated: bool = False
+    uncertain: bool = False
+    side: Side | None = None
+    lobe: Lobe | None = None
+    segment: str | None = None
+    size_mm: float | None = None
+    axes_mm: tuple[float, ...] = ()
+    density: Density | None = None
+    amount: Amount | None = None
+    comparison: Change | None = None
+    count: int | Literal["multiple"] | None = None
+    start: int = 0
+    end: int = 0
+    rest: bool = False
+    section: str = "findings"
+
+
+@dataclass(frozen=True)
 class Report:
     """The sections of a report; `findings` 所见 and `impression` 结论 are always there.
 

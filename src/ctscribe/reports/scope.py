@@ -40,6 +40,8 @@ _FILLER: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"[\s、及和与或等影灶征象明显确的]*$"),
     "en": re.compile(r"(?:[\s,]|\b(?:and|or|nor|focal|pulmonary|lung|pleural)\b)*$", re.IGNORECASE),
 }
+# Stated without a verb as a clause of their own: "两肺未见病变，主动脉弓钙化".
+_APART = ("aortic-calcification", "coronary-calcification", "cardiomegaly", "hiatal-hernia")
 _LIST_END = re.compile(r"\b(?:or|nor)\b", re.IGNORECASE)
 _REST: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"余|其[他它]|另外|另|新发|新增"),
@@ -133,6 +135,8 @@ def _is_bare(sentence: str, start: int, end: int, tokens: list[Token], language:
     """Whether a clause only names findings, without saying where or how large."""
     inside = [token for token in tokens if start <= token.start < end]
     if not inside or any(token.kind != "finding" for token in inside):
+        return False
+    if any(name in _APART for token in inside for name in token.word.split("+")):
         return False
     rest, position = "", start
     for token in inside:

@@ -23,9 +23,10 @@ from ctscribe.reports.schema import (
     LOBES,
     OBSERVATIONS,
     SIDES,
+    Statement,
     side_of,
 )
-from ctscribe.reports.statements import Statement, statements
+from ctscribe.reports.statements import statements
 
 _SHORT = {"ggo": "ground-glass-opacity", "mosaic": "mosaic-attenuation"}
 ATTRIBUTES = (

@@ -58,7 +58,8 @@ _ZH: dict[str, str] = {
 ZH_SEGMENT = (
     r"(?:尖后|[上下]?舌|(?:前内|内前|外后|后外|[前后内外])侧?基底|基底|[内外]侧"
     r"|[尖后前背内外](?!缘))段|舌叶"
-    r"|[前后内外]侧?(?=[、及与和][前后内外]侧?基底段)"  # "内、外基底段"
+    r"|[尖前后内外]侧?(?=(?:[、及与和][前后内外]侧?){1,4}(?:基底)?段)"  # "内、前、外基底段"
+    r"|[上下](?=[、及与和][上下]舌段)"
 )
 _EN_BASAL = r"(?:(?:antero|postero)?(?:medial|lateral)|anterior|posterior)[\s-]+bas(?:al|ilar)"
 EN_SEGMENT = (
@@ -77,8 +78,6 @@ def segment_name(text: str) -> str:
     if text.endswith(("段", "叶")):
         key = text[:-1]
         return _ZH[key if key in _ZH else key.replace("侧", "")]
-    if text[0] in "前后内外":
-        return _ZH[f"{text[0]}基底"]
     words = re.sub(r"[\s-]+", " ", text.lower()).replace("basilar", "basal")
     words = re.sub(r" segments?$", "", words).replace("apical posterior", "apicoposterior")
     words = re.sub(r"lingula$", "lingular", words).replace("apicoposterior", "apicoposterior")

@@ -23,8 +23,10 @@ from typing import Literal, cast
 from ctscribe.reports.binding import (
     ATTRIBUTES,
     EACH,
+    REST_OF,
     Stretch,
     is_general,
+    nearest_places,
     places_behind,
     share,
     spots_of,
@@ -32,6 +34,13 @@ from ctscribe.reports.binding import (
 )
 from ctscribe.reports.context import blank_unread
 from ctscribe.reports.doubt import doubted_heads
+from ctscribe.reports.ellipsis import (
+    placed_anew,
+    rest_of_lungs,
+    spelled_out,
+    without_emphasis,
+    without_unnamed,
+)
 from ctscribe.reports.language import detect_language
 from ctscribe.reports.lexicon import Spot, Token
 from ctscribe.reports.schema import (
@@ -39,44 +48,24 @@ from ctscribe.reports.schema import (
     Change,
     Density,
     Language,
-    Lobe,
     Observation,
     Side,
+    Statement,
 )
 from ctscribe.reports.scope import denied_tokens, is_connector, is_rest, sentences
 from ctscribe.reports.sections import section_spans
 from ctscribe.reports.segments import place_segment
+from ctscribe.reports.sharing import (
+    compared,
+    completed,
+    once,
+    said_where,
+    shared_amount,
+    shared_change,
+    shared_density,
+)
 from ctscribe.reports.vocabulary import AMOUNTED, PLACELESS, PLEURA, SIDED, SIZED
 from ctscribe.reports.wide_tokens import side_beside, tokenize
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One statement about one finding at one place, text[start:end].
-
-    negated: denied ("未见结节"); a resolved finding is denied, with comparison "resolved".
-    uncertain: "可疑", "不除外", "possible". lobe is None where the text contradicts itself ("左肺
-    中叶"). segment: a code of `segments`, S1+2. size_mm: the longest of axes_mm, which are as
-    written; of a range or a bound ("3-5mm", "小于5mm") the upper end. count: 2 of "两枚" that
-    share what is said, "multiple" of "多发". rest: a denial of elsewhere only ("余肺未见结节").
-    """
-
-    finding: Observation
-    negated: bool = False
-    uncertain: bool = False
-    side: Side | None = None
-    lobe: Lobe | None = None
-    segment: str | None = None
-    size_mm: float | None = None
-    axes_mm: tuple[float, ...] = ()
-    density: Density | None = None
-    amount: Amount | None = None
-    comparison: Change | None = None
-    count: int | Literal["multiple"] | None = None
-    start: int = 0
-    end: int = 0
-    rest: bool = False
-    section: str = "findings"
 
 
 def statements(text: str, language: Language | None = None) -> list[Statement]:
@@ -93,10 +82,11 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
         for start, end in sentences(text, section_start, section_end):
             asked = text[end : end + 1] in ("?", "？")
             asking = _ASKING.search(text, max(0, start - 6), start) is not None
-            spoken = _read(text[start:end], language, asked, asking)
+            last = found[-1].finding if found and found[-1].section == section else ""
+            spoken = _read(text[start:end], language, asked, asking, last)
             if not spoken:
                 for i in open_ended:
-                    found[i] = _completed(found[i], text[start:end], language)
+                    found[i] = completed(found[i], text[start:end], language)
                 continue
             first = len(found)
             found += [
@@ -132,11 +122,18 @@ class _Sentence:
     each: bool  # sizes are one each: "两枚，分别约14mm、9mm"
 
 
-def _read(sentence: str, language: Language, asked: bool, asking: bool) -> list[Statement]:
+def _read(
+    sentence: str, language: Language, asked: bool, asking: bool, before: str
+) -> list[Statement]:
     text, prior, gone_now = blank_unread(sentence, language)
     tokens = tokenize(text, language)
     doubts = [t for t in tokens if t.kind == "doubt"]
-    tokens = [t for t in tokens if t.kind not in ("doubt", "organ")]
+    sizes_before = [t for t in tokens if t.kind == "before"]
+    tokens = [t for t in tokens if t.kind not in ("doubt", "organ", "before")]
+    tokens = without_unnamed(text, tokens, language)
+    tokens = without_emphasis(text, tokens, language)
+    tokens = rest_of_lungs(text, tokens)
+    tokens, left_out = spelled_out(text, tokens, before, language)
     denied = denied_tokens(text, tokens, language)
     gone_words = [
         t
@@ -175,16 +172,22 @@ def _read(sentence: str, language: Language, asked: bool, asking: bool) -> list[
         each=bool(EACH.search(text) or _EACH_TOO.search(text)),
     )
     spoken: list[Statement] = []
+    anew: list[Statement] = []
     for stretch in _lent(stretches(read.words, text, language), read):
-        spoken += _spoken(stretch, read)
-    return _shared_change(_once(_shared_amount(spoken, read)), read)
+        own = compared(_spoken(stretch, read), sizes_before)
+        if read.words[stretch.finding].start in left_out:
+            anew += own
+        else:
+            spoken += own
+    spoken = placed_anew(spoken, anew) if anew else spoken
+    spoken = said_where(spoken)
+    return shared_change(once(shared_amount(shared_density(spoken, text), text)), text, read.words)
 
 
 _ASKING = re.compile(r"(?:^|[\s.;。；])[?？]\s*$")  # "? nodule", not "nodule? Effusion"
-_REST_OF = re.compile(r"(?:余|其[他它])\s*$|\b(?:other|remaining)\s+$", re.IGNORECASE)
 _EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
 _GONE_WORD = re.compile(
-    r"吸收|消失|消散|复张|本次|此次|今|resol|clearance|no\s+longer", re.IGNORECASE
+    r"吸收|消失|消散|复张|闭合|未再|本次|此次|今|resol|clearance|no\s+longer", re.IGNORECASE
 )
 
 
@@ -197,11 +200,12 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
     lobar = names[0] not in PLEURA
     own = [i for i in stretch.leading if words[i].kind == "place"]
     behind = places_behind(stretch.trailing, words, text, language)
-    inherited = [] if _REST_OF.search(text, 0, head.start) else stretch.inherited
+    inherited = [] if REST_OF.search(text, 0, head.start) else stretch.inherited
     if negated and names[0] != "cavity":
         inherited = _subject(stretch.finding, read)
     if behind and not words[behind[0]].bound and (own or inherited or negated):
-        amounts = not lobar and any(words[i].kind == "amount" for i in stretch.trailing)
+        told = ("amount", "change")
+        amounts = not lobar and any(words[i].kind in told for i in stretch.trailing)
         behind = behind if amounts and not negated else []
     attributes = [
         i
@@ -211,9 +215,11 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
     ]
     general, special = (own, behind) if own else (behind[:1], behind[1:])
     parts = [(own or behind or inherited, attributes)]
+    lesser: list[tuple[list[int], list[int]]] = []  # both sides, where one or each is told apart
     if not own and not behind and inherited and not negated and lobar:
         general = inherited
-    if special and is_general(general, words, lobar):
+    one_of = bool(special) and lobar and _narrower(general, special, stretch.finding, read)
+    if special and (one_of or is_general(general, words, lobar)):
         ahead = [i for i in attributes if i < stretch.finding]
         densities = [i for i in ahead if words[i].kind == "density"]
         if len({words[i].word for i in densities}) > 1:
@@ -227,16 +233,16 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
             outside = [i for i in attributes if i not in inside]
             parts = [
                 (general, outside),
-                (special, [*densities, *inside]),
+                (special, [*densities, *_stable(ahead, inside, words), *inside]),
             ]
             parts = parts[1:] if each else parts
         else:
             parts = [
                 (general, ahead if inside else attributes),
-                (special, [*densities, *inside]),
+                (special, [*_of_both(ahead, after, inside, words), *inside]),
             ]
             if inside:
-                parts = parts[1:]
+                parts, lesser = parts[1:], [parts[0]]
     elif own:
         behind = []
     used = [*own, *behind, *attributes, stretch.finding]
@@ -262,7 +268,41 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
             spoken += _statements_at(
                 replace(base, finding=name, side=side), places, own_attributes, read
             )
+        for places, own_attributes in lesser:  # "双侧少量积液，右侧中量": the left one is small
+            told_apart = {s.side for s in spoken if s.finding == name}
+            rest = _statements_at(replace(base, finding=name), places, own_attributes, read)
+            spoken += [s for s in rest if s.side not in told_apart]
     return spoken
+
+
+def _stable(ahead: list[int], inside: list[int], words: list[Token]) -> list[int]:
+    """ "Unchanged nodules, largest 11 mm in the RLL": that one too."""
+    told = any(words[i].kind == "change" for i in inside)
+    return [] if told else [i for i in ahead if words[i].word == "stable"]
+
+
+def _of_both(
+    ahead: list[int], after: list[int], inside: list[int], words: list[Token]
+) -> list[int]:
+    """What is said of both sides before each is spoken of: "双侧积液较前增多，现右侧大量"."""
+    of_each = {words[i].kind for i in inside}
+    changes = [i for i in after if words[i].kind == "change" and i not in inside]
+    amounts = [i for i in ahead if words[i].kind == "amount"]
+    return ([] if "change" in of_each else changes) + ([] if "amount" in of_each else amounts)
+
+
+def _narrower(general: list[int], special: list[int], finding: int, read: _Sentence) -> bool:
+    """Whether of several in a lobe one lies in a segment: "较大者约9mm，位于前段"."""
+    spots = [spot for i in general for spot in read.words[i].spots]
+    return (
+        bool(spots)
+        and all(segment is None for _, _, segment in spots)
+        and all(spot[2] for i in special for spot in read.words[i].spots)
+        and bool(_ONE_OF.search(read.text, read.words[finding].end, read.words[special[0]].start))
+    )
+
+
+_ONE_OF = re.compile(r"[较最]?大者|其一|其中|\blarge(?:r|st)\b", re.IGNORECASE)
 
 
 def _lent(found: list[Stretch], read: _Sentence) -> list[Stretch]:
@@ -276,7 +316,9 @@ def _lent(found: list[Stretch], read: _Sentence) -> list[Stretch]:
         apart = any(words[j].kind == "place" for j in [*one.leading, *one.trailing, *one.inherited])
         behind = places_behind(other.trailing, words, read.text, read.language)
         gap = read.text[head.end : following.start]
-        listed = re.fullmatch(r"\s*(?:,|(?:,\s*)?(?:and|or))\s+(?:[a-z]+\s+)?", gap, re.IGNORECASE)
+        listed = re.fullmatch(
+            r"\s*(?:,|(?:,\s*)?(?:and|or|nor))\s+(?:[a-z-]+\s+){0,3}", gap, re.IGNORECASE
+        )
         between = any(j in other.leading for j in range(one.finding + 1, other.finding))
         if listed and behind and words[behind[0]].bound and not apart and not between:
             lent[i] = replace(one, trailing=[*one.trailing, *behind])
@@ -304,9 +346,14 @@ def _subject(finding: int, read: _Sentence) -> list[int]:
     if any(words[i].kind == "finding" and not read.denied[i] for i in ahead):
         return []
     own = [i for i in ahead if words[i].kind == "place"]
+    if not own and _INSIDE.search(read.text, comma + 1, negation.start):
+        return nearest_places(words, finding, read.text, read.language)
     if not own and re.match(r"[双两右左]肺伴", read.text):  # "双肺除…外，未见异常"
         return [0]
     return own
+
+
+_INSIDE = re.compile(r"其内|其中|内部|\bwithin\s+it|therein")
 
 
 def _statements_at(
@@ -340,6 +387,14 @@ def _statements_at(
         has_core_too = any(words[i].kind == "core" for i in attributes)
         if len(spots) > 1 and not has_core_too:  # "双肺实性及磨玻璃结节": some of each
             shared["density"] = [None] * len(spots)
+    else:
+        for i in of_kind["density"]:
+            # "三枚结节，前者为部分实性": the first alone.
+            which = _WHICH.search(read.text[: words[i].start])
+            if which and len(spots) > len(of_kind["density"]):
+                first = which[1].lower() in ("前", "first", "former", "largest")
+                shared["density"] = [None] * len(spots)
+                shared["density"][0 if first else -1] = i
     has_core = any(words[i].kind == "core" for i in attributes)
     found = []
     for index, (_, (side, lobe, segment)) in enumerate(spots):
@@ -358,7 +413,7 @@ def _statements_at(
         if density and name == "nodule":
             mixed = has_core and density.word == "ground-glass"
             one = replace(one, density=cast(Density, "part-solid" if mixed else density.word))
-        if amount and name in AMOUNTED:
+        if amount and amount.word and name in AMOUNTED and _amount_of(amount, name, base, read):
             one = replace(one, amount=cast(Amount, amount.word))
         if change and one.comparison is None:
             one = replace(one, comparison=cast(Change, change.word))
@@ -366,10 +421,20 @@ def _statements_at(
     return found
 
 
+def _amount_of(amount: Token, name: Observation, base: Statement, read: _Sentence) -> bool:
+    """Whether an amount is of this finding: "液气胸，液体中等量" is none of the pneumothorax's."""
+    of_fluid = re.search(r"(?:液体|积液)(?:量?[约为呈])?$", read.text[base.start : amount.start])
+    return not (of_fluid and name == "pneumothorax")
+
+
 def _in(token: Token, spans: Sequence[tuple[int, int]]) -> bool:
     return any(start <= token.start < end for start, end in spans)
 
 
+_WHICH = re.compile(
+    r"([前后])者[为呈是]?$|\bthe\s+(first|former|last|latter|largest)(?:\s+\w+)?\s+is\s+$",
+    re.IGNORECASE,
+)
 _COUNTS = ("two", "three", "four", "five", "six", "seven", "eight", "nine")
 _NUMBERS = {
     **dict(zip("一二两三四五六七八九", (1, 2, 2, 3, 4, 5, 6, 7, 8, 9), strict=True)),
@@ -390,75 +455,3 @@ def _count(before: str, behind: str, language: Language) -> int | Literal["multi
         number = counted[1].lower()
         return _NUMBERS[number] if number in _NUMBERS else int(number)
     return "multiple" if _MULTIPLE.search(before + (behind if language == "zh" else "")) else None
-
-
-def _once(spoken: list[Statement]) -> list[Statement]:
-    """What a sentence says twice in other words ("纤维灶及条索影") made one statement."""
-    seen: dict[Statement, Statement] = {}
-    once: list[Statement] = []
-    for one in spoken:
-        key = replace(one, start=0, end=0, count=None)
-        if (one.finding == "nodule" and not one.negated) or key not in seen:
-            once.append(one)
-        seen.setdefault(key, one)
-    return once
-
-
-def _shared_amount(spoken: list[Statement], read: _Sentence) -> list[Statement]:
-    """ "少量气胸及积液": of both."""
-    shared = list(spoken)
-    for i in range(1, len(shared)):
-        one, other = shared[i - 1], shared[i]
-        near = other.finding in AMOUNTED and other.amount is None and not other.negated
-        if near and one.amount and read.text[one.end : other.end] in _AND_FLUID:
-            shared[i] = replace(other, amount=one.amount)
-    return shared
-
-
-_AND_FLUID = frozenset(f"{a}{b}" for a in "及和并伴、" for b in ("积液", "胸腔积液", "气胸"))
-_ALL = re.compile(r"均|都|皆|\b(?:both|all|are|have)\b", re.IGNORECASE)
-
-
-def _shared_change(spoken: list[Statement], read: _Sentence) -> list[Statement]:
-    """A change said of all: "右肺上叶结节、左肺下叶结节，均较前相仿"."""
-    if not spoken or spoken[-1].comparison not in ("stable", "larger", "smaller"):
-        return spoken
-    last = spoken[-1]
-    if not _ALL.search(read.text, last.start, max(last.end, last.start)):
-        return spoken
-    return [
-        replace(s, comparison=last.comparison)
-        if s.comparison is None and not s.negated and s.finding == last.finding
-        else s
-        for s in spoken
-    ]
-
-
-# A sentence about what the sentence before it found.
-_GOES_ON = re.compile(
-    r"\s*(?:大小|直径|长径|最大|约|其|边|呈|密度|病灶|较前|it\b|this\b|the\s+(?:nodule|lesion)"
-    r"|measur|size|"
-    r"diameter|approx|about)",
-    re.IGNORECASE,
-)
-
-
-def _completed(statement: Statement, sentence: str, language: Language) -> Statement:
-    """A statement with what the next sentence says of it."""
-    if not _GOES_ON.match(sentence):
-        return statement
-    tokens = tokenize(blank_unread(sentence, language)[0], language)
-    if any(token.kind in ("finding", "place") for token in tokens):
-        return statement
-    for token in reversed(tokens):
-        if token.kind == "size" and statement.size_mm is None and statement.finding in SIZED:
-            statement = replace(statement, size_mm=token.size_mm, axes_mm=token.axes_mm)
-        elif (
-            token.kind == "density" and statement.density is None and statement.finding == "nodule"
-        ):
-            statement = replace(statement, density=cast(Density, token.word))
-        elif token.kind == "amount" and statement.amount is None and statement.finding in AMOUNTED:
-            statement = replace(statement, amount=cast(Amount, token.word))
-        elif token.kind == "change" and statement.comparison is None:
-            statement = replace(statement, comparison=cast(Change, token.word))
-    return statement

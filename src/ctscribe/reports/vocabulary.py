@@ -37,12 +37,25 @@ AMOUNTED: frozenset[Observation] = frozenset({"effusion", "pneumothorax", "peric
 _IN = r"[^，,。；;、肺]"  # inside one clause, and not about a lung
 _LEVELS = r"[上中下](?:[、及和与]?[上中下])*"
 _SIDE = r"(?:[右左双两]侧?)?"
+# "与前片相比，左侧胸腔积液增多": a change as the verb of the finding itself.
+_OF_FINDING = (
+    r"(?:(?<=积液)|(?<=气胸)|(?<=结节)|(?<=肿块)|(?<=实变)|(?<=病灶)|(?<=病变)|(?<=炎症)|(?<=影)|(?<=成分)|(?<=范围))"
+    r"(?:范围)?(?:较前)?(?:明显|略有?|稍有?|轻度|有所|逐渐)?"
+)
 _ZH_STABLE = (
-    r"(?:较(?![大小厚高])[^，,。；;无未新]{0,14})?(?:未见|无|没有)(?:明显|显著|明确|著)?的?"
+    r"(?:较(?![大小厚高])[^，,。；;无未新]{0,14})?(?:未见|无|没有)(?:明显|显著|明确|确切|确定|著)?的?"
     r"(?:变化|改变|增大|缩小|进展|增多|减少|差异|增厚(?=$))"
 )
 _ZH_FIRST: list[tuple[str, str]] = [
-    ("skip", r"并非(?:无|没有)|不是(?:没有|无)|无症状|无痛|无创|(?:未见|无)[^，,。；;]{0,2}强化"),
+    (
+        "skip",
+        r"体积(?:明显|略有?|稍|轻度)?(?:缩小|减小|增大)|(?:皮下|胸壁|纵隔)[^，,。；;]{0,4}积气"
+        r"|(?<!腔)内(?:可?[见有])?(?:[少微]量|少许)(?:积气|气体|气泡)",
+    ),
+    (
+        "skip",
+        r"(?:并非|不是)(?:无|没有|未见|不存在)|无症状|无痛|无创|(?:未见|无)[^，,。；;]{0,2}强化",
+    ),
     (
         "skip",
         r"结节病|结节状增厚|(?:皮下|胸壁)[^，,。；;肺影]{0,8}(?:结节|肿块|气肿)|(?:纵隔"
@@ -54,28 +67,33 @@ _ZH_FIRST: list[tuple[str, str]] = [
         r"(?:不|未)(?:能|可|予)?(?:完全)?(?:除外|排除)(?:有|存在)?|(?:难以"
         r"|无法)(?:完全)?(?:除外|排除)"
         r"|不能(?:认为|说)(?:无|没有)|待[排查]|考虑|疑似|可疑|怀疑|疑(?=似|为|有|诊)|倾向于?"
-        r"|可能(?:为|是|系|存在|有)?|似(?:见|有|呈|为)",
+        r"|可能(?:为|是|系|存在|有)?|似(?:见|有|呈|为)|(?:相|待)?鉴别(?=\s*(?:$|[，,]))",
     ),
     # Against the prior.
     (
         "denial",
         r"(?:较(?![大小])[^，,。；;无未]{0,8})?(?:现?已(?:完全|基本)?|现|完全|基本)(?:吸收"
         r"|消失|消散|复张)"
-        r"|消失|已复张|(?<=[液影])吸收(?=\s*(?:$|[，,]))"
-        r"|(?:本次|此次|今次?|现)?未(?:见|显示)(?:明确|明显)?(?:显示)?(?=\s*(?:$|[，,]))",
+        r"|消失|(?:较前|已)闭合|已复张|(?<=[液影])吸收(?=\s*(?:$|[，,]))"
+        r"|(?:本次|此次|今次?|现)?未(?:见|显示|再(?:显示|见到?|出现))(?:明确|明显)?(?:显示)?"
+        r"(?=\s*(?:$|[，,]))",
     ),
-    ("stable", rf"{_ZH_STABLE}|相仿|大?致?[同如]前(?!片)|稳定|变化不(?:大|明显|著)|无变化"),
+    (
+        "stable",
+        rf"{_ZH_STABLE}|无著变|未变(?!化?[，,]?但)|相仿|大?致?[同如]前(?!片)|稳定|变化不(?:大|明显|著)|无变化",
+    ),
     ("new", r"(?:较前)?新(?:发|出现|增|见|近出现)"),
     (
         "smaller",
         r"较(?![大小厚])[^，,。；;无未]{1,20}?(?:缩小|减少|减小|变小|吸收|好转|减轻"
         r"|变淡)(?:减少|好转)?"
-        r"|部分吸收|吸收好转|(?:明显|略有?)(?:缩小|减少)",
+        r"|(?:大?部分|大部|明显|逐渐|有所)(?:已)?(?:吸收|消散|消失)|吸收好转|(?:明显|略有?)(?:缩小|减少)"
+        rf"|[缩减降变](?:小|少)?[至为到](?=[^，,。；;]{{0,3}}[\d少])|{_OF_FINDING}(?:缩小|减少|减小|好转|减轻|变淡)",
     ),
     (
         "larger",
-        r"较(?![大小厚])[^，,。；;无未]{1,20}?(?:增大|增多|扩大|进展|加重)|增至|(?:明显"
-        r"|略有?)增大",
+        r"较(?![大小厚])[^，,。；;无未]{1,20}?(?:增大|增多|扩大|进展|加重)|增(?:大|加|多)?[至为到]"
+        rf"|(?:明显|略有?)增大|{_OF_FINDING}(?:增多|增大|增加|扩大|进展|加重)",
     ),
     # Other organs.
     ("thyroid-nodule", rf"{_SIDE}甲状腺{_IN}{{0,12}}?(?:结节|肿块|肿物)"),
@@ -83,20 +101,32 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ("breast-nodule", rf"{_SIDE}乳(?:腺|房)?{_IN}{{0,8}}?(?:结节(?!状)|肿块|肿物)"),
     ("skip", rf"{_SIDE}乳(?:腺|房)?{_IN}{{0,8}}?钙化灶?"),
     ("liver-cyst", rf"肝(?!门){_IN}{{0,10}}?囊肿"),
+    # What a dark spot is taken for stands clauses behind it: "边界清，考虑囊肿".
+    ("liver-cyst", rf"肝(?!门){_IN}{{0,10}}?低密度[灶影](?=[^。；;肾]{{0,30}}?囊肿)"),
     ("liver-lesion", rf"肝(?!门){_IN}{{0,10}}?(?:结节|肿块|低密度[灶影]|占位|血管瘤)"),
-    ("kidney-cyst", rf"{_SIDE}肾(?!上腺){_IN}{{0,8}}?囊肿"),
+    (
+        "kidney-cyst",
+        rf"{_SIDE}肾(?!上腺){_IN}{{0,8}}?(?:囊肿|囊性灶(?=[^。；;肝]{{0,30}}?囊肿)"
+        rf"|低密度[灶影](?=[^。；;肝]{{0,30}}?囊肿))",
+    ),
     (
         "skip",
         rf"(?:脾|胰|肾(?!上腺)|胆)脏?{_IN}{{0,8}}?(?:结节|肿块|钙化灶?)|肝{_IN}{{0,8}}?钙化灶?",
     ),
     # Heart, mediastinum, bones.
+    ("side", r"(?:右|左|双|两)侧?(?=[^，,。；;肺]{0,4}胸膜(?!腔|下))"),
+    (
+        "pleural-thickening",
+        r"胸膜[^，,。；;腔下]{0,8}(?:增厚|肥厚|[稍略]厚)(?:[、及]?粘连)?"
+        r"(?:[伴并及和、][^，,。；;肺]{0,6}?钙化灶?)?|胸膜粘连",
+    ),
     (
         "coronary-calcification+aortic-calcification",
         r"(?:主动脉(?:弓|壁)?(?:[及与和、])冠(?:状动)?脉|冠(?:状动)?脉(?:[及与和、])主动脉)"
-        r"[^，,。；;]{0,8}?钙化(?:斑块?|灶)?",
+        r"(?:粥样)?(?:硬化[，,])?[^，,。；;]{0,8}?钙化(?:斑块?|灶)?",
     ),
     ("coronary-calcification", r"冠(?:状动)?脉[^，,。；;]{0,10}?钙化(?:斑块?|灶)?"),
-    ("aortic-calcification", r"主动脉[^，,。；;]{0,8}?钙化(?:斑块?|灶)?"),
+    ("aortic-calcification", r"主动脉(?!瓣)[^，,。；;]{0,8}?钙化(?:斑块?|灶)?"),
     (
         "skip",
         r"(?:动脉|支气管|气管|淋巴结|瓣膜?|胸膜|气道)[^，,。；;肺]{0,6}钙化灶?"
@@ -104,7 +134,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ),
     (
         "no cardiomegaly",
-        r"心(?:影|脏)(?:外形)?(?:大小|形态|、|及)*(?:不大|(?:未见|无)(?:明显)?(?:增大|扩大"
+        r"心(?:影|脏)(?:外形)?(?:各房室|大小|形态|、|及)*(?:不大|(?:未见|无)(?:明显)?(?:增大|扩大"
         r"|异常)|正常)",
     ),
     (
@@ -116,13 +146,15 @@ _ZH_FIRST: list[tuple[str, str]] = [
         "lymphadenopathy",
         r"淋巴结(?:未见|无)?[^，,。；;肺]{0,4}?(?:肿大|增大)|(?:肿大"
         r"|增大)的?(?:稍大)?淋巴结(?:影)?"
-        r"|淋巴结(?=[，,]?(?:较?大[者]?|最大者)?约?短径)",
+        r"|淋巴结(?=[，,]?(?:较?大[者]?|最大者?)?约?短径|(?:较前)?[^，,。；;肺无未不]{0,4}(?:增大|缩小))",
     ),
+    ("no lymphadenopathy", r"淋巴结(?:均|亦)?不大"),
     ("no lymphadenopathy", r"(?:未见|无)(?:明显|确切)?肿大(?=\s*(?:$|[，,]))"),
     (
         "rib-lesion",
         rf"{_SIDE}(?:第[\d、,-]+)?肋骨?{_IN}{{0,4}}?(?:骨质(?:破坏|吸收)|转移|病变|占位)",
     ),
+    ("bone", r"骨质破坏"),
     ("fracture", r"骨折"),
     (
         "both_pericardial",
@@ -136,23 +168,22 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ("pericardial-effusion", r"心包(?:腔)?内?(?=[及和、与][^，,。；;]{0,4}胸)"),
     (
         "pericardial-effusion",
-        r"心包(?:腔)?内?(?:见|可见|未见|无|少量|微量|大量|中等量"
-        r"|明显)*积液",
+        r"心包(?:腔)?内?(?:见|可见|未见|无|少量|少许|微量|大量|中等量"
+        r"|明显|弧形|带状)*(?:积液|(?:液[体性]|水样?)密度影?)",
     ),
-    ("side", r"(?:右|左|双|两)侧?(?=[^，,。；;肺]{0,4}胸膜(?!腔|下))"),
-    ("pleural-thickening", r"胸膜[^，,。；;腔下]{0,8}(?:增厚|肥厚)(?:[、及]?粘连)?|胸膜粘连"),
     # Lungs.
     ("septal-thickening", r"小叶间隔[^，,。；;及]{0,6}?增厚|间隔线"),
     (
         "bronchial-wall-thickening",
-        r"(?:支气管(?:管)?壁|(?<!动脉)(?<!血)管壁)[^，,。；;及]{0,4}?增厚|慢?性?支气管炎",
+        r"(?:支气管(?:管)?壁|(?<!动脉)(?<!血)管壁)[^，,。；;及]{0,4}?增厚|慢?性?支气管炎|慢支炎?",
     ),
     (
         "bronchiectasis",
         r"支气管(?!炎|壁|管壁)[^，,。；;及、肺]{0,6}?扩张|支扩|(?<=[及并、])扩张",
     ),
-    ("atelectasis", r"(?:肺)?不张|膨胀不全"),
+    ("atelectasis", r"(?:肺)?不张|膨胀不全|萎陷"),
     ("bulla", r"肺?大[疱泡]"),
+    ("metastases", r"转移[瘤灶]"),
     ("cavity", r"空洞"),
     ("mosaic-attenuation", r"马赛克(?:样|状)?(?:密度|灌注|征)?"),
     (
@@ -173,7 +204,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ("part-solid", r"密度混杂"),
     ("calcification", r"(?:斑?点状)?钙化(?:灶|点|斑)|(?:斑点|点)状钙化"),
     # What "未见" calls nothing; kept where a lung or the chest is spoken of and it is denied.
-    ("no abnormality", r"(?<=肺)内?清[晰楚]|(?<=肺[野叶内])清[晰楚]"),
+    ("no abnormality", r"(?<=肺)内?清[晰楚]|(?<=肺[野叶内])清[晰楚]|(?<=肺)正常(?=\s*(?:$|[，,]))"),
     ("abnormality", r"异常(?!密度|强化|信号|增|扩)|(?:实质性|活动性|器质性)?病变"),
     # Places: the lobe and its segments are put together in `statements`.
     ("segment", rf"{ZH_SEGMENT}|{CODE}"),
@@ -184,6 +215,8 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ),
     ("tip", r"(?:右|左|双|两)侧?肺(?:尖(?!后?段)|底)"),
     ("side", r"(?:右|左|双)侧?肺门(?=区?[^，,。；;淋]{0,10}(?:肿块|结节|占位|肿物))"),
+    ("side", r"(?:右|左)肺?(?=\s?[SB](?:10|[1-9]))"),
+    ("side", r"左侧?(?=舌叶)"),
     ("side", r"(?:右|左)肺(?=[尖后前外内背上下]{1,2}(?:舌|侧|内)?(?:基底)?段)"),
     ("bare", r"(?<![上中下])[上中下]叶"),
     (
@@ -194,6 +227,8 @@ _ZH_FIRST: list[tuple[str, str]] = [
 _EN_SIDE = lexicon.EN_SIDE
 _EN_ORGAN = r"(?P<organ>thyroid|adrenal|hepatic|liver|breast)"
 _EN_FIRST: list[tuple[str, str]] = [
+    ("skip", rf"{lexicon.EN_UNTRUE}|\b(?:none|non|not)[\s-]*calcified\b"),
+    ("no nodule", r"\bnodule[\s-]free\b"),
     (
         "skip",
         r"\bnot\s+(?:absent|without|free\s+of)\b|\bmass effect|\b(?:subcutaneous|mediastinal"
@@ -212,12 +247,14 @@ _EN_FIRST: list[tuple[str, str]] = [
         r"|(?:may|might|could)\s+(?:represent|be|reflect|indicate)|versus|vs\.?)(?!\w)",
     ),
     # Against the prior.
+    ("negation", r"\bno\s+longer(?=\s+(?:a|an|any)\b)"),
     (
         "stable",
         r"\b(?:no|without)\s+(?:\w+\s+){0,2}?(?:change|growth|increase|enlargement"
         r"|progression)\b(?:\s+in\b)?"
         r"|\bunchanged\b|\bstable\b|\bnot\s+(?:significantly\s+)?changed\b"
-        r"|\bsimilar\s+to\s+(?:the\s+)?prior\b",
+        r"|\bsimilar\s+to\s+(?:the\s+)?prior\b|\bnot\s+(?:\w+\s+)?(?:larger|smaller|bigger|increased"
+        r"|grown|enlarged|worse)\b",
     ),
     ("new", r"\bnew(?:ly)?\b(?:\s+(?:or|and)\s+enlarging)?"),
     (
@@ -229,8 +266,13 @@ _EN_FIRST: list[tuple[str, str]] = [
     (
         "smaller",
         r"\b(?:decreas(?:e|ed|ing)|smaller|shrunk|improv(?:ed|ing|ement)|diminished"
-        r"|regressed)\b(?!\s+than)",
+        r"|regressed|shrinking)\b(?!\s+than)"
+        rf"|{lexicon.EN_PARTLY}",
     ),
+    ("larger", r"\binterval\s+enlargement\b"),
+    ("new", r"\binterval\s+development\s+of\b"),
+    ("larger", r"\bworse\b(?!\s+on\b)|\bmore\s+(?:extensive|prominent|conspicuous)\b"),
+    ("smaller", r"\bless\s+(?:extensive|prominent|conspicuous)\b"),
     # Other organs.
     (
         "organ-nodule",
@@ -273,12 +315,13 @@ _EN_FIRST: list[tuple[str, str]] = [
     ),
     (
         "no cardiomegaly",
-        r"\b(?:heart|cardiac)(?:\s+\w+)?\s+(?:is\s+|are\s+)?(?:normal(?:\s+in\s+size)?"
+        r"\b(?:heart|cardiac)(?:\s+(?:size|silhouette|\w+))?(?:\s*[:\-])?\s+(?:is\s+|are\s+)?"
+        r"(?:(?:top|upper|within|high)[\s-]+(?:limits?\s+of\s+)?)?(?:normal(?:\s+in\s+size)?"
         r"|not\s+enlarged)\b|\bnormal\s+(?:heart|cardiac)\s+size\b",
     ),
     (
         "cardiomegaly",
-        r"\bcardiomegaly\b|\b(?:heart|cardiac)\s+(?:\w+\s+)?(?:is\s+)?(?:\w+\s+)?enlarge(?:d"
+        r"\bcardiomegaly\b|\bheart\s*:\s*(?:\w+\s+)?enlarged\b|\b(?:heart|cardiac)\s+(?:\w+\s+)?(?:is\s+)?(?:\w+\s+)?enlarge(?:d"
         r"|ment)\b|\benlarged\s+(?:heart|cardiac)\b",
     ),
     ("hiatal-hernia", r"\bhiat(?:al|us)\s+hernia\b"),
@@ -289,12 +332,14 @@ _EN_FIRST: list[tuple[str, str]] = [
     ),
     (
         "lymphadenopathy",
-        r"\b(?:lymph)?adenopathy\b|\blymph\s+nodes?\b|\bnodes?\b(?=\s+(?:measuring|\d))",
+        r"\b(?:lymph)?adenopathy\b|\blymph\s+nodes?\b|\bnodes?\b(?=\s*,?\s*(?:measuring|\d))"
+        r"|\benlarged\s+(?:\w+\s+){0,2}nodes?\b",
     ),
     (
         "rib-lesion",
         r"\b(?:lytic|sclerotic|destructive)\s+(?:rib\s+)?lesions?\s+(?:of"
-        r"|in)\s+the\s+(?:\w+\s+){0,2}ribs?\b|\brib\s+(?:lesions?|destruction|metastas\w+)",
+        r"|in)\s+the\s+(?:\w+\s+){0,2}ribs?\b|\bdestruction\s+of\s+(?:the\s+)?(?:\w+\s+){0,3}ribs?\b"
+        r"|\brib\s+(?:lesions?|destruction|metastas\w+)",
     ),
     ("fracture", r"\bfractur(?:e|es|ed)\b"),
     (
@@ -320,7 +365,13 @@ _EN_FIRST: list[tuple[str, str]] = [
         r"|\bbronchitis\b",
     ),
     ("bronchiectasis", r"\bbronchiecta\w+"),
-    ("atelectasis", r"\batelecta\w+"),
+    (
+        "atelectasis",
+        r"\batelecta\w+"
+        r"|(?<!vertebral )(?<!body )\bcollapse\b"
+        r"(?!\s+of\s+(?:\w+\s+){0,3}(?:vertebra|T\d|L\d|body))"
+        r"|\bcollapsed\b(?=\s+(?:\w+\s+){0,2}(?:lobe|lung|segment|RUL|RML|RLL|LUL|LLL))",
+    ),
     ("bulla", r"\bbull(?:a|ae|ous)\b"),
     ("cavity", r"\bcavit(?:y|ies|ary\s+lesions?|ations?)\b"),
     ("mosaic-attenuation", r"\bmosaic\s+(?:attenuation|perfusion|pattern)\b"),
@@ -328,18 +379,23 @@ _EN_FIRST: list[tuple[str, str]] = [
     (
         "ground-glass-opacity",
         r"\bground[\s-]?glass\s+(?:opacit\w+|attenuation|change\w*|infiltrat\w+)"
-        r"|\bGGOs?\b(?!\s+nodul)",
+        r"|\bground[\s-]?glass\b(?=\s+(?:in|within|throughout)\b)|\bGGOs?\b(?!\s+nodul)",
     ),
     ("opacity", r"(?<!nodular )\b(?:opacit(?:y|ies)|infiltrates?|airspace\s+disease)\b"),
     ("calcification", r"\bcalcifications?\b|\bcalcified\s+foc\w+"),
     (
         "no abnormality",
-        r"(?<=lungs )(?:(?:fields?\s+)?(?:are|is)\s+|appear\s+)?(?:otherwise\s+)?(?:clear"
-        r"|normal|unremarkable)\b|(?<=lung )(?:is\s+)(?:otherwise\s+)?(?:clear|normal"
-        r"|unremarkable)\b|\bclear\s+lungs\b|\bnormal\s+(?:chest|CT|thora)\w*",
+        r"(?:(?<=lungs:)|(?<=lung:)|(?<=lobe:))\s*(?:are\s+|is\s+)?(?:clear|normal|unremarkable)\b"
+        r"|(?<=lungs )(?:(?:fields?\s+)?(?:are|is)\s+|appear\s+)?(?:otherwise\s+)?(?:clear"
+        r"|normal|unremarkable)\b|(?<=lung )(?:is\s+)?(?:otherwise\s+)?(?:clear|normal"
+        r"|unremarkable)\b|\bclear(?=\s+lungs\b)|\bnormal\s+(?:chest|CT|thora)\w*",
     ),
     ("abnormality", r"\babnormalit(?:y|ies)\b"),
     # Places.
+    ("side", r"\b(?:minor|horizontal)\s+fissure\b"),
+    ("hilum", r"\b(?:right|left)\s+(?:peri)?hil(?:um|ar)\b"),
+    ("lungs", r"(?<=clear )lungs\b"),
+    ("side", r"\blungs\b(?=\s*:?\s*(?:are|appear|remain|clear|normal|unremarkable)\b)"),
     ("bases", r"\b(?:(?:both|bilateral)\s+)?(?:lung\s+)?(?:bases|apices)\b"),
     ("predominant", r"\b(?:upper|middle|lower)[\s-]+lobes?[\s-]+predominan(?:t|ce)\b"),
     ("segment", rf"{EN_SEGMENT}|(?-i:{CODE})"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 from ctscribe.reports import lexicon
 from ctscribe.reports.lexicon import Token
@@ -30,17 +31,29 @@ _ORGANS: dict[str, Observation] = {
 _CHANGE = ("new", "larger", "smaller", "stable")
 _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:层厚|层距|间隔|距[^，,。；;]{0,8}|原[^，,。；;]{0,4}|[上前]次[^，,。；;]{0,4}"
+        r"(?:层厚|层距|间隔|距[^，,。；;]{0,8}|原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}"
         r"|先前[^，,。；;]{0,4}"
-        r"|由|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|厚度?约?)$"
+        r"|由[^，,。；;至到为m]{0,8}|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|厚度?约?)$"
     ),
     "en": re.compile(
         r"\b(?:previous\w*|prior|formerly|earlier|compared\s+(?:with|to)|thickness|spacing"
         r"|slice\s+interval|"
-        r"distance|depth|solid\s+(?:component|core|portion|part))\b(?:(?!measur)[^.;,]){0,16}$",
+        r"distance|depth|solid\s+(?:component|core|portion|part))\b(?:(?!measur)[^.;,]){0,16}$"
+        r"|[(,]\s*(?:was|were)\s+$",
         re.IGNORECASE,
     ),
 }
+_SIZE_BEFORE: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(
+        r"(?:原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}|先前[^，,。；;]{0,4}|由[^，,。；;至到为m]{0,8})$"
+    ),
+    "en": re.compile(
+        r"\b(?:previous\w*|prior|formerly|earlier|compared\s+(?:with|to))\b[^.;,]{0,16}$"
+        r"|[(,]\s*(?:was|were)\s+$",
+        re.IGNORECASE,
+    ),
+}
+_PREVIOUSLY = re.compile(r"\s*previously\b", re.IGNORECASE)
 _ZH_DIAMETERS = re.compile(
     rf"长径约?({lexicon.NUMBER})\s*({lexicon.UNIT})[，,、]?短径约?({lexicon.NUMBER})\s*({lexicon.UNIT})"
 )
@@ -49,11 +62,14 @@ _LUNG_CONTEXT: dict[Language, re.Pattern[str]] = {
     "en": re.compile(r"\b(?:lungs?|chest|thora\w*|pulmonary|cardiopulmonary)\b|^\W*no\b", re.I),
 }
 _ZH_SIDE: dict[str, Side] = {"右": "right", "左": "left"}
-_AMOUNT = re.compile(r"[少微大]量|中等?量")
+_AMOUNT = re.compile(r"[少微大]量|少许|中等?量")
 _AMOUNTS: dict[str, Amount] = {"少": "small", "微": "small", "大": "large", "中": "moderate"}
 _OF_PLACE = re.compile(
     r"\s+of\s+(?:the\s+)?(?=\S)|\s+(?=(?:right|left|RUL|RML|RLL|LUL|LLL)\b)", re.IGNORECASE
 )
+_BOTH: tuple[lexicon.Spot, ...] = tuple((side, None, None) for side in SIDES)
+_LUNGS_OWN = re.compile(r"肺[内野叶]?(?:可?见)?(?:多发|散在|弥漫|数枚)?$")
+_LIST_END = re.compile("(?:基底|舌)?段")
 _BETWEEN = re.compile(r"[\s（(]*$")
 _BEFORE_CODE = re.compile(r"[\s（(，,]*$")  # "LUL, S1+2"
 
@@ -81,6 +97,8 @@ def _tokens_of(
         yield Token("change" if name in _CHANGE else "doubt", start, end, word=name)
         return
     if name == "segment":
+        if re.fullmatch("[尖前后内外上下]侧?", text):  # of a list, which ends with the whole name
+            text = text[0] + _LIST_END.search(sentence, end)[0]  # type: ignore[index]
         yield Token("segment", start, end, word=segment_name(text))
         return
     if name == "organ":
@@ -119,6 +137,8 @@ def _tokens_of(
         if denied or re.search("未见|未及|无(?!名)|没有", text):
             yield Token("negation", start, start)
         amount = _AMOUNT.search(text)
+        if text.startswith("心包") and "积液" not in text:  # "心包及双侧胸腔少量积液"
+            amount = _AMOUNT.search(sentence[end : end + 12])
         if amount and words.endswith("pericardial-effusion"):
             yield Token("amount", start, start, word=_AMOUNTS[amount[0][0]])
         if re.search("可疑|疑似", text):
@@ -132,12 +152,36 @@ def _tokens_of(
         spots = tuple((side, table[side], None) for side in SIDES)
         yield Token("place", start, end, "tip", spots, bound=_bound(sentence, start, language))
         return
+    if name == "hilum":  # nodes have a side of their own
+        if re.search(r"\bmass|\bnodule", sentence, re.IGNORECASE) and "node" not in sentence:
+            side = cast(Side, text.split()[0].lower())
+            bound = _bound(sentence, start, language)
+            yield Token("place", start, end, "side", ((side, None, None),), bound=bound)
+        return
+    if name == "lungs":  # "clear lungs": the place stands behind what is denied there
+        yield Token("place", start, end, "side", _BOTH, bound=True)
+        return
+    if name == "metastases":  # "双肺多发转移瘤", not what a nodule is taken for
+        named = re.search("结节|肿块", sentence[end:])
+        if not named and _LUNGS_OWN.search(sentence[max(0, start - 12) : start]):
+            yield Token("finding", start, end, word="nodule")
+        return
+    if name == "side" and language == "en" and "fissure" in text.lower():
+        bound = _bound(sentence, start, language)
+        yield Token("place", start, end, "side", (("right", None, None),), bound=bound)
+        return
+    if name == "bone":  # of the thorax alone: a vertebra is none of a rib's
+        if re.search("肋|胸廓", sentence[:start]):
+            yield Token("finding", start, end, word="rib-lesion")
+        return
     yield from lexicon.tokens_of(name, match, sentence, language)
 
 
 def _size(text: str, start: int, end: int, sentence: str, language: Language) -> Iterator[Token]:
     before = sentence[max(0, start - 40) : start]
     if _OTHER_SIZE[language].search(before) or lexicon.OTHER_SIZE_AFTER.match(sentence, end):
+        if _SIZE_BEFORE[language].search(before) or _PREVIOUSLY.match(sentence, end):
+            yield Token("before", start, end, size_mm=lexicon.longest_mm(text))
         return
     longest = lexicon.longest_mm(text)
     numbers = lexicon.axes_mm(text)
@@ -192,7 +236,8 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
     for token in tokens:
         last = placed[-1] if placed else None
         if token.kind == "segment":
-            between = _BEFORE_CODE if "S" in token.word else _BETWEEN
+            apart = language == "en" and not _OF_PLACE.match(sentence, token.end)
+            between = _BEFORE_CODE if "S" in token.word or apart else _BETWEEN
             bases = next((t.spots for t in reversed(placed) if t.kind == "place"), ())
             joined = (
                 last is not None
@@ -238,6 +283,13 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
                 )
             )
             waiting = None
+        elif (
+            token.word == "lingula"
+            and last is not None
+            and last.spots == (("left", "LUL", None),)
+            and re.fullmatch(r"\s*,\s*", sentence[last.end : token.start])
+        ):  # "LUL, lingula"
+            placed[-1] = replace(last, end=token.end, spots=token.spots)
         else:
             placed.append(token)
     return placed
