@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ctscribe.errors import DataError, ImageError
-from ctscribe.sandbox import ONE_THREAD, Limits, Outcome, run_each
+from ctscribe.sandbox import ONE_THREAD, Limits, Outcome, run_each, run_one
 
 MIB = 1 << 20
 TIGHT = Limits(memory_bytes=200 * MIB, seconds=1.5)
@@ -226,6 +226,13 @@ def test_children_take_one_core_each_and_the_parents_environment_stays() -> None
     (outcome,) = run(("environment", 0))
     assert outcome.value == dict.fromkeys(ONE_THREAD, "1")
     assert {name: os.environ.get(name) for name in ONE_THREAD} == before
+
+
+def test_one_item_gives_its_value_or_raises_what_ended_it() -> None:
+    assert run_one(misbehave, ("square", 7)) == 49
+    with pytest.raises(DataError) as ended:
+        run_one(misbehave, ("sleep", 60), limits=TIGHT)
+    assert ended.value.code == "parse-limit"
 
 
 def test_nothing_to_do_and_no_workers() -> None:

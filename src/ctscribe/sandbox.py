@@ -99,6 +99,14 @@ def run_each(
                     yield _outcome(items[job], answer)
 
 
+def run_one(function: Callable[[T], R], item: T, *, limits: Limits | None = None) -> R:
+    """`function(item)` in a child process; what `run_each` would give as an error is raised."""
+    (outcome,) = run_each(function, [item], workers=1, limits=limits)
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.value  # type: ignore[return-value]
+
+
 def _outcome(item: T, answer: Answer) -> Outcome[T, Any]:
     kind, content, _ = answer
     if kind == "limit":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctscribe.errors import ConfigError, DataError
+from ctscribe.sandbox import Limits, run_one
 from ctscribe.settings import Config, setting
 from ctscribe.tables.clean import compile_pattern, content_filters
 from ctscribe.tables.csv_file import write_table
@@ -33,6 +34,7 @@ from ctscribe.tables.sheet import read_book, report_text
 if TYPE_CHECKING:
     import pandas as pd
 
+LIMITS = Limits(seconds=1800)  # 50,000 rows take about a minute
 REJECTED_COLUMNS = (
     *("source", "sheet", "row", "id", "status", "code", "reason", "image_path", "answer"),
 )
@@ -182,9 +184,10 @@ def run_excel(options: ExcelOptions) -> ExcelResult:
     """Convert, print what matched and what did not, and write the tables to `out_dir`.
 
     Writes caption_full.csv, caption_train.csv, caption_val.csv, caption_rejected.csv,
-    caption_quarantine.csv and caption_join_report.csv, nothing if an error is raised.
+    caption_quarantine.csv and caption_join_report.csv, nothing if an error is raised. Workbook and
+    CSV are read in a child process under `LIMITS`.
     """
-    result = excel_to_captions(options)
+    result = run_one(excel_to_captions, options, limits=LIMITS)
     assert options.excel is not None
     out_dir = options.out_dir or options.excel.parent
     for name, file in _files(out_dir).items():
