@@ -62,7 +62,7 @@ _FROM: dict[Language, re.Pattern[str]] = {
 }
 _WHOLE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:病|既往|手术|家族)史|CAD|因“|入院|主诉|漏诊|伪影|发现[^，,]{0,8}\d+[年月周天]|显示(?:欠佳"
+        r"(?:病|既往|手术|家族)史|CAD|因“|(?:体检|查体)发现|入院|主诉|漏诊|伪影|发现[^，,]{0,8}\d+[年月周天]|显示(?:欠佳"
         r"|不佳)"
     ),
     "en": re.compile(

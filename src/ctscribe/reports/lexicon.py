@@ -109,7 +109,10 @@ ZH: list[tuple[str, str]] = [
         r"(?:皮下|纵隔|软组织)(?:少量|积?)?气肿|(?:皮下|胸壁|纵隔)[^，,。；;]{0,4}积气|(?:腹腔|盆腔|关节腔?|鼻窦)[^，,。；;]{0,4}积液",
     ),
     ("effusion_also", r"胸膜?腔(?:及|和|、|与|或)心包(?:腔)?(?:未见)?(?:少量|大量)?积液"),
-    ("skip", r"心包(?:腔)?(?:内)?(?:见|可见|未见|无|少量|少许|微量|大量|中等量|明显)*积液(?!及胸)"),
+    (
+        "skip",
+        r"心包(?:腔)?(?:内)?(?:见|可见|未见|无|少量|少许|微量|大量|中等量|明显|增厚|[及和、或])*积液(?!及胸)",
+    ),
     (
         "skip",
         r"(?:未见|无|没有)(?:明显|显著|明确|确切|著)?的?(?:变化|改变|增大|缩小|强化|进展|增多|减少|差异)",
@@ -151,7 +154,7 @@ ZH: list[tuple[str, str]] = [
     ("emphysema", r"肺?气肿"),
     ("ps_nodule", r"(?:mGG[NO]|混合GG[NO]|PSN)(?:结节)?"),
     ("gg_nodule", r"(?:p?GGN)(?:结节)?"),
-    ("nodule", r"(?<!淋巴)(?:微|小)?结节|肿块|肿物"),
+    ("nodule", r"(?<!淋巴)(?:微|小)?结节|肿块|肿物|团块状?(?:软组织)?高?(?:密度)?影|软组织团块"),
     ("consolidation", r"实变"),
     # What a nodule or an effusion is like.
     ("core", r"实性(?:成分|部分|核心)"),
@@ -292,7 +295,7 @@ EN: list[tuple[str, str]] = [
         r"\b(?:not|no longer)\s+(?:\w+\s+)?(?:seen|identified|present|evident|visuali[sz]ed|"
         r"demonstrated|detected|noted|visible)\b(?!\s+(?:on|in)\s+(?:the\s+)?(?:prior|previous|earlier))"
         r"|\b(?:is|are)\s+absent\b"
-        r"|\b(?:has|have|had)\s+(?:completely\s+)?resolved\b|\b(?:completely\s+)?resolved\b"
+        r"|\b(?:has|have|had)\s+(?:completely\s+)?(?:resolved|cleared)\b|\b(?:completely\s+)?resolved\b"
         r"|\b(?:was|were|is|are|been)\s+(?:excluded|ruled\s+out)\b"
         r"|(?:(?<=[:\-])\s*|\b)(?:none|negative|absent)(?=\s*(?:$|[.;,]))"
         r"|(?<=:)\s*no(?=\s*(?:$|[.;,]))",

@@ -24,7 +24,9 @@ _BREAK: dict[Language, re.Pattern[str]] = {
 }
 _CONNECTOR: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"[\s、,，/及和与以并或（）()约为呈]*$"),
-    "en": re.compile(r"[\s,/&()]*(?:(?:and|or|as well as)\s*)?(?:(?:in|of)\s+)?(?:the\s+)?$", re.I),
+    "en": re.compile(
+        r"[\s,/&()]*(?:\d\)\s*)?(?:(?:and|or|as well as)\s*)?(?:(?:in|of)\s+)?(?:the\s+)?$", re.I
+    ),
 }
 _COMMA = re.compile(r"[，,]|、(?=\s*\d)")
 _CONTRAST: dict[Language, re.Pattern[str]] = {

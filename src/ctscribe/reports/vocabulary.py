@@ -85,7 +85,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ("new", r"(?:较前)?新(?:发|出现|增|见|近出现)"),
     (
         "smaller",
-        r"较(?![大小厚])[^，,。；;无未]{1,20}?(?:缩小|减少|减小|变小|吸收|好转|减轻"
+        r"较(?![大小厚])[^，,。；;无未]{1,20}?(?:缩小|减少|减小|变小|吸收|好转|减轻|改善|缓解"
         r"|变淡)(?:减少|好转)?"
         r"|(?:大?部分|大部|明显|逐渐|有所)(?:已)?(?:吸收|消散|消失)|吸收好转|(?:明显|略有?)(?:缩小|减少)"
         rf"|[缩减降变](?:小|少)?[至为到](?=[^，,。；;]{{0,3}}[\d少])|{_OF_FINDING}(?:缩小|减少|减小|好转|减轻|变淡)",
@@ -146,7 +146,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
         "lymphadenopathy",
         r"淋巴结(?:未见|无)?[^，,。；;肺]{0,4}?(?:肿大|增大)|(?:肿大"
         r"|增大)的?(?:稍大)?淋巴结(?:影)?"
-        r"|淋巴结(?=[，,]?(?:较?大[者]?|最大者?)?约?短径|(?:较前)?[^，,。；;肺无未不]{0,4}(?:增大|缩小))",
+        r"|淋巴结(?=[，,]?(?:较?大[者]?|最大者?)?约?短径|(?:较前)?[^，,。；;肺无未不]{0,4}(?:增大|缩小|增多|稍大))",
     ),
     ("no lymphadenopathy", r"淋巴结(?:均|亦)?不大"),
     ("no lymphadenopathy", r"(?:未见|无)(?:明显|确切)?肿大(?=\s*(?:$|[，,]))"),
@@ -169,10 +169,10 @@ _ZH_FIRST: list[tuple[str, str]] = [
     (
         "pericardial-effusion",
         r"心包(?:腔)?内?(?:见|可见|未见|无|少量|少许|微量|大量|中等量"
-        r"|明显|弧形|带状)*(?:积液|(?:液[体性]|水样?)密度影?)",
+        r"|明显|弧形|带状|增厚|[及和、或])*(?:积液|(?:液[体性]|水样?)密度影?)",
     ),
     # Lungs.
-    ("septal-thickening", r"小叶间隔[^，,。；;及]{0,6}?增厚|间隔线"),
+    ("septal-thickening", r"(?<![房室])(?:小叶)?间隔[^，,。；;及]{0,6}?增厚|间隔线"),
     (
         "bronchial-wall-thickening",
         r"(?:支气管(?:管)?壁|(?<!动脉)(?<!血)管壁)[^，,。；;及]{0,4}?增厚|慢?性?支气管炎|慢支炎?",
@@ -199,7 +199,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
     (
         "opacity",
         r"(?:(?:斑片|片|片絮|絮|斑点|条片)状?[^，,。；;、实结磨毛索纤钙]{0,6}?影"
-        r"|高密度影)(?!结节)|斑片状?(?=[、及和][^，,。；;实结磨毛]{0,8}影)",
+        r"|高密度影|渗出性?(?:病[变灶]|[灶影])?)(?!结节)|斑片状?(?=[、及和][^，,。；;实结磨毛]{0,8}影)",
     ),
     ("part-solid", r"密度混杂"),
     ("calcification", r"(?:斑?点状)?钙化(?:灶|点|斑)|(?:斑点|点)状钙化"),
@@ -378,7 +378,7 @@ _EN_FIRST: list[tuple[str, str]] = [
     ("fibrosis", r"\bfibro(?:sis|tic)\b(?:\s+(?:change|band|strand)s?)?|\bscar(?:s|ring)?\b"),
     (
         "ground-glass-opacity",
-        r"\bground[\s-]?glass\s+(?:opacit\w+|attenuation|change\w*|infiltrat\w+)"
+        r"(?<!nodule with )(?<!nodules with )\bground[\s-]?glass\s+(?:opacit\w+|attenuation|change\w*|infiltrat\w+)"
         r"|\bground[\s-]?glass\b(?=\s+(?:in|within|throughout)\b)|\bGGOs?\b(?!\s+nodul)",
     ),
     ("opacity", r"(?<!nodular )\b(?:opacit(?:y|ies)|infiltrates?|airspace\s+disease)\b"),
@@ -395,7 +395,7 @@ _EN_FIRST: list[tuple[str, str]] = [
     ("side", r"\b(?:minor|horizontal)\s+fissure\b"),
     ("hilum", r"\b(?:right|left)\s+(?:peri)?hil(?:um|ar)\b"),
     ("lungs", r"(?<=clear )lungs\b"),
-    ("side", r"\blungs\b(?=\s*:?\s*(?:are|appear|remain|clear|normal|unremarkable)\b)"),
+    ("side", r"\blungs\b(?=\s*:?\s*(?:are|appear|remain|otherwise|clear|normal|unremarkable)\b)"),
     ("bases", r"\b(?:(?:both|bilateral)\s+)?(?:lung\s+)?(?:bases|apices)\b"),
     ("predominant", r"\b(?:upper|middle|lower)[\s-]+lobes?[\s-]+predominan(?:t|ce)\b"),
     ("segment", rf"{EN_SEGMENT}|(?-i:{CODE})"),
