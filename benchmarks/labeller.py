@@ -38,6 +38,7 @@ FIRST = {
     # Of both kinds, each when the sets before it had been mended.
     "set_7": {"sentences": 42, "strict_f1": 0.8128, "misread": 12},
     "set_8": {"sentences": 38, "strict_f1": 0.7692, "misread": 16},
+    "set_9": {"sentences": 34, "strict_f1": 0.8675, "misread": 11},
 }
 HOW = {
     "strict": "micro F1 over all statements; one counts if all its attributes agree",
