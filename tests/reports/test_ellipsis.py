@@ -73,3 +73,23 @@ def test_nothing_is_put_in_where_nothing_is_left_out() -> None:
 def test_a_lesion_without_a_name_gives_its_place_to_no_other() -> None:
     text = "右上肺病灶较前无变化，左下肺新见斑片状磨玻璃影。"
     assert [(s.lobe, s.comparison) for s in statements(text)] == [("LLL", "new")]
+
+
+@pytest.mark.parametrize(
+    ("text", "right", "left"),
+    [
+        ("右侧胸腔积液较前减少，左侧较前增多。", "smaller", "larger"),
+        ("双侧胸腔积液，右侧较前减少，左侧较前增多。", "smaller", "larger"),
+        ("Right effusion is smaller, the left is unchanged.", "smaller", "stable"),
+    ],
+)
+def test_each_side_of_an_effusion_has_its_own_change(text: str, right: str, left: str) -> None:
+    assert {s.side: s.comparison for s in statements(text)} == {"right": right, "left": left}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["A small effusion on the right, none on the left.", "Right effusion. None on the left."],
+)
+def test_none_on_the_left_denies_there(text: str) -> None:
+    assert {s.side: s.negated for s in statements(text)} == {"right": False, "left": True}

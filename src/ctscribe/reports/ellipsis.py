@@ -20,8 +20,9 @@ _CLAUSE: dict[Language, re.Pattern[str]] = {
 _ZH_INSIDE = r"(?:胸膜?腔|肺)?(?:内|者)?(?:现|本次|目前)?"
 _DENIED: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(rf"{_ZH_INSIDE}(?:则|均)?(?:未见|未及|无|没有|阴性)(?:明显|明确|确切)?\s*$"),
-    "en": re.compile(r"(?!)"),
+    "en": re.compile(r"(?:\s+side)?\s*:\s*(?:none|no)\s*$", re.IGNORECASE),
 }
+_NONE = re.compile(r"\s*(?:(?:and|but)\s+)?none\b", re.IGNORECASE)  # "none on the left"
 _GONE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
         rf"{_ZH_INSIDE}(?:则|均|较前)?(?:(?:已|基本|完全)+(?:吸收|消失|消散)|消失)\s*$"
@@ -89,14 +90,15 @@ def spelled_out(
         rest = text[place.end : clause.end()]
         where = max(place.start, place.end - 1)
         head = Token("finding", where, place.end, word=named)
-        if _DENIED[language].match(rest):
+        none = language == "en" and _NONE.match(text, clause.start(), clause.end())
+        if none or _DENIED[language].match(rest):
             dropped |= {id(t) for t in inside if t.kind in ("negation", "denial")}
             added += [Token("negation", where, where), head]
             parted = True
         elif _GONE[language].match(rest):
             added.append(head)
             parted = True
-        elif (parted and _STILL[language].match(rest)) or (
+        elif ((parted or _other_side(tokens, place, named)) and _STILL[language].match(rest)) or (
             language == "zh" and _ONE_OF.match(rest)
         ):
             added.append(head)
@@ -110,6 +112,15 @@ def spelled_out(
     ]
     starts = {t.start for t in added if t.kind == "finding"}
     return sorted([*kept, *added], key=lambda t: t.start), starts
+
+
+def _other_side(tokens: list[Token], place: Token, named: str) -> bool:
+    """Whether an effusion's clause turns to the other side: "右侧积液减少，左侧增多"."""
+    before = [t for t in tokens if t.kind == "place" and t.start < place.start]
+    if named not in ("effusion", "pneumothorax") or not before:
+        return False
+    sides, own = ({side for side, _, _ in t.spots} for t in (before[-1], place))
+    return len(sides) == len(own) == 1 and sides != own
 
 
 def _starts_with(text: str, place: Token, start: int) -> bool:
