@@ -29,8 +29,8 @@ FIRST = {
     # As reports are on most days.
     "set_4": {"sentences": 40, "strict_f1": 0.9308, "misread": 6},
     "set_5": {"sentences": 46, "strict_f1": 0.895, "misread": 10},
-    # By two authors who had written no rule. The first set was scored twice before any was mended
-    # for it: 0.822 (29 misread) with the rules of a day earlier.
+    # By two authors who had written no rule. The first was scored twice before this:
+    # 0.822 (29 misread) with the rules as they stood when it was written.
     "independent_1": {"sentences": 120, "strict_f1": 0.8337, "misread": 27},
     "independent_2": {"sentences": 120, "strict_f1": 0.8578, "misread": 25},
     # Telegraphic, follow-up and run-on sentences, written when the two sets above had been mended.
@@ -44,8 +44,8 @@ HOW = {
     "strict": "micro F1 over all statements; one counts if all its attributes agree",
     "attributes": "F1 of finding and that attribute alone, where either side has it",
     "first_scores": "before anything was mended for them, with the labels as they came. The author "
-    "of all but the independent sets wrote the rules too: what a hospital that nobody has seen "
-    "writes is read about as well as those two were, not as all are now",
+    "of all but the independent sets wrote or mended the rules too. What a hospital that nobody "
+    "has seen writes is read as well as these figures say, not as well as all are read now",
     "sets": "now, each by itself; a sentence that an earlier set holds too is left out",
 }
 

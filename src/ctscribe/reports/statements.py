@@ -7,11 +7,10 @@ two share places, negation and the binding of words; the wider words are in `voc
 nothing read here can reach `extract`.
 
 What counts as one statement: one finding at one place; "双肺" and "the lungs" are both lungs, two
-statements. A denial takes the place that its own clause names. A
-finding without a place of its own takes the one before it. Nodes, bones and other organs have a
-side only where one alone is named. "双肺未见异常" denies an "abnormality". Advice, conditions,
-history, family history and technique state nothing; a finding of the prior is stated only where
-the text says what became of it.
+statements. A denial takes the place that its own clause names. A finding without a place of its own
+takes the one before it. Nodes, bones and other organs have a side only where one alone is named.
+"双肺未见异常" denies an "abnormality". Advice, conditions, history, family history and technique
+state nothing; a finding of the prior is stated only where the text says what became of it.
 """
 
 from __future__ import annotations
