@@ -92,7 +92,8 @@ class Statement:
     中叶"). segment: a code of `segments`, S1+2. size_mm: the longest of axes_mm, which are as
     written; of a range or a bound ("3-5mm", "小于5mm") the upper end; amount: of a range ("少至
     中等量") the lower end. comparison: in words, or told by two sizes 2 mm or more apart.
-    count: 2 of "两枚" that share what is said, "multiple" of "多发". rest: a denial of elsewhere only ("余肺未见结节").
+    count: 2 of "两枚" that share what is said, "multiple" of "多发".
+    rest: a denial of elsewhere only ("余肺未见结节").
     """
 
     finding: Observation
