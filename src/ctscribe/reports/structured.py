@@ -1,0 +1,165 @@
+"""Personal data in dumps: the values of JSON, XML, key=value, CSV and DICOM under telling keys.
+
+What a key says of its value goes before what the value looks like: "patId":"A7" is an identifier.
+"""
+
+# ruff: noqa: E501 - patterns are read in one piece
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+ValueKind = Literal["name", "id", "date", "phone", "address", "email"]
+
+_ROWS = 4000  # characters below the header of a table that are read as its rows
+# Keys without case and separators. Whole keys first, then how they end.
+_KEYS: tuple[tuple[ValueKind, re.Pattern[str]], ...] = (
+    ("email", re.compile(r".*e?mail(?:address)?")),
+    (
+        "phone",
+        re.compile(
+            r".*(?:phone|mobile|telephone|fax|pager|cellphone)(?:no|number|home|work)?|(?:home|work)?tel(?:no|number)?"
+        ),
+    ),
+    (
+        "address",
+        re.compile(
+            r"(?:patients?|pat|home|mailing|postal|street|residential)?addr(?:ess)?(?:line)?\d?|(?:post|zip|postal)code|zip|street|residence"
+        ),
+    ),
+    (
+        "date",
+        re.compile(
+            r"dob|.*birth(?:day|date|dt)?|(?:(?:study|exam|scan|series|acquisition|content|report|admission|discharge|visit|order|collection|signed|surgery|death|event)(?:ed)?)?(?:date|datetime|timestamp)"
+        ),
+    ),
+    (
+        "id",
+        re.compile(
+            r"(?:patients?|pat|pt|person|case|subject|hosp(?:ital)?|study|exam|order|visit|encounter|account|acct|chart|record|medrec|medicalrecord|unit|member|policy|insurance|accession|accn?|admission|inpatient|outpatient|national|nhs|ssn|chi|mrn|hkid|nric|passport|health(?:card|care)?|card|medicare|license|npi|gmc|uhid|specimen|requisition|filler|placer|episode|doctor|physician|staff|user|employee)"
+            r"(?:id|no|num|number|nbr|code|identifier|uid)|id|mrn|ssn|nhs|chi|uhid|hkid|npi|accession|passport|uid|.*instanceuid"
+        ),
+    ),
+    (
+        "name",
+        re.compile(
+            r"(?:patients?|pat|pt|person|full|first|last|middle|family|given|maiden|sur|fore|mothers|fathers|contact|kin|nextofkin|emergencycontact|spouse|guarantor|guardian|subscriber|client)?names?|patient|surname|forename|given"
+            r"|(?:family|last|first|middle)|.*(?:physicians?|doctor|radiologist|technologist|technician|operator|surgeon|clinician|consultant|provider|author|signer|reader|reviewer|verifier|guarantor|signedby|reportedby|readby|dictatedby|verifiedby|approvedby)(?:s?names?)?"
+        ),
+    ),
+)
+_KEYS_ZH: tuple[tuple[ValueKind, re.Pattern[str]], ...] = (
+    ("phone", re.compile(r".*(?:电话|手机|联系方式)号?码?")),
+    ("address", re.compile(r".*(?:地址|住址)|籍贯|邮编")),
+    ("date", re.compile(r".*(?:日期|时间)|生日")),
+    ("id", re.compile(r".*(?:编号|号|号码|身份证|ID)")),
+    ("name", re.compile(r".*(?:姓名|医生|医师|技师|护士|联系人|家属)(?:姓名)?|患者")),
+)
+_JSON = re.compile(
+    r"[\"'“](?P<key>[\w .\-]{1,40})[\"'”][ \t]{0,3}[:：][ \t]{0,3}(?:[\"'“](?P<found>[^\"“”\n]{1,120}?)[\"'”](?=[ \t]{0,3}[,，}\]\n]|$)|(?P<bare>\d{3,20})(?=[ \t]{0,3}[,，}\]\n]))"
+)
+_XML = re.compile(
+    r"<(?:\w{1,12}:)?(?P<key>[A-Za-z\u3400-\u9fff][\w.\-]{0,40})(?:[ ][^<>\n]{0,120})?>[ \t]{0,3}(?P<found>[^<>\n]{1,120})</"
+)
+_PAIR = re.compile(
+    r"(?<![\w.\-])(?P<key>[A-Za-z][\w.\-]{1,40})=(?:\"(?P<quoted>[^\"\n]{1,120})\"|'(?P<single>[^'\n]{1,120})'|(?P<found>[^\s=;,&|\"'<>](?:[^\n=;,&|\"'<>]{0,80}[^\s=;,&|\"'<>])?)(?=[ \t]*(?:[;,&|<>\n]|$)|[ \t]+[\w.\-]+=))"
+)
+# (0010,0010) PN [OKAFOR^CHIDI] and (0010, 0010) Patient's Name   PN: 'OKAFOR^CHIDI'
+_DICOM = re.compile(
+    r"\(?(?P<tag>[0-9A-Fa-f]{4},[ ]?[0-9A-Fa-f]{4})\)?[^\n\[\]:=]{0,60}?(?:\b(?P<vr>[A-Z]{2})\b)?[ \t]{0,4}(?:\[(?P<found>[^\[\]\n]{1,120})\]|[:=][ \t]{0,3}['\"]?(?P<bare>[^'\"\n]{1,120}))"
+)
+_TAGS: dict[str, ValueKind] = {
+    "00100020": "id",
+    "00080050": "id",
+    "00200010": "id",
+    "00101000": "id",
+    "00100030": "date",
+    "00101040": "address",
+    "00102154": "phone",
+    "00080081": "address",
+    "00102160": "id",
+}
+_VRS: dict[str, ValueKind] = {"PN": "name", "DA": "date", "DT": "date", "UI": "id"}
+_NOTHING = re.compile(
+    r"(?i:null|none|n/?a|unknown|unspecified|anonymous|anonymi[sz]ed|true|false|nil|[\W_]*)|不详|未知|无|匿名"
+)
+_JOIN = re.compile(r"[\W_]+")
+_LINE = re.compile(r"[^\n]+")
+_QUOTED = re.compile(r'[ ]?"((?:[^"]|""){0,1000})"[ ]?')
+
+
+def structured(text: str) -> Iterator[tuple[int, int, ValueKind]]:
+    """(start, end, kind) of each value whose key says what it is."""
+    for pattern in (_JSON, _XML, _PAIR):
+        for match in pattern.finditer(text):
+            kind = kind_of(match["key"])
+            for group in ("found", "bare", "quoted", "single"):
+                if kind and group in pattern.groupindex and match[group]:
+                    yield from _value(text, match.span(group), kind)
+    for match in _DICOM.finditer(text):
+        tag = re.sub(r"\W", "", match["tag"])
+        said = _TAGS.get(tag) or _VRS.get(match["vr"] or "")
+        if said:
+            yield from _value(text, match.span("found" if match["found"] else "bare"), said)
+    yield from _tables(text)
+
+
+def kind_of(key: str) -> ValueKind | None:
+    """What the values of a key are, if they are personal: PatientName, pat_id, 检查号."""
+    if re.search("[\u3400-\u9fff]", key):
+        return next((kind for kind, keys in _KEYS_ZH if keys.fullmatch(key.strip())), None)
+    plain = _JOIN.sub("", key).lower()
+    return next((kind for kind, keys in _KEYS if keys.fullmatch(plain)), None)
+
+
+def _value(
+    text: str, span: tuple[int, int], kind: ValueKind
+) -> Iterator[tuple[int, int, ValueKind]]:
+    start, end = span
+    value = text[start:end].strip()
+    start = text.index(value, start)
+    if not value or _NOTHING.fullmatch(value):
+        return
+    if kind in ("id", "date", "phone") and not any(c.isdigit() for c in value):
+        return
+    if kind == "name" and not any(c.isalpha() for c in value):
+        return
+    yield start, start + len(value), kind
+
+
+def _tables(text: str) -> Iterator[tuple[int, int, ValueKind]]:
+    """The cells below a header of at least three keys, two of them telling."""
+    lines = list(_LINE.finditer(text))
+    for number, header in enumerate(lines):
+        mark = next((m for m in ",\t|;" if header[0].count(m) >= 2), None)
+        if mark is None or len(header[0]) > 400:
+            continue
+        keys = [key.strip(" \"'") for key in header[0].split(mark)]
+        kinds = [kind_of(key) if len(key) < 40 else None for key in keys]
+        if sum(kind is not None for kind in kinds) < 2 or any(len(key) > 40 for key in keys):
+            continue
+        for row in lines[number + 1 :]:
+            if row.start() > header.end() + _ROWS:
+                break
+            cells = list(_cells(row[0], mark))
+            if len(cells) != len(keys):
+                break
+            for kind, (start, end) in zip(kinds, cells, strict=True):
+                if kind:
+                    yield from _value(text, (row.start() + start, row.start() + end), kind)
+
+
+def _cells(row: str, mark: str) -> Iterator[tuple[int, int]]:
+    """Where the fields of a line are, without their quotes."""
+    position = 0
+    while position <= len(row):
+        quoted = _QUOTED.match(row, position)
+        if quoted and row[quoted.end() : quoted.end() + 1] in ("", mark):
+            yield quoted.span(1)
+            position = quoted.end() + 1
+            continue
+        end = row.find(mark, position)
+        end = len(row) if end < 0 else end
+        yield position, end
+        position = end + 1
