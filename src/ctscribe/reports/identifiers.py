@@ -195,7 +195,7 @@ LIVES_EN = re.compile(
     r"(?:,?[ ](?:(?:St|Rd|Ave|No|Apt|Dr|Mt|Ft)\.|[A-Z0-9#][\w'’\-]{0,20}|of|on|the|de|la|upon)){0,14})(?<![.,])"
 )
 LABELLED_ADDRESS_EN = re.compile(
-    r"\b(?:(?:Home |Mailing |Postal |Residential |Street )?Addr(?:ess)?\.?|Residence|Home)[ \t]{0,2}[:=][ \t]{0,3}(?P<found>[^\n;；\t]{4,100}?)"
+    r"\b(?:(?:Home |Mailing |Postal |Residential |Street )?Addr(?:ess)?\.?)[ \t]{0,2}[:=][ \t]{0,3}(?P<found>[^\n;；\t]{4,100}?)"
     r"(?=[\n;；\t]|[ ]{2}|\.[ ][A-Z]|[ ](?:Phone|Tel)|\.?$)",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -26,7 +26,7 @@ _BY = (
 _TITLE = r"(?:Dr|DR|Mr|Mrs|MRS|Ms|Miss|Prof|PROF|Professor|Doctor|Nurse[ ]Practitioner|Nurse|Sgt|Cpl|Lt|Capt|Maj|Col|Rev|Rabbi|Officer|Sra?|Señora?|Mme|Mlle|Herr|Frau|Mx|Sir|Madam)"
 _TITLED = rf"(?:{_TITLE}\.?[ ]{{1,2}}){{0,2}}"
 _LABELLED = re.compile(
-    r"(?<![A-Za-z])(?i:(?:patient|pt)(?:'s)?(?:[ ]name)?|(?:full[ ]|last[ ]|first[ ]|family[ ]|given[ ]|middle[ ]|christian[ ]|maiden[ ]|sur|fore)?names?"
+    r"(?<![A-Za-z])(?<!(?i:protocol)[ ])(?<!(?i:kernel|series|filter|device|window)[ ])(?<!(?i:file|test|drug)[ ])(?<!(?i:trade|brand|study|model)[ ])(?i:(?:patient|pt)(?:'s)?(?:[ ]name)?|(?:full[ ]|last[ ]|first[ ]|family[ ]|given[ ]|middle[ ]|christian[ ]|maiden[ ]|sur|fore)?names?"
     rf"|(?:electronically[ ])?{_BY}(?:[ ]by)?|(?:co-?)?sign(?:ed|ature|atory)"
     rf"|(?:(?:referring|attending|ordering|reporting|requesting|consulting|reading|responsible|treating|primary)[ ])?{_ROLE}"
     r"|attending|resident|fellow|technician|author|subject|(?:primary[ ])?care[ ]provider|contact|per|veteran|soldier|smoker|retiree|miner|client|inmate|donor|recipient|volunteer|participant|emergency[ ]contact|next[ ]of[ ]kin|re|attn|cc|to|from|ordering|referring|requesting|reporting|interpreting|dictating|transcribing|operator|registrar|rad|tech|phys|provider|witness|guardian|spouse|(?:dictating|reading|attending|ordering|referring)[ ](?:MD|DO|NP|PA)|interpreter|checked|second[ ]reader|peer[ ]review|radiographers?|radiologists?)"

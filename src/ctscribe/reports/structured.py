@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Literal
+
+from ctscribe.reports.names_context import is_name
+from ctscribe.reports.report_words import is_report_word
 
 ValueKind = Literal["name", "id", "date", "phone", "address", "email"]
 
@@ -52,10 +56,17 @@ _KEYS: tuple[tuple[ValueKind, re.Pattern[str]], ...] = (
 _KEYS_ZH: tuple[tuple[ValueKind, re.Pattern[str]], ...] = (
     ("phone", re.compile(r".*(?:电话|手机|联系方式)号?码?")),
     ("address", re.compile(r".*(?:地址|住址)|籍贯|邮编")),
-    ("date", re.compile(r".*(?:日期|时间)|生日")),
-    ("id", re.compile(r".*(?:编号|号|号码|身份证|ID)")),
-    ("name", re.compile(r".*(?:姓名|医生|医师|技师|护士|联系人|家属)(?:姓名)?|患者")),
+    (
+        "date",
+        re.compile(
+            r"(?:检查|报告|登记|出生|审核|申请|打印|入院|出院|采集|扫描|拍摄|就诊|签发|手术|死亡)(?:日期|时间|年月)|日期|生日"
+        ),
+    ),
+    ("id", re.compile(r"(?!.*(?:型|序|像|层|信|列|版本|符)号).*(?:编号|号|号码|身份证)|ID")),
+    ("name", re.compile(r".*(?:姓名|医生|医师|技师|护士|联系人|家属)|患者|病人")),
 )
+# What has a name may be a finding too: these keys need a value that looks like a person's.
+_ANYTHING = re.compile(r"names?|given|first|last|middle|family|author|患者|病人|家属")
 _JSON = re.compile(
     r"[\"'“](?P<key>[\w .\-]{1,40})[\"'”][ \t]{0,3}[:：][ \t]{0,3}(?:[\"'“](?P<found>[^\"“”\n]{1,120}?)[\"'”](?=[ \t]{0,3}[,，}\]\n]|$)|(?P<bare>\d{3,20})(?=[ \t]{0,3}[,，}\]\n]))"
 )
@@ -96,7 +107,7 @@ def structured(text: str) -> Iterator[tuple[int, int, ValueKind]]:
             kind = kind_of(match["key"])
             for group in ("found", "bare", "quoted", "single"):
                 if kind and group in pattern.groupindex and match[group]:
-                    yield from _value(text, match.span(group), kind)
+                    yield from _value(text, match.span(group), kind, match["key"])
     for match in _DICOM.finditer(text):
         tag = re.sub(r"\W", "", match["tag"])
         said = _TAGS.get(tag) or _VRS.get(match["vr"] or "")
@@ -109,12 +120,23 @@ def kind_of(key: str) -> ValueKind | None:
     """What the values of a key are, if they are personal: PatientName, pat_id, 检查号."""
     if re.search("[\u3400-\u9fff]", key):
         return next((kind for kind, keys in _KEYS_ZH if keys.fullmatch(key.strip())), None)
-    plain = _JOIN.sub("", key).lower()
-    return next((kind for kind, keys in _KEYS if keys.fullmatch(plain)), None)
+    return next((kind for kind, keys in _KEYS if keys.fullmatch(_plain(key))), None)
+
+
+def _plain(key: str) -> str:
+    return _JOIN.sub("", key).lower()
+
+
+def _person(value: str) -> bool:
+    """Whether a value can be a name: a Chinese one, or words of which reports do not hold one."""
+    if re.search("[\u3400-\u9fff]", value):
+        return is_name("".join(value.split())) or "·" in value
+    words = re.findall(r"[^\W\d_]{2,}", value)
+    return any(word[0].isupper() and not is_report_word(word) for word in words)
 
 
 def _value(
-    text: str, span: tuple[int, int], kind: ValueKind
+    text: str, span: tuple[int, int], kind: ValueKind, key: str = ""
 ) -> Iterator[tuple[int, int, ValueKind]]:
     start, end = span
     value = text[start:end].strip()
@@ -123,7 +145,9 @@ def _value(
         return
     if kind in ("id", "date", "phone") and not any(c.isdigit() for c in value):
         return
-    if kind == "name" and not any(c.isalpha() for c in value):
+    if kind == "name" and (not any(c.isalpha() for c in value) or len(value) > 60):
+        return
+    if kind == "name" and _ANYTHING.fullmatch(_plain(key)) and not _person(value):
         return
     yield start, start + len(value), kind
 
@@ -142,12 +166,13 @@ def _tables(text: str) -> Iterator[tuple[int, int, ValueKind]]:
         for row in lines[number + 1 :]:
             if row.start() > header.end() + _ROWS:
                 break
-            cells = list(_cells(row[0], mark))
+            cells = list(islice(_cells(row[0], mark), len(keys) + 1))
             if len(cells) != len(keys):
                 break
-            for kind, (start, end) in zip(kinds, cells, strict=True):
+            for key, kind, (start, end) in zip(keys, kinds, cells, strict=True):
                 if kind:
-                    yield from _value(text, (row.start() + start, row.start() + end), kind)
+                    span = (row.start() + start, row.start() + end)
+                    yield from _value(text, span, kind, key)
 
 
 def _cells(row: str, mark: str) -> Iterator[tuple[int, int]]:
