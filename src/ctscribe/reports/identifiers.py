@@ -33,16 +33,22 @@ LABELLED_ID = re.compile(
 PAPER_NUMBER = re.compile(
     rf"[（(\[〔【](?:19|20)\d{{2}}[）)\]〕】][ ]?[{_HAN}]{{1,6}}?第?[ ]?\d{{1,6}}号"
     r"|(?<![A-Za-z0-9])[A-Z]{1,2}\d{6}[ ]?[(（][0-9A][)）]"
+    rf"|[{_HAN}]字第?[ ]?\d{{4,9}}号"
+    # CPF 123.456.789-09, NINO QQ 12 34 56 C, SSN 123-45-6789
+    r"|(?<![\d.])\d{3}\.\d{3}\.\d{3}-\d{2}(?!\d)|(?<![A-Za-z])[A-CEGHJ-PR-TW-Z][A-Z][ ]\d{2}[ ]\d{2}[ ]\d{2}[ ][A-D](?!\w)"
 )
 # 就诊卡：6600 1923 0471, 登记号，O0O4412l9 as a scan was read, and numbers that it spread out.
 CARD_NUMBER = re.compile(
     rf"(?:(?:{_ID_OF})(?:证|卡|单)?(?:编号|编码|号码|号)|(?:就诊|医保|社保|诊疗|健康|市民|就医|身份)[证卡]){_GAP}[:：=#|｜，,]?{_GAP}"
     r"(?P<found>\d{2,6}(?:[ ]\d{1,6}){2,5}(?![\w.年月×/\-])|(?<=[，,])(?=[A-Za-z]{0,3}\d)[A-Za-z0-9\-]{5,24}(?![\w.×/]))"
     r"|(?:就诊|医保|社保|诊疗|健康|市民|就医)卡[ ]{0,3}[:：][ ]{0,3}(?P<also>[A-Z]{0,3}\d{4,20}[A-Z]?)(?![\w.])"
-    r"|\b(?i:medical[ ]record|med[ ]rec|MRN|hospital|chart|record|account|policy|member|medicare|NHS|patient|health[ ]card|insurance|visit)(?:[ ](?i:numbers?|no\.?|ID|card|#))?"
-    r"(?:[ ]?[:=#]|[ ]is)?[ ]{1,3}(?P<third>\d{2,6}(?:[ ]\d{1,6}){2,5}(?![\w.×/\-])(?![ ](?:mm|cm|HU|years|days)))"
+    r"|\b(?i:SSN|SIN|TFN|NINO|IRD|DVA|CHI|NPI|Aadhaar|passport|licen[cs]e|medical[ ]record|med[ ]rec|MRN|hospital|chart|record|account|policy|member|medicare|NHS|patient|health[ ]card|insurance|visit)(?:[ ](?i:numbers?|no\.?|ID|card|#))?"
+    r"(?:[ ]?[:=#]|[ ]is)?[ ]{1,3}(?P<third>\d{2,6}(?:[ ]\d{1,6}){2,5}(?:/\d(?!\d))?(?!\w|[×/\-]|\.\d)(?![ ](?:mm|cm|HU|years|days)))"
 )
-SPACED_ID = re.compile(r"(?<![\d.])(?:\d[ ]){6,24}\d(?![\d.]|[ ]?[年月日])")
+SPACED_ID = re.compile(
+    r"(?<![\w.])(?:(?:\d[ ]){6,24}|(?:[A-Z][ ]){1,4}(?:\d[ ]){4,20})[\dX](?!\w|\.\d|[ ]?[年月日])"
+    r"|(?<![\d.])(?!(?:19|20)\d\d[ ](?:19|20)\d\d)\d{4}[ ]\d{4}[ ]\d{4}(?!\w|\.\d)"
+)
 ID_BEFORE_LABEL = re.compile(
     rf"(?<![A-Za-z0-9_.])(?P<found>{_CODE})(?=[（(](?:{_ID_OF})(?:证|卡|单)?(?:编号|编码|号码|号|ID)[）)])"
 )
@@ -60,8 +66,8 @@ LABELLED_ID_EN = re.compile(
 BED = re.compile(
     rf"床(?:位号?|号){_GAP}[:：|｜]?{_GAP}(?P<third>(?:[{_HAN}A-Za-z]{{0,6}}[-－]?)[0-9][0-9A-Za-z\-]{{0,6}}床?)|"
     r"(?<![A-Za-z\d.])(?P<found>(?:\d{1,3}-|加|[A-Z])?\d{1,3}[ ]?床)(?!旁|边|单)"
-    r"|\b(?P<also>(?:[Bb]ed|BED)[ :#]{1,3}(?:[Nn]o\.? ?)?(?:\d{1,3}[A-Z]?|[A-Z]\d{1,3}))\b(?![ ]?(?:mm|cm|days?))"
-    r"|\b(?i:(?:room|rm|ward|bay)(?:/bed)?|bed)[ ]?[:#][ ]{0,3}(?P<fourth>(?=[A-Z0-9\-]{0,3}\d)[A-Z0-9]{1,4}(?:-[A-Z0-9]{1,5})?)\b(?![ ]?(?:mm|cm|days?))"
+    r"|\b(?P<also>(?:[Bb]ed|BED)[ :#]{1,3}(?:[Nn]o\.? ?)?(?:\d{1,3}[A-Z]?|[A-Z]\d{1,3}))\b(?![ ]?(?:mm|cm|days?|deg|°|%))"
+    r"|\b(?i:(?:room|rm|ward|bay)(?:/bed)?|bed)[ ]?[:#][ ]{0,3}(?P<fourth>(?=[A-Z0-9\-]{0,3}\d)[A-Z0-9]{1,4}(?:-[A-Z0-9]{1,5})?)\b(?![ ]?(?:mm|cm|days?|deg|°|%))"
 )
 _PLATE = "[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼]"
 # Nothing that is measured in a chest has seven digits.
@@ -76,7 +82,7 @@ LONG_NUMBER = re.compile(
 UID = re.compile(r"(?<![\d.])(?=[\d.]{12})\d{1,3}(?:\.\d{1,39}){4,20}+(?![\d])")
 # Cards and identity numbers that are written in groups.
 GROUPED_NUMBER = re.compile(
-    r"(?<![\d\-.])(?:\d{4}[ -]){3,4}\d{1,7}(?![\d])|(?<!\d)\d{6}[ -](?:19|20)\d{6}[ -]\d{3}[\dXx](?!\w)"
+    r"(?<![\d\-.])(?:\d{4}[ -]){3,4}\d{1,7}[Xx]?(?!\w)|(?<!\d)\d{6}[ -](?:19|20)\d{6}[ -]\d{3}[\dXx](?!\w)"
 )
 # 取片密码483920; 型号 and 信号 are no one's number.
 ANY_LABEL = re.compile(

@@ -60,10 +60,10 @@ _LATIN = re.compile(
 )
 _BEHIND = re.compile(rf"{_SPACE}{{0,2}}[(（](?P<latin>{_LATIN.pattern})[)）]")
 _RUN = re.compile(rf"[{_HAN}]{{1,12}}")
-# 薛 晓 梅 before 郝 军
+# 欧 阳 慧 敏 and 薛 晓 梅 before 郝 军
 _SPACED = tuple(
     re.compile(rf"(?P<surname>[{_HAN}]{{1,2}})(?P<given>(?:{_SPACE}{{1,2}}[{_HAN}]){{{count}}})")
-    for count in (2, 1)
+    for count in (3, 2, 1)
 )
 # With what a form or a sentence goes on behind a name.
 _NEXT = re.compile(
@@ -185,6 +185,8 @@ def _spaced(text: str, start: int) -> int | None:
         match = pattern.match(text, start)
         if match and _is_surname(match["surname"]) and _ends(text, match.end()):
             given = "".join(match["given"].split())
+            if len(given) == 3 and match["surname"] + given[0] not in COMPOUND:
+                continue
             if not any(c in NOT_IN_NAMES or c in FUNCTION for c in given):
                 return match.end()
     return None

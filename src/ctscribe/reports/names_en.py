@@ -16,7 +16,7 @@ from ctscribe.reports.surnames import NOT_NAMES_EN, PINYIN_SURNAMES, SYLLABLES
 _UP, _LOW = "A-ZÀ-ÖØ-Þ", "A-Za-zÀ-ÖØ-öø-ÿ"
 _PARTICLE = r"(?:(?:van|von|der|den|de|la|le|del|di|da|dos|bin|ibn|al|el|ter|ten)[ ]){1,3}"
 _WORD = rf"(?:(?:[{_UP}]\.){{0,3}}[{_UP}][{_LOW}'’\-]{{1,24}}|(?!M\.D|D\.O|R\.N)(?:[{_UP}]\.){{1,3}}(?![{_LOW}])|[{_UP}](?![{_LOW}.]))"
-_NAME = rf"(?:{_PARTICLE})?{_WORD}(?:(?:,?[ ]|,(?=[A-Z]{{2}}))(?:{_PARTICLE})?{_WORD}){{0,4}}"
+_NAME = rf"(?:{_PARTICLE})?{_WORD}(?:(?:,?[ ]|,(?=[A-Z]))(?:{_PARTICLE})?{_WORD}){{0,4}}"
 _PLAIN = rf"(?:{_PARTICLE})?{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{0,3}}"
 _ROLE = r"(?:physician|doctor|provider|radiologist|clinician|consultant|surgeon|reader|typist|transcriptionist|radiographer|technologist)"
 _BY = (
@@ -123,6 +123,10 @@ _EPONYM = re.compile(
     r"(?:['’]s)?[ ](?i:syndrome|disease|sign|cells?|anomaly|lesions?|classification|score|scale|criteria|stage|staging|grade|valve|line|catheter|lymphoma|tumou?r|fracture|cyst|hernia|procedure|operation"
     r"|fundoplication|o?esophagectomy|law|index|system|angina|nodes?|nodules?|syndromes|phenomenon|triad|complex|effect|method|technique|protocol|guidelines?|rule|model|test|stent|tube|drain|filter|deformity|disorder|infection|pneumonia|bodies|body|stain|lines|window|units?|cardiomyopathy|thyroiditis|esophagus|ulcer|contracture|palsy)\b"
 )
+# That's B R A N D T; Name: J O H N  S M I T H
+_SPELLED = re.compile(
+    r"\b(?i:name|patient|dr|doctor|surname|spelled|spelt|that's|pt)[:=.,]?[ ]{1,3}(?P<found>(?:[A-Z][ \-]{1,3}){2,24}[A-Z])(?![\w'’])"
+)
 _INITIALS = re.compile(
     r"(?:^|(?<=[\n.])[ ]{0,3})[-–—]{0,3}[ ]?(?P<found>[A-Z]{2,4}[/:][A-Za-z]{2,4})(?=[ ]{1,3}(?:[DT]:|\[)|[ ]*$)"
 )
@@ -148,9 +152,9 @@ def latin_names(text: str) -> Iterator[tuple[int, int]]:
                 yield start - len(_PROFESSOR) * titled, start + length
     for pattern in (_BEFORE_DEGREE, _BEFORE_AGE, _BEFORE_NUMBER):
         for match in pattern.finditer(text):
-            start = _trailing_name(match["found"])
-            if start is not None:
-                yield match.start("found") + start, match.end("found")
+            begins = _trailing_name(match["found"])
+            if begins is not None:
+                yield match.start("found") + begins, match.end("found")
     for match in _SURNAME_FIRST.finditer(text):
         surname = match["surname"]
         if surname in _WORDS or surname.capitalize() not in PINYIN_SURNAMES:
@@ -209,6 +213,8 @@ def _in_context(text: str) -> Iterator[tuple[int, int]]:
         known = {surname.lower(), given.lower()} & WORDS or surname.upper() in _WORDS
         if not known and surname.capitalize() in PINYIN_SURNAMES and _is_long_pinyin(given):
             yield match.span()
+    for match in _SPELLED.finditer(text):
+        yield match.span("found")
     for match in _INITIALS.finditer(text):
         yield match.span("found")
 

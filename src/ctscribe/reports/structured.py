@@ -1,4 +1,4 @@
-"""Personal data in dumps: the values of JSON, XML, key=value, CSV and DICOM under telling keys.
+"""Personal data in dumps: values of JSON, XML, key=value, CSV, DICOM and HL7 under telling keys.
 
 What a key says of its value goes before what the value looks like: "patId":"A7" is an identifier.
 """
@@ -92,6 +92,25 @@ _TAGS: dict[str, ValueKind] = {
     "00102160": "id",
 }
 _VRS: dict[str, ValueKind] = {"PN": "name", "DA": "date", "DT": "date", "UI": "id"}
+# The fields of HL7 messages that point at somebody, by segment.
+_HL7 = re.compile(r"^(?:PID|NK1|PV1|ORC|OBR)\|[^\n\r]*", re.MULTILINE)
+_FIELDS: dict[str, dict[int, ValueKind]] = {
+    "PID": {
+        **dict.fromkeys((2, 3, 4, 18, 19, 20), "id"),
+        **dict.fromkeys((5, 6, 9), "name"),
+        **dict.fromkeys((13, 14), "phone"),
+        7: "date",
+        11: "address",
+    },
+    "NK1": {2: "name", 4: "address", 5: "phone", 6: "phone"},
+    "PV1": {**dict.fromkeys((7, 8, 9, 17), "name"), 19: "id", 44: "date", 45: "date"},
+    "ORC": {2: "id", 3: "id", 9: "date", 10: "name", 12: "name"},
+    "OBR": {
+        **dict.fromkeys((2, 3, 18, 19), "id"),
+        **dict.fromkeys((10, 16, 28, 32, 33, 34, 35), "name"),
+        **dict.fromkeys((6, 7, 8, 14, 22), "date"),
+    },
+}
 _NOTHING = re.compile(
     r"(?i:null|none|n/?a|unknown|unspecified|anonymous|anonymi[sz]ed|true|false|nil|[\W_]*)|不详|未知|无|匿名"
 )
@@ -113,6 +132,13 @@ def structured(text: str) -> Iterator[tuple[int, int, ValueKind]]:
         said = _TAGS.get(tag) or _VRS.get(match["vr"] or "")
         if said:
             yield from _value(text, match.span("found" if match["found"] else "bare"), said)
+    for segment in _HL7.finditer(text):
+        kinds = _FIELDS[segment[0][:3]]
+        start = segment.start()
+        for number, value in enumerate(segment[0].split("|")):
+            if number in kinds:
+                yield from _value(text, (start, start + len(value)), kinds[number])
+            start += len(value) + 1
     yield from _tables(text)
 
 
@@ -145,7 +171,7 @@ def _value(
         return
     if kind in ("id", "date", "phone") and not any(c.isdigit() for c in value):
         return
-    if kind == "name" and (not any(c.isalpha() for c in value) or len(value) > 60):
+    if kind == "name" and (not any(c.isalpha() for c in value) or len(value) > 80):
         return
     if kind == "name" and _ANYTHING.fullmatch(_plain(key)) and not _person(value):
         return
