@@ -18,6 +18,7 @@ from ctscribe.reports.names import chinese_names, known_names
 from ctscribe.reports.names_context import names_in_context, repeated
 from ctscribe.reports.names_en import latin_names
 from ctscribe.reports.schema import Language
+from ctscribe.reports.structured import structured
 
 Kind = Literal["name", "id", "date", "phone", "address", "email", "institution"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -44,6 +45,9 @@ PLACEHOLDERS: dict[Language, dict[Kind, str]] = {
 # In the order of precedence: where two overlap, what is found is of the kind that comes first.
 _PATTERNS: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (known.EMAIL, "email"),
+    (known.PAPER_NUMBER, "id"),
+    (known.CARD_NUMBER, "id"),
+    (known.SPACED_ID, "id"),
     (known.URL, "id"),
     (known.UID, "id"),
     (known.LABELLED_ID, "id"),
@@ -63,6 +67,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (known.POSTCODE, "address"),
     (dates.LABELLED_DATE, "date"),
     (dates.DATE, "date"),
+    (dates.SPACED_DATE, "date"),
     (dates.HAN_DATE, "date"),
     (dates.WORDED_DATE, "date"),
     (dates.DAY, "date"),
@@ -75,7 +80,10 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (known.ANY_LABEL_EN, "id"),
     (known.LONG_NUMBER, "id"),
 )
-_GROUPS = ("found", "also", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+_GROUPS = (
+    *("found", "also", "third", "fourth", "fifth"),
+    *("sixth", "seventh", "eighth", "ninth", "tenth"),
+)
 # Full-width letters and digits are searched as the plain ones that they stand for.
 _NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F) if chr(wide - 0xFEE0).isalnum()}
 _NARROW |= {0xFF0D: ord("-"), 0xFF0E: ord("."), 0xFF0F: ord("/"), 0xFF3F: ord("_")}
@@ -158,6 +166,8 @@ def _candidates(text: str, names: Sequence[str], institutions: bool) -> Iterator
     """What may be personal, in the order of precedence."""
     for start, end in known_names(text, names):
         yield Span(start, end, "name")
+    for start, end, said in structured(text):
+        yield Span(start, end, said)
     for pattern, kind in _PATTERNS:
         for match in pattern.finditer(text):
             group = next((g for g in _GROUPS if match.groupdict().get(g)), 0)

@@ -29,6 +29,26 @@ _ID_LABEL = (
 LABELLED_ID = re.compile(
     rf"{_ID_LABEL}{_GAP}(?:[:：=#|｜]|为|是|No\.?)?{_GAP}[(（]?(?P<found>{_CODE})", re.IGNORECASE
 )
+# （2024）胸字第1093号, and HKID: Y482913(6).
+PAPER_NUMBER = re.compile(
+    rf"[（(\[〔【](?:19|20)\d{{2}}[）)\]〕】][ ]?[{_HAN}]{{1,6}}?第?[ ]?\d{{1,6}}号"
+    r"|(?<![A-Za-z0-9])[A-Z]{1,2}\d{6}[ ]?[(（][0-9A][)）]"
+    rf"|[{_HAN}]字第?[ ]?\d{{4,9}}号"
+    # CPF 123.456.789-09, NINO QQ 12 34 56 C, SSN 123-45-6789
+    r"|(?<![\d.])\d{3}\.\d{3}\.\d{3}-\d{2}(?!\d)|(?<![A-Za-z])[A-CEGHJ-PR-TW-Z][A-Z][ ]\d{2}[ ]\d{2}[ ]\d{2}[ ][A-D](?!\w)"
+)
+# 就诊卡：6600 1923 0471, 登记号，O0O4412l9 as a scan was read, and numbers that it spread out.
+CARD_NUMBER = re.compile(
+    rf"(?:(?:{_ID_OF})(?:证|卡|单)?(?:编号|编码|号码|号)|(?:就诊|医保|社保|诊疗|健康|市民|就医|身份)[证卡]){_GAP}[:：=#|｜，,]?{_GAP}"
+    r"(?P<found>\d{2,6}(?:[ ]\d{1,6}){2,5}(?![\w.年月×/\-])|(?<=[，,])(?=[A-Za-z]{0,3}\d)[A-Za-z0-9\-]{5,24}(?![\w.×/]))"
+    r"|(?:就诊|医保|社保|诊疗|健康|市民|就医)卡[ ]{0,3}[:：][ ]{0,3}(?P<also>[A-Z]{0,3}\d{4,20}[A-Z]?)(?![\w.])"
+    r"|\b(?i:SSN|SIN|TFN|NINO|IRD|DVA|CHI|NPI|Aadhaar|passport|licen[cs]e|medical[ ]record|med[ ]rec|MRN|hospital|chart|record|account|policy|member|medicare|NHS|patient|health[ ]card|insurance|visit)(?:[ ](?i:numbers?|no\.?|ID|card|#))?"
+    r"(?:[ ]?[:=#]|[ ]is)?[ ]{1,3}(?P<third>\d{2,6}(?:[ ]\d{1,6}){2,5}(?:/\d(?!\d))?(?!\w|[×/\-]|\.\d)(?![ ](?:mm|cm|HU|years|days)))"
+)
+SPACED_ID = re.compile(
+    r"(?<![\w.])(?:(?:\d[ ]){6,24}|(?:[A-Z][ ]){1,4}(?:\d[ ]){4,20})[\dX](?!\w|\.\d|[ ]?[年月日])"
+    r"|(?<![\d.])(?!(?:19|20)\d\d[ ](?:19|20)\d\d)\d{4}[ ]\d{4}[ ]\d{4}(?!\w|\.\d)"
+)
 ID_BEFORE_LABEL = re.compile(
     rf"(?<![A-Za-z0-9_.])(?P<found>{_CODE})(?=[（(](?:{_ID_OF})(?:证|卡|单)?(?:编号|编码|号码|号|ID)[）)])"
 )
@@ -45,8 +65,9 @@ LABELLED_ID_EN = re.compile(
 )
 BED = re.compile(
     rf"床(?:位号?|号){_GAP}[:：|｜]?{_GAP}(?P<third>(?:[{_HAN}A-Za-z]{{0,6}}[-－]?)[0-9][0-9A-Za-z\-]{{0,6}}床?)|"
-    r"(?<![A-Za-z\d.])(?P<found>(?:加|[A-Z])?\d{1,3})[ ]?床(?!旁|边|单)"
-    r"|\b[Bb]ed[ :#]{1,3}(?:[Nn]o\.? ?)?(?P<also>\d{1,3}[A-Z]?|[A-Z]\d{1,3})\b(?![ ]?(?:mm|cm|days?))"
+    r"(?<![A-Za-z\d.])(?P<found>(?:\d{1,3}-|加|[A-Z])?\d{1,3}[ ]?床)(?!旁|边|单)"
+    r"|\b(?P<also>(?:[Bb]ed|BED)[ :#]{1,3}(?:[Nn]o\.? ?)?(?:\d{1,3}[A-Z]?|[A-Z]\d{1,3}))\b(?![ ]?(?:mm|cm|days?|deg|°|%))"
+    r"|\b(?i:(?:room|rm|ward|bay)(?:/bed)?|bed)[ ]?[:#][ ]{0,3}(?P<fourth>(?=[A-Z0-9\-]{0,3}\d)[A-Z0-9]{1,4}(?:-[A-Z0-9]{1,5})?)\b(?![ ]?(?:mm|cm|days?|deg|°|%))"
 )
 _PLATE = "[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼]"
 # Nothing that is measured in a chest has seven digits.
@@ -61,7 +82,7 @@ LONG_NUMBER = re.compile(
 UID = re.compile(r"(?<![\d.])(?=[\d.]{12})\d{1,3}(?:\.\d{1,39}){4,20}+(?![\d])")
 # Cards and identity numbers that are written in groups.
 GROUPED_NUMBER = re.compile(
-    r"(?<![\d\-.])(?:\d{4}[ -]){3,4}\d{1,7}(?![\d])|(?<!\d)\d{6}[ -](?:19|20)\d{6}[ -]\d{3}[\dXx](?!\w)"
+    r"(?<![\d\-.])(?:\d{4}[ -]){3,4}\d{1,7}[Xx]?(?!\w)|(?<!\d)\d{6}[ -](?:19|20)\d{6}[ -]\d{3}[\dXx](?!\w)"
 )
 # 取片密码483920; 型号 and 信号 are no one's number.
 ANY_LABEL = re.compile(
@@ -112,8 +133,8 @@ PHONE = re.compile(
 )
 LABELLED_PHONE = re.compile(
     r"(?:电话|手机|热线|传真|联系方式|致电|拨打|来电|座机|固话|家电|号码|\bTel(?:ephone)?s?\b\.?|\b(?:tele)?phone|\bmobile|\bmob\b\.?|\bPh\b\.?"
-    r"|\bcell(?:phone)?|\bhotline|\bfax|\bpager|\bcontact|\bcall(?:back)?|\bpage|\bdial|\btext|\b(?:reach|reached|rung?|ring)(?:[ ](?:him|her|them|me|us))?[ ](?:at|on))"
-    r"(?:号码?|[ ](?:no\.?|number|on|at|is))?(?:[（(][^\n()（）]{1,8}[)）])?"
+    r"|\bcell(?:phone)?|\bhotline|\bfax(?:ed)?|\bpager|\bcontact|\bcall(?:ed|back)?|\b(?:tele)?phoned|\btexted|\bdial(?:l?ed)|\bpage|\bdial|\btext|\b(?:reach|reached|rung?|ring)(?:[ ](?:him|her|them|me|us))?[ ](?:at|on))"
+    r"(?:号码?|[ ](?:no\.?|number|on|at|is|to))?(?:[（(][^\n()（）]{1,8}[)）])?"
     rf"{_GAP}(?:[:：|｜]|为|是)?{_GAP}(?P<found>[+(（]?\d(?:[\d()（）]|[- .](?=[\d(])){{4,22}}\d{_EXTENSION})(?![A-Za-z\d])"
     rf"|(?:分机|内线|短号|小号|虚拟网|寻呼|\bext(?:ension|n)?\b\.?|\bpager|\bbleep|\bbeeper)(?:号码?|[ ](?:no\.?|number|is))?{_GAP}[:：#]?{_GAP}(?P<also>\d{{3,8}}|\d-\d{{4}})(?!\d)"
     r"|\b[xX](?P<third>\d{4,5})\b(?!\.)",
@@ -135,8 +156,8 @@ LABELLED_ADDRESS = re.compile(
     rf"(?P<found>{_PLACE}{{2,60}}(?:[ ](?=[{_HAN}]{{1,8}}(?:市|区|县|镇|路|街)){_PLACE}{{2,40}})*)"
 )
 ADDRESS = re.compile(
-    rf"(?:{_PROVINCE}(?:省|市|(?:维吾尔|壮族|回族)?自治区)?|(?<![{_HAN}])(?!家住|现住|住|[{_HAN}]{{0,6}}(?:{_PROVINCE}|[系往于在自]))[{_HAN}]{{2,7}}?(?:市|县)"
-    rf"|(?<=[于在自住到为系往寄])(?![往到在])[{_HAN}]{{2,7}}?(?:市|县))"
+    rf"(?:{_PROVINCE}(?:省|市|(?:维吾尔|壮族|回族)?自治区)?|(?<![{_HAN}])(?!家住|现住|住|由|[{_HAN}]{{0,6}}(?:{_PROVINCE}|[系往于在自]))[{_HAN}]{{2,7}}?(?:市|县)"
+    rf"|(?<=[于在自住到为系往寄由])(?![往到在])[{_HAN}]{{2,7}}?(?:市|县))"
     rf"[{_HAN}]{{0,24}}?(?:区|县|市|镇|乡|村|旗|路|街|道|巷|弄|里|胡同)"
     rf"(?:[{_HAN}]{{0,12}}?\d{{1,5}}{_DOOR}{{1,2}}(?:[ ]?\d{{0,5}}(?:{_DOOR}|单元){{0,2}}){{0,4}}\d{{0,5}}|[{_HAN}]{{0,12}}?村(?![{_HAN}]{{0,8}}\d))"
 )
@@ -153,6 +174,7 @@ _TOWN = r"[A-Z][A-Za-z.'\-]{1,20}(?:[ ][A-Z][a-z.'\-]{1,20}){0,3}"
 ADDRESS_EN = re.compile(
     r"(?<![\w.])(?:(?:Flat|Unit|Apt\.?|Apartment|Room|Suite)[ ]#?\w{1,5},[ ])?"
     rf"(?:\d{{1,5}}[A-Z]?[ ](?:[NSEW]\.?[ ])?(?:(?:[A-Z][\w'\-]{{0,20}}|\d{{1,3}}(?:st|nd|rd|th))[ ]){{1,4}}{_STREET}\b(?:\.(?=,))?"
+    r"|\d{1,5}[ ](?:[A-Z][\w'\-]{1,20}[ ,]{1,2}){1,8}?(?:(?:Apt|Unit|Suite|Ste|Floor)\.?[ ]#?\w{1,5},[ ])?(?:[A-Z][a-z'\-]{1,20}[ ,]{1,2}){0,3}(?=[A-Z]{2}[ ]\d{5}\b)"
     r"|P\.?O\.?[ ]Box[ ]\d{1,6})"
     r"(?:,?[ ](?:Apt|Unit|Flat|Suite|Apartment|Room)\.?[ ]#?\w{1,5})?"
     rf"(?:,[ ]{_TOWN}(?:,?[ ](?:[A-Z]{{2}}[ ]\d{{5}}(?:-\d{{4}})?|\d{{5,6}}|[A-Z]{{1,2}}\d[A-Z\d]?[ ]\d[A-Z]{{2}}))?"
@@ -173,13 +195,13 @@ AREA = re.compile(
     rf"(?![{_HAN}]{{0,8}}?(?:医院|中心|卫生院))|(?<=[住在自])[{_HAN}]{{2,4}}区[{_HAN}]{{1,5}}?(?:镇|乡|街道)"
 )
 ADDRESS_BEGINS = re.compile(rf"[{_HAN}0-9\-－]{{0,40}}$")
-ADDRESS_LEAD = re.compile(r".*(?:家住|现住|居住于|居住在|[住于在往至到为系址])(?!宅|院|洪区)")
+ADDRESS_LEAD = re.compile(r".*(?:家住|现住|居住于|居住在|[住于在往至到为系址])(?!宅|院|洪区)|由")
 LIVES_EN = re.compile(
     r"(?:\b(?:[Ll]iv(?:es|ing)|lived|[Rr]esid(?:es|ing)|resided|staying|stays)[ ](?:at|in|on)[ ]|\b(?:[Hh]ome|[Mm]ailing|[Pp]ostal|[Ss]treet|[Rr]esidential)[ ][Aa]ddress(?:[ ]is)?[ ])(?P<found>(?:Flat|Unit|Apt\.?|No\.?|[A-Z0-9][\w'’\-]{0,20})"
     r"(?:,?[ ](?:(?:St|Rd|Ave|No|Apt|Dr|Mt|Ft)\.|[A-Z0-9#][\w'’\-]{0,20}|of|on|the|de|la|upon)){0,14})(?<![.,])"
 )
 LABELLED_ADDRESS_EN = re.compile(
-    r"\b(?:Home |Mailing |Postal )?Address[ \t]{0,2}[:=][ \t]{0,3}(?P<found>[^\n;；\t]{4,100}?)"
+    r"\b(?:(?:Home |Mailing |Postal |Residential |Street )?Addr(?:ess)?\.?)[ \t]{0,2}[:=][ \t]{0,3}(?P<found>[^\n;；\t]{4,100}?)"
     r"(?=[\n;；\t]|[ ]{2}|\.[ ][A-Z]|[ ](?:Phone|Tel)|\.?$)",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -16,6 +16,7 @@ from ctscribe.reports.surnames import (
     BEFORE_TITLE,
     COMPOUND,
     FUNCTION,
+    GIVEN_ZH,
     NOT_IN_NAMES,
     NOT_NAMES,
     SURNAMES,
@@ -36,7 +37,7 @@ _STRONG = (
     rf"(?P<strong>{_PERSON}?姓{_SPACE}?名|{_ACT}{_ROLE}(?:签名|签字|姓名)?|(?:主任)?(?:医师|医生|技师|护士)(?:签名|签字)?"
     r"|签名|签字|联系人)"
 )
-_WEAK = rf"(?P<weak>{_PERSON}|审核|复核|家属|主诊|主刀|术者|核对|记录|书写|会诊|签发|校对|阅片|初审|终审|一审|二审|初诊|收件人|寄件人|监护人|委托人|代领人|经办人|申请人|负责人|陪同人|审签|报告|操作|技术员)"
+_WEAK = rf"(?P<weak>{_PERSON}|审核|复核|家属|主诊|主刀|术者|核对|记录|书写|会诊|签发|校对|阅片|初审|终审|一审|二审|初诊|收件人|寄件人|监护人|委托人|代领人|经办人|申请人|负责人|陪同人|(?:修改|更正|制表|填报|填表|采集|录入|打印|登记|审核|报告|批准|发送|接收|通知|记录|执行|检查|诊断|签收|领取|复述|接听|汇报|报送|提供|陪护|陪检|转诊|交班|接班|操作|上传|质控|授权|送检|标注|翻译)[人者]|审签|报告|操作|技术员)"
 _LABEL = re.compile(
     rf"(?:{_STRONG}|{_WEAK})(?P<sep>(?:[(（](?:签章|签名|签字|盖章)[)）])?{_SPACE}{{0,6}}[】)）]?{_SPACE}{{0,2}}[:：|｜=]{_SPACE}{{0,6}}|[】)）]{_SPACE}{{0,3}}|{_SPACE}{{0,6}})"
 )
@@ -59,7 +60,11 @@ _LATIN = re.compile(
 )
 _BEHIND = re.compile(rf"{_SPACE}{{0,2}}[(（](?P<latin>{_LATIN.pattern})[)）]")
 _RUN = re.compile(rf"[{_HAN}]{{1,12}}")
-_SPACED = re.compile(rf"[{_HAN}]{{1,2}}{_SPACE}{{1,2}}[{_HAN}]")
+# 欧 阳 慧 敏 and 薛 晓 梅 before 郝 军
+_SPACED = tuple(
+    re.compile(rf"(?P<surname>[{_HAN}]{{1,2}})(?P<given>(?:{_SPACE}{{1,2}}[{_HAN}]){{{count}}})")
+    for count in (3, 2, 1)
+)
 # With what a form or a sentence goes on behind a name.
 _NEXT = re.compile(
     rf"性{_SPACE}?别|家属|要求|入院|出院|本人|同意|拒绝|提示|复查|术后|撰写|出具|年龄|出生|男|女|{_PERSON}|{_ACT}|医师|医生|主任|教授|技师|护士|日期|时间|电话|门诊|病历|影像|科别|科室|床号"
@@ -97,10 +102,7 @@ def chinese_names(text: str) -> Iterator[tuple[int, int]]:
     for name in _PEOPLES_ALONE.finditer(text):
         yield name.span("name")
     for act in _BEFORE_ACT.finditer(text):
-        spaced = _SPACED.match(text, act.end())
-        end = _led_by_surname(text, act.end(), sure=False)
-        if spaced and _is_surname(spaced[0][0]) and _ends(text, spaced.end()):
-            end = spaced.end()
+        end = _spaced(text, act.end()) or _led_by_surname(text, act.end(), sure=False)
         if end is not None:
             yield act.end(), end
     for number in _BESIDE_NUMBER.finditer(text):
@@ -160,11 +162,9 @@ def _value(text: str, start: int, *, strong: bool, colon: bool) -> int | None:
     run = _RUN.match(text, start)
     if run is None:
         return None
-    spaced = _SPACED.match(text, start)
-    if spaced and _is_surname(spaced[0][:-1].rstrip()) and _ends(text, spaced.end()):
-        given = spaced[0][-1]
-        if given not in NOT_IN_NAMES and given not in FUNCTION:
-            return spaced.end()
+    spaced = _spaced(text, start)
+    if spaced is not None:
+        return spaced
     if strong:
         following = _NEXT.search(text, start + 2, run.end())
         end = following.start() if following else run.end()
@@ -177,6 +177,19 @@ def _value(text: str, start: int, *, strong: bool, colon: bool) -> int | None:
         if 5 <= len(name) <= 10 and all(c in TRANSCRIBED for c in name):
             return end
     return _led_by_surname(text, start, sure=strong or colon, labelled=True)
+
+
+def _spaced(text: str, start: int) -> int | None:
+    """Where the name that begins here ends, if there are spaces between its characters."""
+    for pattern in _SPACED:
+        match = pattern.match(text, start)
+        if match and _is_surname(match["surname"]) and _ends(text, match.end()):
+            given = "".join(match["given"].split())
+            if len(given) == 3 and match["surname"] + given[0] not in COMPOUND:
+                continue
+            if not any(c in NOT_IN_NAMES or c in FUNCTION for c in given):
+                return match.end()
+    return None
 
 
 def _led_by_surname(text: str, start: int, *, sure: bool, labelled: bool = False) -> int | None:
@@ -193,6 +206,8 @@ def _led_by_surname(text: str, start: int, *, sure: bool, labelled: bool = False
 
 def _is_name(name: str, head: int, *, sure: bool) -> bool:
     given = name[head:]
+    if len(given) == 2 and given[1] == "来" and given[0] in GIVEN_ZH:
+        given = given[0]  # 万福来
     if any(not _is_han(c) or c in NOT_IN_NAMES or c in FUNCTION for c in given):
         return False
     return name not in _NO_VALUE and (sure or not (name[:2] in NOT_NAMES or name in NOT_NAMES))
@@ -255,13 +270,10 @@ def _signed(piece: str) -> Iterator[tuple[int, int]]:
     stop = len(piece.rstrip(" \t\u3000)）"))
     while position < stop:
         peoples = _PEOPLES.match(piece, position)
-        spaced = _SPACED.match(piece, position)
         if peoples:
             end: int | None = peoples.end()
-        elif spaced and _is_surname(spaced[0][:-1].rstrip()) and _ends(piece, spaced.end()):
-            end = spaced.end() if spaced[0][-1] not in NOT_IN_NAMES | FUNCTION else None
         else:
-            end = _led_by_surname(piece, position, sure=False)
+            end = _spaced(piece, position) or _led_by_surname(piece, position, sure=False)
         if end is None or (end < stop and piece[end] not in " \t\u3000/／、"):
             return
         found.append((position, end))

@@ -102,6 +102,14 @@ _LATIN_NAMES: tuple[re.Pattern[str], ...] = (
 _OPENING = re.compile(
     rf"(?:^|(?<=[。；;，,\]）)]))(?P<found>[{_HAN}]{{2,4}})(?=[:：、@])", re.MULTILINE
 )
+# 姓名，向红霞；性别，女: a colon that a scan of paper lost.
+_COMMA = re.compile(rf"姓{_S}?名[，,、]{_S}?(?P<found>[{_HAN}]{{2,4}})(?=[；;，,。])")
+# 小王, 老周: as one speaks of somebody, never 小叶 and 老年.
+_FAMILIAR = "王李张刘陈杨黄赵吴周徐孙马朱胡郭林罗郑梁谢宋唐许韩邓冯曹彭曾肖蒋蔡余杜吕魏苏丁卢姚崔钟谭陆范汪廖贾夏邹熊孟秦邱侯尹薛闫雷龙陶贺郝顾龚邵钱汤葛俞施樊洪庄殷倪童邢骆齐焦岳詹鲍费"
+_NICKNAME = re.compile(
+    rf"(?:(?<![{_HAN}])|(?<=[由请给让找问和与同跟叫被])|(?<=告知)|(?<=通知)|(?<=联系)|(?<=转告)|(?<=转给)|(?<=交给)|(?<=技师)|(?<=护士)|(?<=医生)|(?<=医师)|(?<=同事)|(?<=家属)|(?<=家人)|(?<=患者)|(?<=邻居)|(?<=护工)|(?<=师傅)|(?<=司机))"
+    rf"(?P<found>[小老][{_FAMILIAR}])(?={_ACT_BEHIND}|{_ROLE_BEHIND}|[已说称问讲反代陪帮送来去在也又今昨明的]|[，,：:；;。、！!/）)\s]|$)"
+)
 _LIST = re.compile(rf"(?<![{_HAN}])[{_HAN}]{{2,4}}(?:、[{_HAN}]{{2,4}}){{1,9}}(?![{_HAN}])")
 _RUN = re.compile(rf"[{_HAN}]{{1,8}}")
 CARET = re.compile(
@@ -134,6 +142,11 @@ def names_in_context(text: str) -> Iterator[tuple[int, int]]:
             yield sex.span("found")
     for caret in CARET.finditer(text):
         yield caret.span()
+    for comma in _COMMA.finditer(text):
+        if is_name(comma["found"]):
+            yield comma.span("found")
+    for nickname in _NICKNAME.finditer(text):
+        yield nickname.span("found")
     yield from _plain_names(text)
     yield from _openings(text)
     yield from _lists(text)
@@ -161,6 +174,8 @@ def is_name(name: str) -> bool:
         return False
     if name[0] in WORDS_FIRST and len(name) < 3:
         return False
+    if len(given) == 2 and given[1] == "来" and given[0] in GIVEN_ZH:
+        given = given[0]  # 万福来
     return not _clinical(name) and not any(c in NOT_IN_NAMES or c in FUNCTION for c in given)
 
 

@@ -16,17 +16,17 @@ from ctscribe.reports.surnames import NOT_NAMES_EN, PINYIN_SURNAMES, SYLLABLES
 _UP, _LOW = "A-ZÀ-ÖØ-Þ", "A-Za-zÀ-ÖØ-öø-ÿ"
 _PARTICLE = r"(?:(?:van|von|der|den|de|la|le|del|di|da|dos|bin|ibn|al|el|ter|ten)[ ]){1,3}"
 _WORD = rf"(?:(?:[{_UP}]\.){{0,3}}[{_UP}][{_LOW}'’\-]{{1,24}}|(?!M\.D|D\.O|R\.N)(?:[{_UP}]\.){{1,3}}(?![{_LOW}])|[{_UP}](?![{_LOW}.]))"
-_NAME = rf"(?:{_PARTICLE})?{_WORD}(?:,?[ ](?:{_PARTICLE})?{_WORD}){{0,4}}"
+_NAME = rf"(?:{_PARTICLE})?{_WORD}(?:(?:,?[ ]|,(?=[A-Z]))(?:{_PARTICLE})?{_WORD}){{0,4}}"
 _PLAIN = rf"(?:{_PARTICLE})?{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{0,3}}"
 _ROLE = r"(?:physician|doctor|provider|radiologist|clinician|consultant|surgeon|reader|typist|transcriptionist|radiographer|technologist)"
 _BY = (
     r"(?:reported|dictated|interpreted|reviewed|verified|signed|read|transcribed|approved|performed"
     r"|requested|referred|ordered|prepared|authenticated|finali[sz]ed|confirmed|supervised|checked)"
 )
-_TITLE = r"(?:Dr|DR|Mr|Mrs|MRS|Ms|Miss|Prof|PROF|Professor|Doctor|Nurse|Sgt|Cpl|Lt|Capt|Maj|Col|Rev|Rabbi|Officer|Sra?|Señora?|Mme|Mlle|Herr|Frau|Mx|Sir|Madam)"
+_TITLE = r"(?:Dr|DR|Mr|Mrs|MRS|Ms|Miss|Prof|PROF|Professor|Doctor|Nurse[ ]Practitioner|Nurse|Sgt|Cpl|Lt|Capt|Maj|Col|Rev|Rabbi|Officer|Sra?|Señora?|Mme|Mlle|Herr|Frau|Mx|Sir|Madam)"
 _TITLED = rf"(?:{_TITLE}\.?[ ]{{1,2}}){{0,2}}"
 _LABELLED = re.compile(
-    r"(?<![A-Za-z])(?i:(?:patient|pt)(?:'s)?(?:[ ]name)?|(?:full[ ]|last[ ]|first[ ]|family[ ]|given[ ]|middle[ ]|christian[ ]|maiden[ ]|sur|fore)?names?"
+    r"(?<![A-Za-z])(?<!(?i:protocol)[ ])(?<!(?i:kernel|series|filter|device|window)[ ])(?<!(?i:file|test|drug)[ ])(?<!(?i:trade|brand|study|model)[ ])(?i:(?:patient|pt)(?:'s)?(?:[ ]name)?|(?:full[ ]|last[ ]|first[ ]|family[ ]|given[ ]|middle[ ]|christian[ ]|maiden[ ]|sur|fore)?names?"
     rf"|(?:electronically[ ])?{_BY}(?:[ ]by)?|(?:co-?)?sign(?:ed|ature|atory)"
     rf"|(?:(?:referring|attending|ordering|reporting|requesting|consulting|reading|responsible|treating|primary)[ ])?{_ROLE}"
     r"|attending|resident|fellow|technician|author|subject|(?:primary[ ])?care[ ]provider|contact|per|veteran|soldier|smoker|retiree|miner|client|inmate|donor|recipient|volunteer|participant|emergency[ ]contact|next[ ]of[ ]kin|re|attn|cc|to|from|ordering|referring|requesting|reporting|interpreting|dictating|transcribing|operator|registrar|rad|tech|phys|provider|witness|guardian|spouse|(?:dictating|reading|attending|ordering|referring)[ ](?:MD|DO|NP|PA)|interpreter|checked|second[ ]reader|peer[ ]review|radiographers?|radiologists?)"
@@ -37,6 +37,7 @@ _AFTER_BY = re.compile(
     r"|(?:communicated|called|reported|conveyed|relayed|notified)[ ]to|under|signed)[ ]"
     rf"{_TITLED}(?P<found>{_PLAIN})"
 )
+_PROFESSOR = "Professor "  # few hold the title: it goes with the name
 _AFTER_TITLE = re.compile(rf"\b{_TITLE}\b\.?[ ]{{1,2}}(?:{_TITLE}\.?[ ])?(?P<found>{_PLAIN})")
 _AFTER_PATIENT = re.compile(
     rf"\b(?:[Pp]atient(?:,| is| was| named)?|This is)[ ]{{1,2}}(?P<found>{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{1,3}})"
@@ -52,7 +53,7 @@ _AFTER_ROLE = re.compile(
     rf"(?P<found>{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{1,3}})"
 )
 _DEGREE = r"(?:M\.?D\.?|D\.?O\.?|Ph\.?D\.?|R\.?N\.?|MBBS|BMBS|MBBCh|FRANZCR|FRCR|FRCPC?|FRCS|FACR|FCCP|DMRD|DNB|MBChB|MRCPC?|MRCS|BSc|MSc|MPH|RRT|RPh|PharmD|CRNA|ARNP|APRN|DNP|FNP|CNS|BSN|PA-C|PA|DPT|NP|PA-C|R\.?T\.?)(?![A-Za-z])"
-_BEFORE_DEGREE = re.compile(rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN}),?[ ]{_DEGREE}")
+_BEFORE_DEGREE = re.compile(rf"(?<![{_LOW}.'\-])(?P<found>{_PLAIN}),?[ ]{_DEGREE}")
 _BEFORE_AGE = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_WORD}[ ]{_PLAIN})(?:,| is| was)?[ ](?:an?[ ])?\d{{1,3}}[- ](?:years?|y/?o)\b"
 )
@@ -122,6 +123,10 @@ _EPONYM = re.compile(
     r"(?:['’]s)?[ ](?i:syndrome|disease|sign|cells?|anomaly|lesions?|classification|score|scale|criteria|stage|staging|grade|valve|line|catheter|lymphoma|tumou?r|fracture|cyst|hernia|procedure|operation"
     r"|fundoplication|o?esophagectomy|law|index|system|angina|nodes?|nodules?|syndromes|phenomenon|triad|complex|effect|method|technique|protocol|guidelines?|rule|model|test|stent|tube|drain|filter|deformity|disorder|infection|pneumonia|bodies|body|stain|lines|window|units?|cardiomyopathy|thyroiditis|esophagus|ulcer|contracture|palsy)\b"
 )
+# That's B R A N D T; Name: J O H N  S M I T H
+_SPELLED = re.compile(
+    r"\b(?i:name|patient|dr|doctor|surname|spelled|spelt|that's|pt)[:=.,]?[ ]{1,3}(?P<found>(?:[A-Z][ \-]{1,3}){2,24}[A-Z])(?![\w'’])"
+)
 _INITIALS = re.compile(
     r"(?:^|(?<=[\n.])[ ]{0,3})[-–—]{0,3}[ ]?(?P<found>[A-Z]{2,4}[/:][A-Za-z]{2,4})(?=[ ]{1,3}(?:[DT]:|\[)|[ ]*$)"
 )
@@ -142,12 +147,14 @@ def latin_names(text: str) -> Iterator[tuple[int, int]]:
         for match in pattern.finditer(text):
             length = _leading_name(match["found"].removesuffix("'s"))
             if length and not (pattern is _AFTER_BY and length == 1):
-                yield match.start("found"), match.start("found") + length
+                start = match.start("found")
+                titled = text.endswith(_PROFESSOR, 0, start)
+                yield start - len(_PROFESSOR) * titled, start + length
     for pattern in (_BEFORE_DEGREE, _BEFORE_AGE, _BEFORE_NUMBER):
         for match in pattern.finditer(text):
-            start = _trailing_name(match["found"])
-            if start is not None:
-                yield match.start("found") + start, match.end("found")
+            begins = _trailing_name(match["found"])
+            if begins is not None:
+                yield match.start("found") + begins, match.end("found")
     for match in _SURNAME_FIRST.finditer(text):
         surname = match["surname"]
         if surname in _WORDS or surname.capitalize() not in PINYIN_SURNAMES:
@@ -206,6 +213,8 @@ def _in_context(text: str) -> Iterator[tuple[int, int]]:
         known = {surname.lower(), given.lower()} & WORDS or surname.upper() in _WORDS
         if not known and surname.capitalize() in PINYIN_SURNAMES and _is_long_pinyin(given):
             yield match.span()
+    for match in _SPELLED.finditer(text):
+        yield match.span("found")
     for match in _INITIALS.finditer(text):
         yield match.span("found")
 
@@ -227,6 +236,10 @@ def _unknown_words(found: str, *, last: bool = False) -> list[re.Match[str]]:
         if is_report_word(plain) or _is_word(word[0]):
             break
         if short and not kept:
+            break
+        if plain == "DO" and not found.isupper():  # Omar Haddad, DO
+            if last and not kept:
+                continue
             break
         kept.append(word)
     if last:

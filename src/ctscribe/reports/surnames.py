@@ -83,7 +83,7 @@ VIETNAMESE = frozenset("阮黎陈范黄武邓裴胡吴杨李潘")  # 阮氏梅
 TITLES = "先生 女士 小姐 同志 老师 医生 医师 大夫 主任 教授 护士 护师 技师 院长 博士 阿姨 大爷 老人 同学".split()
 # Ends of words that stand before a title and are no surname there.
 BEFORE_TITLE = frozenset(
-    "主任 责任 主管 经管 检查 复查 首席 普查 抽查 继任 现任 上任 监管 家属 社区 病区 校区 厂区 院区 园区 牧区 战区".split()
+    "主任 责任 远程 主管 经管 检查 复查 首席 普查 抽查 继任 现任 上任 监管 家属 社区 病区 校区 厂区 院区 园区 牧区 战区".split()
 )
 
 PINYIN_SURNAMES = frozenset(
@@ -112,5 +112,6 @@ NOT_NAMES_EN = frozenset(
     "Registrar Consultant Radiographer Technologist Surgeon Provider Doctor Sister Brother Department Ordering Tech "
     "Dictating Reading Ordering Interpreting Reporting Requesting UID PID ICU ED ER OR MDT GP AI PACS RIS HIS HDU ITU A&E "
     "MBBS BMBS MBBCh MBChB FRANZCR FRCR FRCP FRCPC FRCS FACR FCCP MRCP MSc BSc MPH NP PA CNS Brother Sister "
+    "NPI CHI GMC Forename Forenames Surname Surnames Given Practitioner Specialist NHS HKID UHID Fax Pager "
     "Slice Window Grade Stage Professor Prof Doctor Nurse Miss Sir Madam Med Rec Medical Record Chart Encounter Order Request Visit Account Policy Member Prior Scan File".split()
 )
