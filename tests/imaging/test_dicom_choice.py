@@ -173,7 +173,8 @@ def test_what_counts_before_thinness(worse: Series, why: str) -> None:
 @pytest.mark.parametrize(
     ("kernel", "soft"),
     [
-        ("B31f", True), ("B70f", False), ("Br40d\\3", True), ("Bl57d\\2", False), ("Bl46f", False), ("I50f", False),
+        ("B31f", True), ("B70f", False), ("Br40d\\3", True), ("Bl57d\\2", False), ("I50f", False),
+        ("Bl46f", False),
         ("STANDARD", True), ("LUNG", False), ("BONEPLUS", False), ("SOFT", True), ("FC08", True),
         ("FC52", False), ("B", True), ("YC", False), ("L", False), ("B_SHARP_C", False),
         ("B_SOFT_B", True), ("", None), ("XYZ", None),

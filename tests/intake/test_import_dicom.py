@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import openpyxl
 import pytest
+from pydicom.dataset import Dataset
 
 from ctscribe import cli
 from ctscribe.errors import ConfigError, DataError
@@ -508,6 +509,68 @@ def test_a_case_without_its_sidecar_is_read_again_and_so_is_all_with_overwrite(
     (out / "images" / "other.json").write_text("{}")
     with pytest.raises(DataError, match="no sidecar of this program"):
         verdicts()
+
+
+HIDDEN = (
+    "诸葛亮",
+    "诸葛",
+    "Zhuge",
+    "zhuge@shu.cn",
+    "13800001111",
+    "ID-77777",
+    "1.2.3.99.7",
+    "1934",
+)
+
+
+def hide(data: Dataset, index: int) -> None:
+    """A patient in every odd place of a header."""
+    said = "诸葛亮 Zhuge zhuge@shu.cn 13800001111 ID-77777"
+    for keyword in ("ImageComments", "PatientComments", "AdditionalPatientHistory"):
+        setattr(data, keyword, said)
+    for keyword in ("SeriesDescription", "ProtocolName", "StudyDescription"):
+        setattr(data, keyword, f"Chest {said}"[:60])
+    for keyword in ("ManufacturerModelName", "Manufacturer", "ConvolutionKernel"):
+        setattr(data, keyword, "B31f ID-77777 诸葛^亮")
+    data.OtherPatientNames = ["Zhuge^Liang", "诸葛^亮"]
+    data.BodyPartExamined = "CHEST ZHUGE"
+    data.PatientBirthDate = "19340405"
+    block = data.private_block(0x0009, "ACME Zhuge", create=True)
+    block.add_new(1, "LO", "诸葛亮 ID-77777")
+    referenced = Dataset()
+    referenced.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    referenced.ReferencedSOPInstanceUID = f"1.2.3.99.7.{index}"
+    data.ReferencedImageSequence = [referenced]
+
+
+def test_a_patient_in_odd_places_is_in_nothing_that_is_written(
+    imported: Imported, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = replace(TWO, patient_id="ID-77777", patient_name="诸葛^亮", accession="AC1")
+    share = tmp_path / "share"
+    for name, skip in (("诸葛亮 good", ()), ("Zhuge gap", (30,))):
+        seeded = replace(study, seed=len(name))
+        write_series(
+            body().volume,
+            share / name,
+            study=seeded,
+            skip=skip,
+            name="诸葛亮_{:03d}",
+            change=hide,
+        )
+    (share / "Zhuge gap" / "诸葛亮.dcm").write_bytes(bytes(128) + b"DICM" + b"Zhuge" * 50)
+    packed = tmp_path / "诸葛亮.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for file in sorted(share.rglob("*")):
+            archive.write(file, file.relative_to(share).as_posix())
+    caplog.set_level("DEBUG")
+    for source in (share, packed):
+        out = tmp_path / f"out {source.suffix}"
+        result, _ = quiet(replace(imported.options, source=source, out=out))
+        assert (result.accepted, result.rejected) == (1, 1)
+        assert leaks(out, HIDDEN) == []
+    assert not [word for word in HIDDEN if word in caplog.text and word != "诸葛亮"]
+    assert leaks(share, HIDDEN)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right that users of Windows lack")
