@@ -195,6 +195,13 @@ def test_positions_that_are_missing_are_left_to_the_reader() -> None:
     assert choose_series([replace(without, instances=gone)]).chosen is not None
 
 
+def test_a_sharp_kernel_is_better_than_thick_slices() -> None:
+    thick = series("Chest 5.0", step=5.0, slices=60, kernel="B31f", number=4)
+    index, choice = chosen(thick, series(kernel="B70f", number=2))
+    assert index == 1
+    assert "thicker slices" in choice.left_out[0][1]
+
+
 def test_a_stack_of_colour_pictures_is_no_ct() -> None:
     grey = series()
     colour = replace(grey.instances[0].pixels, samples=3, photometric="RGB")
