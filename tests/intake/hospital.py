@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
+import os
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+
+import pytest
 
 from ctscribe.intake.import_dicom import import_studies
 from ctscribe.intake.import_options import ImportOptions
@@ -104,6 +108,18 @@ def quiet(options: ImportOptions) -> tuple[ImportResult, str]:
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         result = import_studies(options)
     return result, said.getvalue()
+
+
+def close(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """As if this user might not open a folder; administrators may open any."""
+    scandir = os.scandir
+
+    def scan(path: str | int) -> object:
+        if not isinstance(path, int) and Path(path) == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    patch.setattr(os, "scandir", scan)
 
 
 class Imported:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import stat
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from tests.intake.hospital import (
     TWO,
     Imported,
     RawName,
+    close,
     digest,
     leaks,
     quiet,
@@ -385,20 +385,18 @@ def test_wrong_calls_are_refused_before_anything_is_written(
     assert {f.name for f in tmp_path.iterdir()} == {"text.txt", "empty"}
 
 
-@pytest.mark.skipif(
-    os.name == "nt" or getattr(os, "geteuid", int)() == 0, reason="root may open any folder"
-)
-def test_a_closed_folder_is_a_problem(imported: Imported, tmp_path: Path) -> None:
+def test_a_closed_folder_is_a_problem(
+    imported: Imported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = tmp_path / "share"
     shutil.copytree(imported.source / "two", source / "two")
-    (source / "closed").mkdir(mode=0)
-    try:
-        result, _ = quiet(
-            replace(imported.options, source=source, out=tmp_path / "out", dry_run=True)
-        )
-    finally:
-        (source / "closed").chmod(stat.S_IRWXU)
+    (source / "closed").mkdir()
+    close(source / "closed", monkeypatch)
+    result, said = quiet(
+        replace(imported.options, source=source, out=tmp_path / "out", dry_run=True)
+    )
     assert [p.code for p in result.problems] == ["unreadable"]
+    assert "the folder cannot be opened (Permission denied)" in said
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
