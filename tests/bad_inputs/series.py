@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pydicom.dataset import Dataset
+
+from ctscribe.imaging.volume import Volume
 from ctscribe.phantom.dicom import (
     Study,
     write_dicomdir,
@@ -17,9 +20,6 @@ from ctscribe.phantom.dicom import (
     write_secondary_capture,
     write_series,
 )
-from pydicom.dataset import Dataset
-
-from ctscribe.imaging.volume import Volume
 from tests.bad_inputs.faults import variant
 
 ENTRIES, ENTRY_BYTES = 8, 64 << 20  # of a zip bomb: half a GiB in half a MiB

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
-from ctscribe.phantom.dicom import IMPLICIT, JPEG_2000, write_dicomdir, write_enhanced
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from ctscribe.imaging.nifti import write_volume
 from ctscribe.imaging.volume import Volume
+from ctscribe.phantom.dicom import IMPLICIT, JPEG_2000, write_dicomdir, write_enhanced
 from tests.bad_inputs import series, tables
 from tests.bad_inputs.faults import Build
 from tests.bad_inputs.volumes import nifti_bytes, packed, put_sform

@@ -173,7 +173,8 @@ def test_what_counts_before_thinness(worse: Series, why: str) -> None:
 @pytest.mark.parametrize(
     ("kernel", "soft"),
     [
-        ("B31f", True), ("B70f", False), ("Br40d\\3", True), ("Bl57d\\2", False), ("Bl46f", False), ("I50f", False),
+        ("B31f", True), ("B70f", False), ("Br40d\\3", True), ("Bl57d\\2", False), ("I50f", False),
+        ("Bl46f", False),
         ("STANDARD", True), ("LUNG", False), ("BONEPLUS", False), ("SOFT", True), ("FC08", True),
         ("FC52", False), ("B", True), ("YC", False), ("L", False), ("B_SHARP_C", False),
         ("B_SOFT_B", True), ("", None), ("XYZ", None),
@@ -192,6 +193,13 @@ def test_positions_that_are_missing_are_left_to_the_reader() -> None:
     without = series()
     gone = tuple(replace(one, position_mm=None) for one in without.instances)
     assert choose_series([replace(without, instances=gone)]).chosen is not None
+
+
+def test_a_sharp_kernel_is_better_than_thick_slices() -> None:
+    thick = series("Chest 5.0", step=5.0, slices=60, kernel="B31f", number=4)
+    index, choice = chosen(thick, series(kernel="B70f", number=2))
+    assert index == 1
+    assert "thicker slices" in choice.left_out[0][1]
 
 
 def test_a_stack_of_colour_pictures_is_no_ct() -> None:

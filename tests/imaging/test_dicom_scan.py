@@ -418,6 +418,23 @@ def test_a_chinese_description_in_gb18030_is_read_and_an_unknown_set_does_no_har
     assert_same(read(tmp_path / "b").volume, small())
 
 
+@pytest.mark.parametrize("syntax", [phantom.EXPLICIT, phantom.RLE, phantom.DEFLATED])
+def test_files_that_vanish_or_shrink_after_the_scan_are_typed_errors(
+    syntax: str, tmp_path: Path
+) -> None:
+    paths = phantom.write_series(small(), tmp_path, syntax=syntax)
+    series = only_series(tmp_path)
+    data = paths[5].read_bytes()
+    for content in (data[:-40], data[:200], b""):
+        paths[5].write_bytes(content)
+        with pytest.raises(ImageError, match=r"CT0005\.dcm") as caught:
+            read_series(series)
+        assert caught.value.code == "unreadable"
+    paths[5].unlink()
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_series(series)
+
+
 def test_progress_counts_files(tmp_path: Path) -> None:
     phantom.write_series(small(), tmp_path)
     steps: list[int] = []

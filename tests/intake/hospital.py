@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gzip
 import hashlib
+import io
+import os
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
+from ctscribe.intake.import_dicom import import_studies
+from ctscribe.intake.import_options import ImportOptions
+from ctscribe.intake.import_result import ImportResult
 from ctscribe.phantom.dicom import (
     Study,
     write_dose_report,
@@ -15,6 +24,7 @@ from ctscribe.phantom.dicom import (
     write_secondary_capture,
     write_series,
 )
+from ctscribe.tables.csv_file import read_table
 from tests.imaging.bodies import body
 
 NAME = "张三丰"
@@ -90,3 +100,38 @@ class RawName(zipfile.ZipInfo):
 
     def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802
         return self.raw, self.flag_bits & ~0x800
+
+
+def quiet(options: ImportOptions) -> tuple[ImportResult, str]:
+    """Run, and what it printed."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        result = import_studies(options)
+    return result, said.getvalue()
+
+
+def close(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """As if this user might not open a folder; administrators may open any."""
+    scandir = os.scandir
+
+    def scan(path: str | int) -> object:
+        if not isinstance(path, int) and Path(path) == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    patch.setattr(os, "scandir", scan)
+
+
+class Imported:
+    """A share, imported once for all tests that only look."""
+
+    def __init__(self, folder: Path) -> None:
+        self.source = write_share(folder / "share")
+        self.salt = folder / "secret" / "salt"
+        self.salt.parent.mkdir()
+        self.salt.write_bytes(bytes(range(32)))
+        self.before = digest(self.source)
+        self.options = ImportOptions(source=self.source, salt_file=self.salt, workers=1)
+        self.result, self.said = quiet(self.options)
+        self.out = folder / "share_ctscribe"
+        self.cases = read_table(self.out / "cases.csv").set_index("accession")

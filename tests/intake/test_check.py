@@ -28,6 +28,7 @@ from ctscribe.intake.check_page import check_page, render_check
 from ctscribe.intake.examine import Examined, examine, voxels_sha256
 from ctscribe.intake.find import Case, NotLookedAt
 from ctscribe.problems import Problem
+from ctscribe.sandbox import Limits
 
 from .small_ct import rescaled, save, small_ct, turned
 
@@ -351,3 +352,20 @@ def test_children_do_without_pytorch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_headers_of_many_files_have_the_time_that_they_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    def run_none(_function: object, _items: object, *, workers: int, limits: Limits) -> object:
+        assert workers >= 1
+        given.append(limits.seconds)
+        return iter(())
+
+    monkeypatch.setattr(check, "run_each", run_none)
+    options = CheckOptions(input=tmp_path, seconds=10)
+    for files in (20_000, 20):
+        check._examined([Case("a", "dicom", tmp_path, (tmp_path,) * files)], options)
+    assert given == [20_000 * check.FILE_S, 10]

@@ -123,3 +123,16 @@ def test_a_phantom_data_set_has_only_the_rubbish_it_was_given(tmp_path: Path) ->
         *("report-conflict", "unmatched", "bad-id", "bad-table"),
     }
     assert codes
+
+
+def test_a_table_that_waits_for_its_reports_is_told_of_once(tmp_path: Path) -> None:
+    rows = ["A,P1,a.nii,,,1", "B,P2,none.nii,,,2", "1E+9,P3,b.nii,,,3"]
+    path = table(tmp_path, rows, f"{HEAD},accession")
+    exam = examine_csv(path)
+    assert found(path) == {("", "report-empty"), ("B", "missing"), ("1E+9", "bad-id")}
+    (empty,) = [problem for problem in exam.problems if problem.code == "report-empty"]
+    assert "none of its 3 rows" in empty.detail
+    assert "ctscribe excel" in empty.fix
+    assert [row.case for row in exam.rows] == ["A", "B", "1E+9"]
+    rows[0] = "A,P1,a.nii,,右肺结节,1"
+    assert ("B", "report-empty") in found(table(tmp_path, rows, f"{HEAD},accession"))

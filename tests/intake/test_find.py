@@ -7,6 +7,7 @@ import pytest
 
 from ctscribe.errors import DataError
 from ctscribe.intake.find import Case, find_cases
+from tests.intake.hospital import close
 
 
 def names(cases: tuple[Case, ...]) -> dict[str, str]:
@@ -101,3 +102,22 @@ def test_what_systems_office_and_ctscribe_leave_is_passed_over_by_name(tmp_path:
     assert "neither" in reasons["other.json"]
     (tmp_path / "cases.csv").unlink()
     assert "problems.csv" in names(find_cases(tmp_path).cases)  # somebody's own
+
+
+def test_near_misses_have_a_reason_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "lone.raw").write_bytes(bytes(300))
+    (tmp_path / "a.mhd").write_bytes(b"x")
+    (tmp_path / "a.raw").write_bytes(bytes(300))
+    (tmp_path / "short").write_bytes(b"\x08\x00\x05\x00")  # begins like DICOM, and ends there
+    reasons = {other.file: other.reason for other in find_cases(tmp_path).others}
+    assert reasons.keys() == {"lone.raw", "a.raw", "short"}
+    assert reasons["lone.raw"] == reasons["short"] != reasons["a.raw"]
+
+
+def test_a_folder_that_cannot_be_entered_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    close(tmp_path / "closed", monkeypatch)
+    (other,) = find_cases(tmp_path).others
+    assert (other.file, other.reason) == ("closed", "cannot be entered (Permission denied)")

@@ -110,7 +110,7 @@ def test_every_kind_of_secret_is_taken_out_wherever_the_header_has_it(tmp_path: 
     path = one_slice(tmp_path, replace(ONE, tags={**ONE.tags, **tags}))
     (series,), (fact,) = look([path])[0].series, look([path])[1].values()
     secrets = ("Chao", "Huang", "赵^云", "20230405", "20230406101112", "OTHER-ONE", "OTHER-TWO")
-    for secret in (*secrets, "1.2.3.4.5.6", "REQ-4711", "时珍"):
+    for secret in (*secrets, "赵云", "Ma Chao", "1.2.3.4.5.6", "REQ-4711", "时珍"):
         assert scrub(f"<{secret}>", [series], [fact]) == f"<{REMOVED}>", secret
     # What says nothing of anybody stays, and so does what is too short to be told from other text.
     for plain in ("1.2.840.10008.5.1.4.1.1.2", "赵", "B31f", "CT"):

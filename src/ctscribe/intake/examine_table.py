@@ -70,9 +70,13 @@ def examine_csv(path: Path) -> TableExam:
         for line, record in enumerate(frame.to_dict("records"), 2)
     ]
     listed = []
+    unfilled = {"answer", "accession"} <= set(columns) and not any(r.is_answered for r in rows)
+    if rows and unfilled:  # as import-dicom writes it
+        detail = f"none of its {len(rows)} rows has an answer yet"
+        found.add("", "report-empty", detail, "join the reports: ctscribe excel --pairs-csv")
     for row in rows:
         listed.append(TableRow(row.case, _image(row, path, found)))
-        _look_at_row(row, found)
+        _look_at_row(row, found, unfilled=unfilled)
     _compare_rows(rows, found)
     _compare_reports(rows, found)
     _compare_parts(rows, found)
@@ -102,6 +106,10 @@ class _Row:
     def answer(self) -> str:
         return self.cells.get("answer", "")
 
+    @property
+    def is_answered(self) -> bool:
+        return any(character.isalnum() for character in self.answer)
+
 
 def _image(row: _Row, path: Path, found: _Problems) -> Path | None:
     if "image_path" not in row.cells:
@@ -119,7 +127,7 @@ def _image(row: _Row, path: Path, found: _Problems) -> Path | None:
     return image
 
 
-def _look_at_row(row: _Row, found: _Problems) -> None:
+def _look_at_row(row: _Row, found: _Problems, *, unfilled: bool) -> None:
     for column in ("case_id", "patient_id"):
         if column in row.cells:
             read = read_id(row.cells[column])
@@ -129,8 +137,9 @@ def _look_at_row(row: _Row, found: _Problems) -> None:
                 found.add(row.case, "repaired", f"row {row.line}, {column}: {read.note}")
     if "answer" not in row.cells:
         return
-    if not any(character.isalnum() for character in row.answer):
-        found.add(row.case, "report-empty", f"row {row.line}: the answer is empty")
+    if not row.is_answered:
+        if not unfilled:  # said once of the whole table
+            found.add(row.case, "report-empty", f"row {row.line}: the answer is empty")
         return
     mended = mend(row.answer)
     lost = damage(mended)

@@ -130,7 +130,7 @@ def _files(root: Path, leave: Path | None) -> list[tuple[Path, str]]:
             if is_link(here / name):
                 names.remove(name)
                 found.append((here / name, "a link to a folder; give the folder itself"))
-            elif ours is not None and ours != root.resolve() and (here / name).resolve() == ours:
+            elif ours is not None and (here / name).resolve() == ours:
                 names.remove(name)
         names.sort()
         found += [(here / name, "") for name in sorted(files)]

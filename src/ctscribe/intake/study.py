@@ -220,7 +220,9 @@ def _private(header: Dataset) -> set[str]:
                 continue
             parts = {text}
             if element.VR == "PN":
-                parts |= set(text.replace("^", " ").replace("=", " ").split())
+                for group in text.split("="):  # 张^三 is written 张三 elsewhere
+                    words = group.replace("^", " ").split()
+                    parts |= {*words, "".join(words), " ".join(words)}
             found |= {part for part in parts if len(part) >= (4 if part.isascii() else 2)}
     return found
 
