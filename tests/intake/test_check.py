@@ -369,3 +369,10 @@ def test_headers_of_many_files_have_the_time_that_they_take(
     for files in (20_000, 20):
         check._examined([Case("a", "dicom", tmp_path, (tmp_path,) * files)], options)
     assert given == [20_000 * check.FILE_S, 10]
+
+
+def test_results_that_cannot_be_written_are_a_typed_error(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    options = CheckOptions(input=tmp_path, output_dir=tmp_path / "out")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        check._write(CheckResult(tmp_path, ()), options)
