@@ -41,6 +41,7 @@ def test_personal_data_is_replaced_and_findings_stay(tmp_path: Path) -> None:
     answers = run(tmp_path, "--deidentify")
     assert not any(secret in answer for secret in SECRETS for answer in answers.values())
     assert "右肺上叶见结节，约8×6mm" in answers["A1"]
+    assert "电话" not in answers["A1"]  # nor a label with nothing behind it
     assert "左肺下叶实变" in answers["A2"]
     assert answers["A3"] == ROWS[2][4]
     for written in (tmp_path / "rows_changes.csv", tmp_path / "rows_diff.html"):

@@ -57,8 +57,9 @@ PHONE_LABEL = (
     r"|\bmobile|\bhotline|\bfax"
     r"|\b(?:please )?(?:call|dial))"
 )
-LABELLED_PHONE = re.compile(
-    rf"{PHONE_LABEL}\s?[:：]?\s?[+(]?\d[\d\- ()]{{5,}}\d(?:转\d{{1,5}})?(?![A-Za-z\d])",
+LABELLED_PHONE = re.compile(  # or what stands for one where texts were de-identified
+    rf"{PHONE_LABEL}\s?[:：]?\s?"
+    rf"(?:[+(]?\d[\d\- ()]{{5,}}\d(?:转\d{{1,5}})?(?![A-Za-z\d])|\[(?:电话|PHONE)\])",
     re.IGNORECASE,
 )
 # A number after one of these is the study's or the patient's, and no phone number.
