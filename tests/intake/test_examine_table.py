@@ -68,7 +68,7 @@ def test_a_sound_table_has_no_problem(tmp_path: Path) -> None:
             {("A", "encoding-damage")},
         ),
     ],
-    ids=str,
+    ids=lambda value: "" if isinstance(value, set) else str(value),
 )
 def test_each_fault_of_a_row_is_named(
     rows: list[str], expected: set[tuple[str, str]], tmp_path: Path
