@@ -132,6 +132,7 @@ _PIECES = st.lists(
             *("Dr. ", "John", " Smith", ", ", "MD", "Patient", "MRN ", "Jan ", "5, ", "He", "ZHANG ", "San"),
             *("[姓名]", "[DATE]", "[ID]", "[", "]", "右肺上叶结节", "8×6mm", "Reported by ", "(", "+1 "),
             *("由", "书写", "女儿", "通知", "审核", "3/1", "CT", "二〇二四年", "^", "@", "市", "县", "路", "之父", "male", "Li Xiaolong"),
+            *("小王", "老", "床", "Bed ", '{"name":"', '"}', "<Name>", "</Name>", "mrn=", "(0010,0010) PN [", "2 0 2 4"),
             *("123 Maple Street", "微信", "wx_a1", "医院", "人民"),
         ]
     ),
@@ -216,7 +217,7 @@ def test_labels_of_phantom_reports_stay(language: Language) -> None:
     "unit",
     ["1", "a", "张", "张·", "王医生", "Aa ", "Aa Aa, MD ", "a@", "a.", "浙江省", "2024年1月", "1 ", "姓名：",
      "姓名|年龄|性别\n张三|5|男\n", "A^", "Zhang San ", "路3号", "1.2.", "张三 ", "儿子", "@a", "市县区", "张三丰", "Li Xiaolong ",
-     "[姓名]", "Read by Aa ", "+1 ", "张三/", "王×", "1-", "A.", "男，5岁"],
+     "[姓名]", "Read by Aa ", "+1 ", "张三/", "王×", "1-", "A.", "男，5岁", "A B ", "小王，", "张 三 ", "12 34 ", "Aa, "],
 )  # fmt: skip
 def test_time_is_linear(unit: str) -> None:
     """Ten times what 20,000 characters take on a slow machine; a square would take minutes."""

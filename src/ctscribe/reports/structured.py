@@ -16,7 +16,6 @@ from ctscribe.reports.report_words import is_report_word
 
 ValueKind = Literal["name", "id", "date", "phone", "address", "email"]
 
-_ROWS = 4000  # characters below the header of a table that are read as its rows
 # Keys without case and separators. Whole keys first, then how they end.
 _KEYS: tuple[tuple[ValueKind, re.Pattern[str]], ...] = (
     ("email", re.compile(r".*e?mail(?:address)?")),
@@ -114,6 +113,7 @@ _FIELDS: dict[str, dict[int, ValueKind]] = {
 _NOTHING = re.compile(
     r"(?i:null|none|n/?a|unknown|unspecified|anonymous|anonymi[sz]ed|true|false|nil|[\W_]*)|不详|未知|无|匿名"
 )
+_MEASURED = re.compile(r"\d[ ]?(?:mm|cm|HU|m[lL]|%)(?![A-Za-z])")
 _JOIN = re.compile(r"[\W_]+")
 _LINE = re.compile(r"[^\n]+")
 _QUOTED = re.compile(r'[ ]?"((?:[^"]|""){0,1000})"[ ]?')
@@ -169,7 +169,8 @@ def _value(
     start = text.index(value, start)
     if not value or _NOTHING.fullmatch(value):
         return
-    if kind in ("id", "date", "phone") and not any(c.isdigit() for c in value):
+    digits = sum(c.isdigit() for c in value)
+    if digits < {"id": 1, "date": 4, "phone": 4}.get(kind, 0) or _MEASURED.search(value):
         return
     if kind == "name" and (not any(c.isalpha() for c in value) or len(value) > 80):
         return
@@ -180,25 +181,27 @@ def _value(
 
 def _tables(text: str) -> Iterator[tuple[int, int, ValueKind]]:
     """The cells below a header of at least three keys, two of them telling."""
-    lines = list(_LINE.finditer(text))
-    for number, header in enumerate(lines):
-        mark = next((m for m in ",\t|;" if header[0].count(m) >= 2), None)
-        if mark is None or len(header[0]) > 400:
-            continue
-        keys = [key.strip(" \"'") for key in header[0].split(mark)]
-        kinds = [kind_of(key) if len(key) < 40 else None for key in keys]
-        if sum(kind is not None for kind in kinds) < 2 or any(len(key) > 40 for key in keys):
-            continue
-        for row in lines[number + 1 :]:
-            if row.start() > header.end() + _ROWS:
-                break
-            cells = list(islice(_cells(row[0], mark), len(keys) + 1))
-            if len(cells) != len(keys):
-                break
+    keys: list[str] = []
+    kinds: list[ValueKind | None] = []
+    mark = ""
+    for line in _LINE.finditer(text):
+        cells = list(islice(_cells(line[0], mark), len(keys) + 1)) if keys else []
+        if keys and len(cells) == len(keys):
             for key, kind, (start, end) in zip(keys, kinds, cells, strict=True):
                 if kind:
-                    span = (row.start() + start, row.start() + end)
-                    yield from _value(text, span, kind, key)
+                    yield from _value(text, (line.start() + start, line.start() + end), kind, key)
+            continue
+        keys, mark = _header(line[0])
+        kinds = [kind_of(key) for key in keys]
+        if sum(kind is not None for kind in kinds) < 2:
+            keys = []
+
+
+def _header(line: str) -> tuple[list[str], str]:
+    """The keys of a line that may be a table's first, and what divides them."""
+    mark = next((m for m in ",\t|;" if line.count(m) >= 2), "")
+    keys = [key.strip(" \"'") for key in line.split(mark)] if mark and len(line) <= 400 else []
+    return ([] if any(len(key) > 40 for key in keys) else keys), mark
 
 
 def _cells(row: str, mark: str) -> Iterator[tuple[int, int]]:
