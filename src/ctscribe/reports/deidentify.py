@@ -118,13 +118,12 @@ def find_personal(
     It reads what stands beside a name. A name in the middle of a sentence with no role, relation,
     title, verb, age, number or other mark beside it is found only if it stands elsewhere in the
     text, begins with a common given name, is pinyin, or is a common surname with two characters
-    of given names. It sees 小王 and
-    老周, no other nicknames; it does not see a surname alone without a title, names in small
-    letters, names that are words of reports, a year alone (no identifier under HIPAA's Safe
-    Harbor), ages, relative times, occupations, villages and streets without a number, short
-    numbers without a label, diseases or events that single a person out, scripts other than Chinese
-    and Latin, and what a picture shows. Numbers of beds and rooms count as personal, clock times
-    beside a date too. Who shares texts reads a sample of them.
+    of given names. It sees 小王 and 老周, no other nicknames. It does not see a surname alone
+    without a title, names in small letters, names that are words of reports, a year alone (no
+    identifier under HIPAA's Safe Harbor), ages, relative times, occupations, villages and streets
+    without a number, short numbers without a label, diseases or events that single a person out,
+    scripts other than Chinese and Latin, and what a picture shows. Beds and rooms
+    count as personal, clock times beside a date too. Who shares texts reads a sample of them.
     """
     words = PLACEHOLDERS[language or detect_language(text)]
     shown = _Shown(text.translate(_NARROW), list(range(len(text))), list(range(1, len(text) + 1)))

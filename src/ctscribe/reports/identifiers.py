@@ -135,9 +135,11 @@ LABELLED_PHONE = re.compile(
     r"(?:电话|手机|热线|传真|联系方式|致电|拨打|来电|座机|固话|家电|号码|\bTel(?:ephone)?s?\b\.?|\b(?:tele)?phone|\bmobile|\bmob\b\.?|\bPh\b\.?"
     r"|\bcell(?:phone)?|\bhotline|\bfax(?:ed)?|\bpager|\bcontact|\bcall(?:ed|back)?|\b(?:tele)?phoned|\btexted|\bdial(?:l?ed)|\bpage|\bdial|\btext|\b(?:reach|reached|rung?|ring)(?:[ ](?:him|her|them|me|us))?[ ](?:at|on))"
     r"(?:号码?|[ ](?:no\.?|number|on|at|is|to))?(?:[（(][^\n()（）]{1,8}[)）])?"
-    rf"{_GAP}(?:[:：|｜]|为|是)?{_GAP}(?P<found>[+(（]?\d(?:[\d()（）]|[- .](?=[\d(])){{4,22}}\d{_EXTENSION})(?![A-Za-z\d])"
+    rf"{_GAP}(?:[:：=|｜]|为|是)?{_GAP}(?P<found>[+(（]?\d(?:[\d()（）]|[- .](?=[\d(])){{4,22}}\d{_EXTENSION})(?![A-Za-z\d])"
     rf"|(?:分机|内线|短号|小号|虚拟网|寻呼|\bext(?:ension|n)?\b\.?|\bpager|\bbleep|\bbeeper)(?:号码?|[ ](?:no\.?|number|is))?{_GAP}[:：#]?{_GAP}(?P<also>\d{{3,8}}|\d-\d{{4}})(?!\d)"
-    r"|\b[xX](?P<third>\d{4,5})\b(?!\.)",
+    r"|\b[xX](?P<third>\d{4,5})\b(?!\.)"
+    # l38 1234 5678, as a scan of paper is read
+    r"|(?:电话|手机|号码|\bTel|\bphone|\bmobile)[:：= ]{1,3}(?P<fourth>(?=(?:[lO\- ]{0,2}\d){6})[\dlO]{3}[- ]?[\dlO]{3,4}[- ]?[\dlO]{4}(?!\w))",
     re.IGNORECASE,
 )
 EMAIL = re.compile(

@@ -47,7 +47,7 @@ _KEYS: tuple[tuple[ValueKind, re.Pattern[str]], ...] = (
     (
         "name",
         re.compile(
-            r"(?:patients?|pat|pt|person|full|first|last|middle|family|given|maiden|sur|fore|mothers|fathers|contact|kin|nextofkin|emergencycontact|spouse|guarantor|guardian|subscriber|client)?names?|patient|surname|forename|given"
+            r"(?:patients?|pat|pt|person|full|first|last|middle|family|given|maiden|sur|fore|mothers|fathers|contact|kin|nextofkin|emergencycontact|spouse|examinee|guarantor|guardian|subscriber|client)?names?|patient|examinee|surname|forename|given"
             r"|(?:family|last|first|middle)|.*(?:physicians?|doctor|radiologist|technologist|technician|operator|surgeon|clinician|consultant|provider|author|signer|reader|reviewer|verifier|guarantor|signedby|reportedby|readby|dictatedby|verifiedby|approvedby)(?:s?names?)?"
         ),
     ),
