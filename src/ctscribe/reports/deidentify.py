@@ -55,6 +55,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (known.ID_BEFORE_LABEL, "id"),
     (known.BED, "id"),
     (known.CHAT_ID, "id"),
+    (known.LOGIN, "id"),
     (known.HANDLE, "id"),
     (known.ACCOUNT, "id"),
     (known.ROOM, "id"),

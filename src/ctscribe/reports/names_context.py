@@ -108,7 +108,8 @@ _COMMA = re.compile(rf"姓{_S}?名[，,、]{_S}?(?P<found>[{_HAN}]{{2,4}})(?=[�
 _FAMILIAR = "王李张刘陈杨黄赵吴周徐孙马朱胡郭林罗郑梁谢宋唐许韩邓冯曹彭曾肖蒋蔡余杜吕魏苏丁卢姚崔钟谭陆范汪廖贾夏邹熊孟秦邱侯尹薛闫雷龙陶贺郝顾龚邵钱汤葛俞施樊洪庄殷倪童邢骆齐焦岳詹鲍费"
 _NICKNAME = re.compile(
     rf"(?:(?<![{_HAN}])|(?<=[由请给让找问和与同跟叫被])|(?<=告知)|(?<=通知)|(?<=联系)|(?<=转告)|(?<=转给)|(?<=交给)|(?<=技师)|(?<=护士)|(?<=医生)|(?<=医师)|(?<=同事)|(?<=家属)|(?<=家人)|(?<=患者)|(?<=邻居)|(?<=护工)|(?<=师傅)|(?<=司机))"
-    rf"(?P<found>[小老][{_FAMILIAR}])(?={_ACT_BEHIND}|{_ROLE_BEHIND}|[已说称问讲反代陪帮送来去在也又今昨明的]|[，,：:；;。、！!/）)\s]|$)"
+    rf"(?P<found>[小老][{_FAMILIAR}])(?={_ACT_BEHIND}|{_ROLE_BEHIND}|[已说称问讲反代陪帮送来去在也又今昨明的]|[，,：:；;。、！!/()（）\s]|$)"
+    rf"|{_RELATION}(?P<also>[小阿][{''.join(sorted(GIVEN_ZH))}])(?={_ACT_BEHIND}|[，,：:；;。()（）\s]|$)"
 )
 _LIST = re.compile(rf"(?<![{_HAN}])[{_HAN}]{{2,4}}(?:、[{_HAN}]{{2,4}}){{1,9}}(?![{_HAN}])")
 _RUN = re.compile(rf"[{_HAN}]{{1,8}}")
@@ -146,7 +147,7 @@ def names_in_context(text: str) -> Iterator[tuple[int, int]]:
         if is_name(comma["found"]):
             yield comma.span("found")
     for nickname in _NICKNAME.finditer(text):
-        yield nickname.span("found")
+        yield nickname.span("found" if nickname["found"] else "also")
     yield from _plain_names(text)
     yield from _openings(text)
     yield from _lists(text)

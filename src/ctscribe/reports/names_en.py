@@ -23,8 +23,8 @@ _BY = (
     r"(?:reported|dictated|interpreted|reviewed|verified|signed|read|transcribed|approved|performed"
     r"|requested|referred|ordered|prepared|authenticated|finali[sz]ed|confirmed|supervised|checked)"
 )
-_TITLE = r"(?:Dr|DR|Mr|Mrs|MRS|Ms|Miss|Prof|PROF|Professor|Doctor|Nurse[ ]Practitioner|Nurse|Sgt|Cpl|Lt|Capt|Maj|Col|Rev|Rabbi|Officer|Sra?|Señora?|Mme|Mlle|Herr|Frau|Mx|Sir|Madam)"
-_TITLED = rf"(?:{_TITLE}\.?[ ]{{1,2}}){{0,2}}"
+_TITLE = r"(?:Dr|DR|Mr|Mrs|MRS|Ms|MISS|Miss|Prof|PROF|Professor|Doctor|Nurse[ ]Practitioner|Nurse|Sgt|Cpl|Lt|Capt|Maj|Col|Rev|Rabbi|Officer|Sra?|Señora?|Mme|Mlle|Herr|Frau|Mx|Sir|Madam)"
+_TITLED = rf"(?:(?:{_TITLE}|MR|MS)\.?[ ]{{1,2}}){{0,2}}"
 _LABELLED = re.compile(
     r"(?<![A-Za-z])(?<!(?i:protocol)[ ])(?<!(?i:kernel|series|filter|device|window)[ ])(?<!(?i:file|test|drug)[ ])(?<!(?i:trade|brand|study|model)[ ])(?i:(?:patient|pt)(?:'s)?(?:[ ]name)?|(?:full[ ]|last[ ]|first[ ]|family[ ]|given[ ]|middle[ ]|christian[ ]|maiden[ ]|sur|fore)?names?"
     rf"|(?:electronically[ ])?{_BY}(?:[ ]by)?|(?:co-?)?sign(?:ed|ature|atory)"

@@ -69,6 +69,10 @@ _ANYTHING = re.compile(r"names?|given|first|last|middle|family|author|患者|病
 _JSON = re.compile(
     r"[\"'“](?P<key>[\w .\-]{1,40})[\"'”][ \t]{0,3}[:：][ \t]{0,3}(?:[\"'“](?P<found>[^\"“”\n]{1,120}?)[\"'”](?=[ \t]{0,3}[,，}\]\n]|$)|(?P<bare>\d{3,20})(?=[ \t]{0,3}[,，}\]\n]))"
 )
+# {first: "Anna"}
+_BARE_KEY = re.compile(
+    r"(?<![\w.\-\"'])(?P<key>[A-Za-z][\w.\-]{1,30}):[ ]{0,3}\"(?P<found>[^\"\n]{1,120})\""
+)
 _XML = re.compile(
     r"<(?:\w{1,12}:)?(?P<key>[A-Za-z\u3400-\u9fff][\w.\-]{0,40})(?:[ ][^<>\n]{0,120})?>[ \t]{0,3}(?P<found>[^<>\n]{1,120})</"
 )
@@ -121,7 +125,7 @@ _QUOTED = re.compile(r'[ ]?"((?:[^"]|""){0,1000})"[ ]?')
 
 def structured(text: str) -> Iterator[tuple[int, int, ValueKind]]:
     """(start, end, kind) of each value whose key says what it is."""
-    for pattern in (_JSON, _XML, _PAIR):
+    for pattern in (_JSON, _BARE_KEY, _XML, _PAIR):
         for match in pattern.finditer(text):
             kind = kind_of(match["key"])
             for group in ("found", "bare", "quoted", "single"):
