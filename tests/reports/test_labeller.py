@@ -23,12 +23,6 @@ from ctscribe.reports.statements import statements
 SENTENCES = json.loads((Path(__file__).parent / "sentences.json").read_text(encoding="utf-8"))
 
 KNOWN_MISREADS = {
-    "原左肺下叶结节现未见显示。",
-    "右侧胸腔积液较前减少但未完全吸收，左侧已吸收。",
-    "吸烟史30年，临床疑肺气肿，CT示双肺未见肺气肿征象。",
-    "Clinically suspected emphysema is not confirmed; instead there is consolidation in the right "
-    "lower lobe.",
-    "右侧胸腔未见积液，左侧则见中量积液，心包亦有少许积液。",
     "左侧胸腔引流术后，原大量积液现仅余少量。",
     "Nodules in the right upper, right lower and left lower lobes measure 6, 8 and 11 mm, "
     "respectively.",

@@ -187,7 +187,8 @@ def _read(
 _ASKING = re.compile(r"(?:^|[\s.;。；])[?？]\s*$")  # "? nodule", not "nodule? Effusion"
 _EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
 _GONE_WORD = re.compile(
-    r"吸收|消失|消散|复张|闭合|未再|本次|此次|今|resol|clearance|cleared|no\s+longer", re.IGNORECASE
+    r"吸收|消失|消散|复张|闭合|未再|本次|此次|今|^现|resol|clearance|cleared|no\s+longer",
+    re.IGNORECASE,
 )
 
 

@@ -134,7 +134,7 @@ def _tokens_of(
                 return
         if "肿大" in text and "淋巴" not in sentence[:start] + text:
             return
-        if denied or re.search("未见|未及|无(?!名)|没有", text):
+        if denied or re.search("未[见及有]|无(?!名)|没有", text):
             yield Token("negation", start, start)
         amount = _AMOUNT.search(text)
         if text.startswith("心包") and "积液" not in text:  # "心包及双侧胸腔少量积液"
