@@ -36,11 +36,6 @@ def test_hand_labelled_sentences_are_read_right(scores: Scores) -> None:
         # "neither" and "none" mean what stands in a sentence that states nothing by itself.
         "History of right pneumothorax and pleural effusion. Neither is seen today.",
         "If the patient develops fever, consider consolidation; none is present now.",
-        "左肺下叶见数枚小结节，大者位于背段，直径约7mm。",
-        "病史：外院发现肺结节1周；目前双肺未见明确结节。",
-        "左侧胸腔引流术后，原大量积液现仅余少量。",
-        "Nodules in the right upper, right lower and left lower lobes measure 6, 8 and 11 mm, "
-        "respectively.",
         "No effusion on the right; on the left there is a moderate effusion without pneumothorax.",
         "Subpleural nodule in the right upper lobe, 6 mm, without calcification or cavitation.",
     }
@@ -145,6 +140,23 @@ def test_what_is_not_wholly_gone_is_there(text: str) -> None:
 def test_what_the_clinic_suspects_is_no_finding(text: str) -> None:
     assert statements(text) == []
     assert not extract(text)
+
+
+def test_a_history_may_end_with_what_is_seen_now() -> None:
+    (found,) = statements("病史：右侧气胸；目前左肺见结节。")
+    assert (found.finding, found.side, found.section) == ("nodule", "left", "findings")
+    assert statements("病史：右侧气胸；左肺见结节3年，目前胸痛。") == []
+
+
+def test_of_several_in_a_lobe_the_largest_place_is_the_groups() -> None:
+    found = one("左肺下叶见数枚小结节，大者位于背段，直径约7mm。")
+    assert (found.lobe, found.segment, found.size_mm, found.count) == ("LLL", "S6", 7, "multiple")
+    assert len(statements("双肺多发结节，大者位于左肺下叶背段，直径约7mm。")) == 3
+
+
+def test_an_amount_of_before_is_not_todays() -> None:
+    found = one("左侧胸腔原大量积液，现仅余少量。")
+    assert (found.side, found.amount, found.comparison) == ("left", "small", "smaller")
 
 
 def test_the_kept_figures_are_todays(scores: Scores) -> None:

@@ -43,6 +43,7 @@ from ctscribe.reports.ellipsis import (
 )
 from ctscribe.reports.language import detect_language
 from ctscribe.reports.lexicon import Spot, Token
+from ctscribe.reports.listed_sizes import with_listed_sizes
 from ctscribe.reports.schema import (
     Amount,
     Change,
@@ -75,9 +76,7 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
     """
     language = language or detect_language(text)
     found: list[Statement] = []
-    for section, section_start, section_end in section_spans(text):
-        if section not in ("findings", "impression"):
-            continue
+    for section, section_start, section_end in _read_spans(text):
         open_ended: list[int] = []  # which statements the next sentence may complete
         for start, end in sentences(text, section_start, section_end):
             asked = text[end : end + 1] in ("?", "？")
@@ -96,6 +95,26 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
             open_ended = [i for i in range(first, len(found)) if found[i].start == found[-1].start]
             open_ended = [i for i in open_ended if not found[i].negated]
     return found
+
+
+def _read_spans(text: str) -> list[tuple[str, int, int]]:
+    """(section, start, end) of what is read: "病史：…；目前双肺未见…" ends with a finding."""
+    spans = []
+    for section, start, end in section_spans(text):
+        if section in ("findings", "impression"):
+            spans.append((section, start, end))
+        elif section == "history":
+            now = _NOW_SEEN.search(text, start, end)
+            if now:
+                spans.append(("findings", now.end(), end))
+    return spans
+
+
+# The image's words: "目前胸痛", "目前无气胸症状" stay history.
+_NOW_SEEN = re.compile(
+    r"[；;。]\s*(?:目前|现|本次|此次|今日?|胸部CT|CT)(?:胸部)?(?:CT)?(?:检查|平扫)?(?:所?示|提示|显示)?[:：]?"
+    r"(?=[双两右左][侧]?(?:肺|胸)[^，,。；;]{0,8}?(?:未见|可见|见))"
+)
 
 
 def _clause_before(text: str, denial: Token, tokens: list[Token]) -> list[int]:
@@ -126,7 +145,7 @@ def _read(
     sentence: str, language: Language, asked: bool, asking: bool, before: str
 ) -> list[Statement]:
     text, prior, gone_now = blank_unread(sentence, language)
-    tokens = tokenize(text, language)
+    tokens = with_listed_sizes(text, tokenize(text, language))
     doubts = [t for t in tokens if t.kind == "doubt"]
     sizes_before = [t for t in tokens if t.kind == "before"]
     tokens = [t for t in tokens if t.kind not in ("doubt", "organ", "before")]
@@ -236,7 +255,10 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
                 (general, outside),
                 (special, [*densities, *_stable(ahead, inside, words), *inside]),
             ]
-            parts = parts[1:] if each else parts
+            # "数枚小结节，大者位于背段": one group, in that segment.
+            group = one_of and _in_one_lobe(general, words)
+            group = group and _count_of(stretch.finding, read) == "multiple"
+            parts = parts[1:] if each or group else parts
         else:
             parts = [
                 (general, ahead if inside else attributes),
@@ -255,7 +277,7 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
         names[0],
         negated,
         head.start in read.doubted and not negated,
-        count=_count(text[previous : head.start], text[head.end : head.end + 8], language),
+        count=_count_of(stretch.finding, read),
         start=start,
         end=end,
         rest=negated and is_rest(text, head, language),
@@ -274,6 +296,18 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
             rest = _statements_at(replace(base, finding=name), places, own_attributes, read)
             spoken += [s for s in rest if s.side not in told_apart]
     return spoken
+
+
+def _in_one_lobe(places: list[int], words: list[Token]) -> bool:
+    spots = [spot for i in places for spot in words[i].spots]
+    return len(spots) == 1 and spots[0][1] is not None
+
+
+def _count_of(finding: int, read: _Sentence) -> int | Literal["multiple"] | None:
+    """How many the text says of a finding word that there are."""
+    words, text, head = read.words, read.text, read.words[finding]
+    previous = max((w.end for w in words[:finding] if w.kind == "finding"), default=0)
+    return _count(text[previous : head.start], text[head.end : head.end + 8], read.language)
 
 
 def _stable(ahead: list[int], inside: list[int], words: list[Token]) -> list[int]:

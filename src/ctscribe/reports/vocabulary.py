@@ -71,7 +71,8 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ),
     # Against the prior.
     ("smaller", lexicon.ZH_NOT_ALL),
-    ("skip", lexicon.ZH_NOT_GONE),
+    ("skip", rf"{lexicon.ZH_NOT_GONE}|{lexicon.ZH_THEN}"),
+    ("smaller", r"(?:现|目前|本次|此次)?仅(?:残?[余剩留存]|残)(?=[^，,]{0,4}[少微])"),
     (
         "denial",
         r"(?:较(?![大小])[^，,。；;无未]{0,8})?(?:现?已(?:完全|基本)?|现|完全|基本)(?:吸收"
