@@ -36,19 +36,15 @@ def test_hand_labelled_sentences_are_read_right(scores: Scores) -> None:
         # "neither" and "none" mean what stands in a sentence that states nothing by itself.
         "History of right pneumothorax and pleural effusion. Neither is seen today.",
         "If the patient develops fever, consider consolidation; none is present now.",
-        "No effusion on the right; on the left there is a moderate effusion without pneumothorax.",
-        "Subpleural nodule in the right upper lobe, 6 mm, without calcification or cavitation.",
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "least"), [("independent_1", MUST), ("independent_2", MUST), ("independent_3", 0.95)]
-)
-def test_sentences_of_authors_who_wrote_no_rule_are_read_right(name: str, least: float) -> None:
+@pytest.mark.parametrize("name", ["independent_1", "independent_2", "independent_3"])
+def test_sentences_of_authors_who_wrote_no_rule_are_read_right(name: str) -> None:
     rows = [row for row in SENTENCES if row.get("set") == name]
     assert len(rows) >= 95
     scores = score_sentences(rows)
-    assert scores.strict.f1 >= least, scores.misread
+    assert scores.strict.f1 >= MUST, scores.misread
 
 
 def test_there_are_enough_sentences_of_each_kind() -> None:

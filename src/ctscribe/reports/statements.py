@@ -379,7 +379,9 @@ def _subject(finding: int, read: _Sentence) -> list[int]:
             return listed
     ahead = [i for i in range(finding) if comma < words[i].start < negation.start]
     if any(words[i].kind == "finding" and not read.denied[i] for i in ahead):
-        return []
+        # "on the left there is an effusion without pneumothorax": there, no more than that.
+        fronted = _FRONTED.match(read.text, comma + 1)
+        return [i for i in ahead if fronted and words[i].end == fronted.end()]
     own = [i for i in ahead if words[i].kind == "place"]
     if not own and _INSIDE.search(read.text, comma + 1, negation.start):
         return nearest_places(words, finding, read.text, read.language)
@@ -388,6 +390,7 @@ def _subject(finding: int, read: _Sentence) -> list[int]:
     return own
 
 
+_FRONTED = re.compile(r"\s*on\s+the\s+(?:right|left)(?:\s+side)?\b", re.IGNORECASE)
 _INSIDE = re.compile(r"其内|其中|内部|\bwithin\s+it|therein")
 
 
