@@ -131,11 +131,25 @@ def test_what_is_not_wholly_gone_is_there(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["临床疑肺气肿。", "临床怀疑右侧气胸，请结合。", "Clinically suspected emphysema."]
+    "text",
+    [
+        "临床疑肺气肿。",
+        "临床怀疑右侧气胸，请结合。",
+        "临床诊断右侧气胸。",
+        "Clinically suspected emphysema.",
+        "Clinical concern for pneumothorax.",
+    ],
 )
 def test_what_the_clinic_suspects_is_no_finding(text: str) -> None:
     assert statements(text) == []
     assert not extract(text)
+
+
+@pytest.mark.parametrize("text", ["原左肺下叶结节未见显示。", "原有左肺下叶结节，现未见显示。"])
+def test_what_was_there_and_is_not_seen_is_resolved(text: str) -> None:
+    assert {(s.negated, s.lobe, s.comparison) for s in statements(text)} == {
+        (True, "LLL", "resolved")
+    }
 
 
 def test_a_history_may_end_with_what_is_seen_now() -> None:

@@ -187,7 +187,7 @@ ZH: list[tuple[str, str]] = [
     ),
     (
         "negation",
-        r"(?<!结合)临床上?(?:高度)?怀?疑|未再?见|未发现|未及|未显示|没有|不伴|无|排除|除外|既往|若(?!干)|如出现|如有",
+        r"(?<!结合)临床上?(?:高度)?(?:怀?疑|诊断|拟诊)|未再?见|未发现|未及|未显示|没有|不伴|无|排除|除外|既往|若(?!干)|如出现|如有",
     ),
 ]
 
@@ -318,7 +318,7 @@ EN: list[tuple[str, str]] = [
     ),
     (
         "negation",
-        r"\bclinical(?:ly)?\s+(?:suspected|suspicion\s+(?:of|for))\b"
+        r"\bclinical(?:ly)?\s+(?:suspected|(?:suspicion|concern)\s+(?:of|for))\b"
         r"|\b(?:no|without|nor|neither|never)\b|\b(?:negative|evaluate|evaluation)\s+for\b|"
         r"\bfree\s+of\b|\babsence\s+of\b|\brule\s+out\b|\br/o\b|\bto\s+exclude\b|"
         r"\b(?:history|resolution|clearance)\s+of\b|\bnot\s+(?:show|demonstrate|contain)\b|"

@@ -157,7 +157,9 @@ def _read(
     gone_words = [
         t
         for t in tokens
-        if t.kind not in ("negation", "denial") or _GONE_WORD.search(text[t.start : t.end])
+        if t.kind not in ("negation", "denial")
+        or _GONE_WORD.search(text[t.start : t.end])
+        or (t.kind == "denial" and _WAS.search(text, 0, t.start))
     ]
     gone = {gone_words[i].start for i in denied_tokens(text, gone_words, language)}
     for start, end in prior if gone_now else []:
@@ -205,6 +207,7 @@ def _read(
 
 _ASKING = re.compile(r"(?:^|[\s.;。；])[?？]\s*$")  # "? nodule", not "nodule? Effusion"
 _EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
+_WAS = re.compile(r"(?:^|[，,])\s*原(?:有|先|来)?[双两右左][^，,]*$")  # "原左肺结节未见显示"
 _GONE_WORD = re.compile(
     r"吸收|消失|消散|复张|闭合|未再|本次|此次|今|^现|resol|clearance|cleared|no\s+longer",
     re.IGNORECASE,
