@@ -39,6 +39,8 @@ FIRST = {
     "set_7": {"sentences": 42, "strict_f1": 0.8128, "misread": 12},
     "set_8": {"sentences": 38, "strict_f1": 0.7692, "misread": 16},
     "set_9": {"sentences": 34, "strict_f1": 0.8675, "misread": 11},
+    # By a third author who had written no rule, when all the sets above had been mended.
+    "independent_3": {"sentences": 100, "strict_f1": 0.9156, "misread": 14},
 }
 HOW = {
     "strict": "micro F1 over all statements; one counts if all its attributes agree",

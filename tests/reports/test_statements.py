@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctscribe.reports.labeller import extract
 from ctscribe.reports.schema import Statement
 from ctscribe.reports.scoring import Scores, keys_of, score_sentences
 from ctscribe.reports.statements import statements
@@ -38,10 +39,10 @@ def test_hand_labelled_sentences_are_read_right(scores: Scores) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["independent_1", "independent_2"])
+@pytest.mark.parametrize("name", ["independent_1", "independent_2", "independent_3"])
 def test_sentences_of_authors_who_wrote_no_rule_are_read_right(name: str) -> None:
     rows = [row for row in SENTENCES if row.get("set") == name]
-    assert len(rows) >= 110
+    assert len(rows) >= 95
     scores = score_sentences(rows)
     assert scores.strict.f1 >= MUST, scores.misread
 
@@ -110,6 +111,62 @@ def test_a_question_mark_is_doubt() -> None:
     assert one("Right upper lobe nodule?").uncertain
     assert one("? nodule in the right upper lobe.").uncertain
     assert [s.uncertain for s in statements("Nodule? Left effusion.")] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "右侧胸腔积液较前减少但未完全吸收。",
+        "右侧胸腔积液尚未完全消失。",
+        "右侧胸腔积液未吸收。",
+        "右侧胸腔积液未见消散。",
+        "The right effusion has not completely resolved.",
+        "The right effusion has not yet resolved.",
+        "Incompletely resolved right effusion.",
+    ],
+)
+def test_what_is_not_wholly_gone_is_there(text: str) -> None:
+    assert (one(text).negated, one(text).comparison) in ((False, "smaller"), (False, None))
+    assert [f.side for f in extract(text)] == ["right"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "临床疑肺气肿。",
+        "临床怀疑右侧气胸，请结合。",
+        "临床诊断右侧气胸。",
+        "Clinically suspected emphysema.",
+        "Clinical concern for pneumothorax.",
+    ],
+)
+def test_what_the_clinic_suspects_is_no_finding(text: str) -> None:
+    assert statements(text) == []
+    assert not extract(text)
+
+
+@pytest.mark.parametrize("text", ["原左肺下叶结节未见显示。", "原有左肺下叶结节，现未见显示。"])
+def test_what_was_there_and_is_not_seen_is_resolved(text: str) -> None:
+    assert {(s.negated, s.lobe, s.comparison) for s in statements(text)} == {
+        (True, "LLL", "resolved")
+    }
+
+
+def test_a_history_may_end_with_what_is_seen_now() -> None:
+    (found,) = statements("病史：右侧气胸；目前左肺见结节。")
+    assert (found.finding, found.side, found.section) == ("nodule", "left", "findings")
+    assert statements("病史：右侧气胸；左肺见结节3年，目前胸痛。") == []
+
+
+def test_of_several_in_a_lobe_the_largest_place_is_the_groups() -> None:
+    found = one("左肺下叶见数枚小结节，大者位于背段，直径约7mm。")
+    assert (found.lobe, found.segment, found.size_mm, found.count) == ("LLL", "S6", 7, "multiple")
+    assert len(statements("双肺多发结节，大者位于左肺下叶背段，直径约7mm。")) == 3
+
+
+def test_an_amount_of_before_is_not_todays() -> None:
+    found = one("左侧胸腔原大量积液，现仅余少量。")
+    assert (found.side, found.amount, found.comparison) == ("left", "small", "smaller")
 
 
 def test_the_kept_figures_are_todays(scores: Scores) -> None:

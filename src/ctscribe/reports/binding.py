@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from ctscribe.reports.context import corrected
 from ctscribe.reports.ellipsis import spelled_out
 from ctscribe.reports.lexicon import BARE_LOBES, Spot, Token, tokenize
+from ctscribe.reports.listed_sizes import with_listed_sizes
 from ctscribe.reports.schema import (
     FINDINGS,
     LOBAR,
@@ -98,7 +99,8 @@ def bind(
     """
     sentence = corrected(sentence, language)
     last = before[-1].finding.name if before else ""
-    tokens, left_out = spelled_out(sentence, tokenize(sentence, language), last, language)
+    tokens = with_listed_sizes(sentence, tokenize(sentence, language))
+    tokens, left_out = spelled_out(sentence, tokens, last, language)
     kinds = {token.kind for token in tokens}
     if not kinds & {"finding", "place"} and _GOES_ON.match(sentence):
         return [_complete(mention, tokens) for mention in before], []

@@ -72,6 +72,18 @@ _WHOLE: dict[Language, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
 }
+# What the clinic thinks the image may show is no finding: to where the image is spoken of.
+_CLINICAL: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(
+        r"(?<!结合)(?<!请)临床上?(?:高度)?(?:怀疑|可疑|疑似|疑诊|疑有|疑为|疑|拟诊|诊断|考虑)"
+        r"[^，,；;。]*?(?=CT|本次|此次|现|但|双肺|两肺|[，,；;。]|$)"
+    ),
+    "en": re.compile(
+        r"\bclinical(?:ly)?\s+(?:suspect\w*|suspicion|concern|query|queried|question)\b"
+        r"(?![^,;]*\b(?:not|no|excluded)\b)[^,;]*",
+        re.IGNORECASE,
+    ),
+}
 _CLAUSE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"[^，,：:]+"),
     "en": re.compile(r"[^,;]+"),
@@ -154,6 +166,7 @@ def blank_unread(sentence: str, language: Language) -> tuple[str, list[tuple[int
     onward = _ONWARD[language].search(sentence)
     if onward:
         spans.append(onward.span())
+    spans += [m.span() for m in _CLINICAL[language].finditer(sentence)]
     for clause in _CLAUSE[language].finditer(sentence):
         start, end = clause.span()
         done = _UP_TO[language].match(sentence, start, end)

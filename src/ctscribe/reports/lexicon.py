@@ -86,6 +86,11 @@ def _is_cm(unit: str) -> bool:
 
 
 # --------------------------------------------------------------------------------- Chinese
+# "较前减少但未完全吸收": still there.
+ZH_NOT_ALL = r"[未没](?:能|有|曾|见)?(?:完全|全部|彻底|基本)(?:吸收|消失|消散|复张|闭合)"
+# "原大量积液现仅余少量": the prior's amount.
+ZH_THEN = r"原(?:有|为|系|先)?(?:[少微大]量|少许|中等?量)(?=[^。；;]*(?:现|目前|本次|此次|今))"
+ZH_NOT_GONE = r"[未没](?:能|有|曾|见)?(?:明显)?(?:吸收|消失|消散)"
 _ZH_SIDES: dict[str, tuple[Side, ...]] = {
     "右": ("right",),
     "左": ("left",),
@@ -111,7 +116,8 @@ ZH: list[tuple[str, str]] = [
     ("effusion_also", r"胸膜?腔(?:及|和|、|与|或)心包(?:腔)?(?:未见)?(?:少量|大量)?积液"),
     (
         "skip",
-        r"心包(?:腔)?(?:内)?(?:见|可见|未见|无|少量|少许|微量|大量|中等量|明显|增厚|[及和、或])*积液(?!及胸)",
+        r"心包(?:腔)?(?:内)?(?:见|可见|未见|未有|没有|无|有|[亦也则仍尚另]"
+        r"|少量|少许|微量|大量|中等?量|明显|增厚|[及和、或])*积液(?!及胸)",
     ),
     (
         "skip",
@@ -119,7 +125,8 @@ ZH: list[tuple[str, str]] = [
     ),
     (
         "skip",
-        r"(?:不|未)(?:能|可|予)?(?:完全)?(?:除外|排除)|无(?:症状|痛)|无创"
+        rf"{ZH_NOT_ALL}|{ZH_NOT_GONE}|{ZH_THEN}"
+        r"|(?:不|未)(?:能|可|予)?(?:完全)?(?:除外|排除)|无(?:症状|痛)|无创"
         r"|(?:并非|不是)(?:无|没有|未见|不存在)|(?:大?部分|大部)已?(?:吸收|消散|消失)",
     ),
     (
@@ -176,9 +183,12 @@ ZH: list[tuple[str, str]] = [
     (
         "denial",
         r"(?:已(?:完全|基本)?|完全|基本)(?:吸收|消失|消散)|消失|阴性|病史|术后|已(?:手术)?切除"
-        r"|(?:未见|无|未显示|未再(?:显示|见到?|出现)(?:显示)?)(?=\s*(?:$|[，,。；;]))",
+        r"|(?:未见(?:明确|明显)?(?:显示)?|无|未显示|未再(?:显示|见到?|出现)(?:显示)?)(?=\s*(?:$|[，,。；;]))",
     ),
-    ("negation", r"未再?见|未发现|未及|未显示|没有|不伴|无|排除|除外|既往|若(?!干)|如出现|如有"),
+    (
+        "negation",
+        r"(?<!结合)临床上?(?:高度)?(?:怀?疑|诊断|拟诊)|未再?见|未发现|未及|未显示|没有|不伴|无|排除|除外|既往|若(?!干)|如出现|如有",
+    ),
 ]
 
 # --------------------------------------------------------------------------------- English
@@ -202,7 +212,10 @@ EN_UNTRUE = (
 EN_PARTLY = (  # still there
     r"\b(?:near(?:ly)?|almost|partial(?:ly)?|partly|largely|mostly)[\s-]+(?:complete(?:ly)?\s+)?"
     r"(?:resol(?:ved|ution)|clear(?:ed|ing|ance))\b"
+    r"|\b(?:not\s+(?:yet\s+)?(?:fully|completely|entirely|totally)|incompletely)\s+"
+    r"(?:resolved|cleared)\b|\bincomplete\s+(?:resolution|clear(?:ing|ance))\b"
 )
+EN_NOT_GONE = r"\b(?:not|never)\s+(?:yet\s+|significantly\s+)?(?:resolved|cleared)\b"
 EN: list[tuple[str, str]] = [
     (
         "skip",
@@ -230,7 +243,10 @@ EN: list[tuple[str, str]] = [
         r"\b(?:no|without)\s+(?:\w+\s+){0,2}?(?:change|growth|increase|enlargement|progression)",
     ),
     ("skip", r"\b(?:not|cannot be|can not be)\s+(?:be\s+)?(?:\w+\s+)?(?:excluded|ruled out)"),
-    ("skip", rf"{EN_UNTRUE}|{EN_PARTLY}|\b(?:nodule|effusion|consolidation|emphysema)-free\b"),
+    (
+        "skip",
+        rf"{EN_UNTRUE}|{EN_PARTLY}|{EN_NOT_GONE}|\b(?:nodule|effusion|consolidation|emphysema)-free\b",
+    ),
     (
         "skip",
         r"\b(?:right|left)\s+(?:heart|ventric\w+|atri\w+|hil\w+|adrenal|kidney|renal|coronary|"
@@ -293,7 +309,7 @@ EN: list[tuple[str, str]] = [
     (
         "denial",
         r"\b(?:not|no longer)\s+(?:\w+\s+)?(?:seen|identified|present|evident|visuali[sz]ed|"
-        r"demonstrated|detected|noted|visible)\b(?!\s+(?:on|in)\s+(?:the\s+)?(?:prior|previous|earlier))"
+        r"demonstrated|detected|noted|visible|confirmed(?!\s+(?:by|at|on)\s+\w*(?:biops|hist|path|surg)))\b(?!\s+(?:on|in)\s+(?:the\s+)?(?:prior|previous|earlier))"
         r"|\b(?:is|are)\s+absent\b"
         r"|\b(?:has|have|had)\s+(?:completely\s+)?(?:resolved|cleared)\b|\b(?:completely\s+)?resolved\b"
         r"|\b(?:was|were|is|are|been)\s+(?:excluded|ruled\s+out)\b"
@@ -302,7 +318,8 @@ EN: list[tuple[str, str]] = [
     ),
     (
         "negation",
-        r"\b(?:no|without|nor|neither|never)\b|\b(?:negative|evaluate|evaluation)\s+for\b|"
+        r"\bclinical(?:ly)?\s+(?:suspected|(?:suspicion|concern)\s+(?:of|for))\b"
+        r"|\b(?:no|without|nor|neither|never)\b|\b(?:negative|evaluate|evaluation)\s+for\b|"
         r"\bfree\s+of\b|\babsence\s+of\b|\brule\s+out\b|\br/o\b|\bto\s+exclude\b|"
         r"\b(?:history|resolution|clearance)\s+of\b|\bnot\s+(?:show|demonstrate|contain)\b|"
         r"\bif\b",

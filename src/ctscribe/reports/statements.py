@@ -43,6 +43,7 @@ from ctscribe.reports.ellipsis import (
 )
 from ctscribe.reports.language import detect_language
 from ctscribe.reports.lexicon import Spot, Token
+from ctscribe.reports.listed_sizes import with_listed_sizes
 from ctscribe.reports.schema import (
     Amount,
     Change,
@@ -75,9 +76,7 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
     """
     language = language or detect_language(text)
     found: list[Statement] = []
-    for section, section_start, section_end in section_spans(text):
-        if section not in ("findings", "impression"):
-            continue
+    for section, section_start, section_end in _read_spans(text):
         open_ended: list[int] = []  # which statements the next sentence may complete
         for start, end in sentences(text, section_start, section_end):
             asked = text[end : end + 1] in ("?", "？")
@@ -96,6 +95,26 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
             open_ended = [i for i in range(first, len(found)) if found[i].start == found[-1].start]
             open_ended = [i for i in open_ended if not found[i].negated]
     return found
+
+
+def _read_spans(text: str) -> list[tuple[str, int, int]]:
+    """(section, start, end) of what is read: "病史：…；目前双肺未见…" ends with a finding."""
+    spans = []
+    for section, start, end in section_spans(text):
+        if section in ("findings", "impression"):
+            spans.append((section, start, end))
+        elif section == "history":
+            now = _NOW_SEEN.search(text, start, end)
+            if now:
+                spans.append(("findings", now.end(), end))
+    return spans
+
+
+# The image's words: "目前胸痛", "目前无气胸症状" stay history.
+_NOW_SEEN = re.compile(
+    r"[；;。]\s*(?:目前|现|本次|此次|今日?|胸部CT|CT)(?:胸部)?(?:CT)?(?:检查|平扫)?(?:所?示|提示|显示)?[:：]?"
+    r"(?=[双两右左][侧]?(?:肺|胸)[^，,。；;]{0,8}?(?:未见|可见|见))"
+)
 
 
 def _clause_before(text: str, denial: Token, tokens: list[Token]) -> list[int]:
@@ -126,7 +145,7 @@ def _read(
     sentence: str, language: Language, asked: bool, asking: bool, before: str
 ) -> list[Statement]:
     text, prior, gone_now = blank_unread(sentence, language)
-    tokens = tokenize(text, language)
+    tokens = with_listed_sizes(text, tokenize(text, language))
     doubts = [t for t in tokens if t.kind == "doubt"]
     sizes_before = [t for t in tokens if t.kind == "before"]
     tokens = [t for t in tokens if t.kind not in ("doubt", "organ", "before")]
@@ -138,7 +157,9 @@ def _read(
     gone_words = [
         t
         for t in tokens
-        if t.kind not in ("negation", "denial") or _GONE_WORD.search(text[t.start : t.end])
+        if t.kind not in ("negation", "denial")
+        or _GONE_WORD.search(text[t.start : t.end])
+        or (t.kind == "denial" and _WAS.search(text, 0, t.start))
     ]
     gone = {gone_words[i].start for i in denied_tokens(text, gone_words, language)}
     for start, end in prior if gone_now else []:
@@ -186,8 +207,10 @@ def _read(
 
 _ASKING = re.compile(r"(?:^|[\s.;。；])[?？]\s*$")  # "? nodule", not "nodule? Effusion"
 _EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
+_WAS = re.compile(r"(?:^|[，,])\s*原(?:有|先|来)?[双两右左][^，,]*$")  # "原左肺结节未见显示"
 _GONE_WORD = re.compile(
-    r"吸收|消失|消散|复张|闭合|未再|本次|此次|今|resol|clearance|cleared|no\s+longer", re.IGNORECASE
+    r"吸收|消失|消散|复张|闭合|未再|本次|此次|今|^现|resol|clearance|cleared|no\s+longer",
+    re.IGNORECASE,
 )
 
 
@@ -235,7 +258,10 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
                 (general, outside),
                 (special, [*densities, *_stable(ahead, inside, words), *inside]),
             ]
-            parts = parts[1:] if each else parts
+            # "数枚小结节，大者位于背段": one group, in that segment.
+            group = one_of and _in_one_lobe(general, words)
+            group = group and _count_of(stretch.finding, read) == "multiple"
+            parts = parts[1:] if each or group else parts
         else:
             parts = [
                 (general, ahead if inside else attributes),
@@ -254,7 +280,7 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
         names[0],
         negated,
         head.start in read.doubted and not negated,
-        count=_count(text[previous : head.start], text[head.end : head.end + 8], language),
+        count=_count_of(stretch.finding, read),
         start=start,
         end=end,
         rest=negated and is_rest(text, head, language),
@@ -273,6 +299,18 @@ def _spoken(stretch: Stretch, read: _Sentence) -> list[Statement]:
             rest = _statements_at(replace(base, finding=name), places, own_attributes, read)
             spoken += [s for s in rest if s.side not in told_apart]
     return spoken
+
+
+def _in_one_lobe(places: list[int], words: list[Token]) -> bool:
+    spots = [spot for i in places for spot in words[i].spots]
+    return len(spots) == 1 and spots[0][1] is not None
+
+
+def _count_of(finding: int, read: _Sentence) -> int | Literal["multiple"] | None:
+    """How many the text says of a finding word that there are."""
+    words, text, head = read.words, read.text, read.words[finding]
+    previous = max((w.end for w in words[:finding] if w.kind == "finding"), default=0)
+    return _count(text[previous : head.start], text[head.end : head.end + 8], read.language)
 
 
 def _stable(ahead: list[int], inside: list[int], words: list[Token]) -> list[int]:
@@ -344,7 +382,9 @@ def _subject(finding: int, read: _Sentence) -> list[int]:
             return listed
     ahead = [i for i in range(finding) if comma < words[i].start < negation.start]
     if any(words[i].kind == "finding" and not read.denied[i] for i in ahead):
-        return []
+        # "on the left there is an effusion without pneumothorax": there, no more than that.
+        fronted = _FRONTED.match(read.text, comma + 1)
+        return [i for i in ahead if fronted and words[i].end == fronted.end()]
     own = [i for i in ahead if words[i].kind == "place"]
     if not own and _INSIDE.search(read.text, comma + 1, negation.start):
         return nearest_places(words, finding, read.text, read.language)
@@ -353,6 +393,7 @@ def _subject(finding: int, read: _Sentence) -> list[int]:
     return own
 
 
+_FRONTED = re.compile(r"\s*on\s+the\s+(?:right|left)(?:\s+side)?\b", re.IGNORECASE)
 _INSIDE = re.compile(r"其内|其中|内部|\bwithin\s+it|therein")
 
 

@@ -70,6 +70,9 @@ _ZH_FIRST: list[tuple[str, str]] = [
         r"|可能(?:为|是|系|存在|有)?|似(?:见|有|呈|为)|(?:相|待)?鉴别(?=\s*(?:$|[，,]))",
     ),
     # Against the prior.
+    ("smaller", lexicon.ZH_NOT_ALL),
+    ("skip", rf"{lexicon.ZH_NOT_GONE}|{lexicon.ZH_THEN}"),
+    ("smaller", r"(?:现|目前|本次|此次)?仅(?:残?[余剩留存]|残)(?=[^，,]{0,4}[少微])"),
     (
         "denial",
         r"(?:较(?![大小])[^，,。；;无未]{0,8})?(?:现?已(?:完全|基本)?|现|完全|基本)(?:吸收"
@@ -168,7 +171,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
     ("pericardial-effusion", r"心包(?:腔)?内?(?=[及和、与][^，,。；;]{0,4}胸)"),
     (
         "pericardial-effusion",
-        r"心包(?:腔)?内?(?:见|可见|未见|无|少量|少许|微量|大量|中等量"
+        r"心包(?:腔)?内?(?:见|可见|未见|未有|没有|无|有|[亦也则仍尚另]|少量|少许|微量|大量|中等?量"
         r"|明显|弧形|带状|增厚|[及和、或])*(?:积液|(?:液[体性]|水样?)密度影?)",
     ),
     # Lungs.
@@ -227,7 +230,7 @@ _ZH_FIRST: list[tuple[str, str]] = [
 _EN_SIDE = lexicon.EN_SIDE
 _EN_ORGAN = r"(?P<organ>thyroid|adrenal|hepatic|liver|breast)"
 _EN_FIRST: list[tuple[str, str]] = [
-    ("skip", rf"{lexicon.EN_UNTRUE}|\b(?:none|non|not)[\s-]*calcified\b"),
+    ("skip", rf"{lexicon.EN_UNTRUE}|{lexicon.EN_NOT_GONE}|\b(?:none|non|not)[\s-]*calcified\b"),
     ("no nodule", r"\bnodule[\s-]free\b"),
     (
         "skip",
@@ -302,6 +305,10 @@ _EN_FIRST: list[tuple[str, str]] = [
     (
         "coronary-calcification",
         r"\bcoronary\s+(?:\w+\s+){0,2}?calcif\w+|\bcalcified\s+coronar\w+(?:\s+arter\w+)?",
+    ),
+    (
+        "coronary-calcification",
+        r"\bcalcif\w+\s+(?:of|in|along|within)\s+(?:the\s+)?(?:\w+\s+)?coronar(?:y(?:\s+arter\w+)?|ies)",
     ),
     (
         "aortic-calcification",

@@ -134,7 +134,7 @@ def _tokens_of(
                 return
         if "肿大" in text and "淋巴" not in sentence[:start] + text:
             return
-        if denied or re.search("未见|未及|无(?!名)|没有", text):
+        if denied or re.search("未[见及有]|无(?!名)|没有", text):
             yield Token("negation", start, start)
         amount = _AMOUNT.search(text)
         if text.startswith("心包") and "积液" not in text:  # "心包及双侧胸腔少量积液"
@@ -205,7 +205,7 @@ def _one_size(tokens: list[Token], sentence: str, language: Language) -> list[To
 def _own(tokens: list[Token], language: Language) -> list[Token]:
     """Whose a finding is: an organ's that stands before it, or a nodule's own calcification."""
     organ: Token | None = None
-    head, own = "", []
+    head, last, own = "", "", []
     sentence_has_no_nodule = not any(t.word == "nodule" for t in tokens)
     for token in tokens:
         if token.kind == "place":
@@ -217,7 +217,11 @@ def _own(tokens: list[Token], language: Language) -> list[Token]:
         elif token.kind == "finding":
             if organ and token.word == "nodule":
                 token = replace(token, word=organ.word, spots=organ.spots)
-            if head == "nodule" and token.word == "calcification" and language == "en":
+            # "nodule in the RUL, without calcification": the nodule's, whatever place is between.
+            lacks = last == "nodule" and own and own[-1].word == "without"
+            own_calcium = (head == "nodule" or lacks) and token.word == "calcification"
+            last = token.word
+            if own_calcium and language == "en":
                 token = Token("density", token.start, token.end, word="calcified")
             elif head == token.word == "lymphadenopathy" and language == "en":
                 continue  # "adenopathy, largest node 11 mm"
