@@ -26,7 +26,7 @@ LABELS = REPO / "tests" / "tables" / "labelled_texts.json"
 OUT = Path(__file__).parent / "results" / "filters.json"
 # What the labels of the filters with a parameter suppose.
 OPTIONS = CleanOptions(
-    filters=",".join(name for name in FILTERS if name != "deidentify"),
+    filters=",".join(name for name in FILTERS if name not in ("deidentify", "normalise")),
     min_answer_chars=8,
     require_keywords="结节|nodule",
     drop_line_regex="医师|签名|radiologist|signed",

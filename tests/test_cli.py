@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[type[Config], str, str]] = {
     "report": (ReportConfig, "ctscribe.evaluation.report", "run_report"),
     "evaluate": (EvaluateConfig, "ctscribe.evaluation.run", "run_evaluate"),
     "check": (CheckOptions, "ctscribe.intake.check", "run_check"),
-    "clean": (CleanOptions, "ctscribe.intake.private", "run_clean"),
+    "clean": (CleanOptions, "ctscribe.intake.clean", "run_clean"),
     "excel": (ExcelOptions, "ctscribe.tables.excel", "run_excel"),
     "split": (SplitConfig, "ctscribe.intake.split", "run_split"),
     "leaks": (LeaksConfig, "ctscribe.intake.leaks", "run_leaks"),

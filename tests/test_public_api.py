@@ -90,7 +90,7 @@ def test_an_error_comes_whole_out_of_a_worker_process() -> None:
         ("intake.import_dicom", "run_import", "ImportOptions"),
         ("intake.check", "run_check", "CheckOptions"),
         ("evaluation.report", "run_report", "ReportConfig"),
-        ("intake.private", "run_clean", "CleanOptions"),
+        ("intake.clean", "run_clean", "CleanOptions"),
         ("tables.excel", "run_excel", "ExcelOptions"),
         ("intake.leaks", "run_leaks", "LeaksConfig"),
         ("intake.split", "run_split", "SplitConfig"),

@@ -258,7 +258,7 @@ def clean(config: CleanOptions) -> None:
     every text before and after, and INPUT_diff.html to look at; shows what each filter did. Any of
     utf-8, gbk, gb18030 and utf-16 with its mark is read; utf-8-sig is written.
     """
-    from ctscribe.intake.private import run_clean
+    from ctscribe.intake.clean import run_clean
 
     run_clean(config)
 

@@ -27,7 +27,9 @@ from ctscribe.tables.unfilled import unfilled
 
 TEXTS = json.loads((Path(__file__).parent / "labelled_texts.json").read_text(encoding="utf-8"))
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-MEASURED = [name for name in FILTERS if name != "deidentify"]  # that one has its own benchmark
+MEASURED = [
+    name for name in FILTERS if name not in ("deidentify", "normalise")
+]  # that one has its own benchmark
 # Edits that run by default: none may touch what another's hard negatives are.
 EDITS: dict[str, Callable[[str], str]] = {
     "phone": filters.strip_phones,

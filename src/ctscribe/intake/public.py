@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ctscribe.errors import ConfigError, DataError
+from ctscribe.sandbox import Limits, run_one
 from ctscribe.settings import Config, setting
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ctscribe.intake.dataset import Dataset
 
 Layout = Literal["ct-rate", "radgenome", "m3d-cap", "lidc"]
+LIMITS = Limits(seconds=86_400)  # every volume's header is read, of sets of 50,000
 REJECTED_COLUMNS = ("source", "item", "case_id", "code", "reason", "answer")
 
 
@@ -94,7 +97,9 @@ def run_import_dataset(options: DatasetOptions) -> Dataset:
     folder = options.folder
     layout = detect_layout(folder) if options.layout is None else options.layout
     output = options.output or folder / "caption_full.csv"
-    data = read_dataset(folder, layout, options.images)
+    data = run_one(
+        partial(read_dataset, layout=layout, images=options.images), folder, limits=LIMITS
+    )
     by_reason = Counter((r.source, r.code, r.reason) for r in data.rejected)
     if not data.images + data.reports:
         raise DataError(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CHANGE_COLUMNS = ("row", "case_id", "filter", "before", "after")
 NEEDED = ("image_path", "answer")  # all that cleaning must have; older tables have no more
-MISSING_IMAGE, DEIDENTIFY = "missing_image", "deidentify"
+MISSING_IMAGE, DEIDENTIFY, NORMALISE = "missing_image", "deidentify", "normalise"
 ROUNDS = 10  # an edit may uncover what another takes out; nearly all texts settle in two
 SHOWN = 3  # changes and rejected rows that a dry run prints of each filter
 _PARAMETERS = {"drop_line", "keep_line", "min_answer_chars", "require_keywords"}
@@ -52,6 +52,7 @@ FILTERS = {
     "sex_age": "",
     "placeholder": "",
     "repeats": "",
+    NORMALISE: "--normalise",
     "drop_line": "--drop-line-regex",
     "keep_line": "--keep-line-regex",
     "thorax_only": "--thorax-only",
@@ -84,6 +85,9 @@ class CleanOptions(Config):
     skip_filters: str | None = setting(None, "Do not run these, divided by commas.")
     deidentify: bool = setting(
         False, "Replace names, ids, dates and phone numbers by placeholders such as [姓名]."
+    )
+    normalise: bool = setting(
+        False, "Write sizes in mm, punctuation and lists in one way; no value is changed."
     )
     drop_missing_paths: bool = setting(
         False, "Drop rows whose image file is missing; without it they are an error."

@@ -22,6 +22,7 @@ LONGEST = 4000  # characters of a text on the page
 ABOUT_ZH = {
     "encoding_damage": "乱码",
     "deidentify": "姓名、编号、日期、电话",
+    "normalise": "尺寸统一为毫米，标点统一",
     "characters": "全角数字、多余空格",
     "phone": "电话号码",
     "advertising": "广告与联系方式",

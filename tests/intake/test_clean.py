@@ -1,4 +1,4 @@
-"""`ctscribe clean --deidentify`: what is personal goes, findings stay, and no output tells it."""
+"""`ctscribe clean`: personal data goes, findings stay, no output tells it; one way of writing."""
 
 from __future__ import annotations
 
@@ -47,6 +47,21 @@ def test_personal_data_is_replaced_and_findings_stay(tmp_path: Path) -> None:
     for written in (tmp_path / "rows_changes.csv", tmp_path / "rows_diff.html"):
         text = written.read_text(encoding="utf-8-sig")
         assert not any(secret in text for secret in SECRETS), written.name
+
+
+def test_reports_can_be_written_in_one_way(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").write_bytes(b"x")
+    written = "右肺上叶见结节,约1.2×0.8cm."
+    text = f'case_id,patient_id,image_path,question,answer\nA,P,a.nii.gz,,"{written}"\n'
+    (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
+    for name in ("rows", "rows_clean"):  # twice: what is normal stays as it is
+        with pytest.raises(SystemExit) as ended:
+            main(["clean", str(tmp_path / f"{name}.csv"), "--normalise"])
+        assert ended.value.code == 0
+    for name in ("rows_clean", "rows_clean_clean"):
+        with (tmp_path / f"{name}.csv").open(encoding="utf-8-sig", newline="") as file:
+            (row,) = csv.DictReader(file)
+        assert row["answer"] == "右肺上叶见结节，约12×8mm。"
 
 
 def test_names_stay_where_nobody_asked(tmp_path: Path) -> None:

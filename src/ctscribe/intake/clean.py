@@ -1,16 +1,22 @@
-"""`ctscribe clean`, with the filter of `--deidentify`: personal data, and the names of the row."""
+"""`ctscribe clean` with the filters that know reports: personal data, and one way of writing."""
 
 from __future__ import annotations
 
 from ctscribe.reports.deidentify import deidentify
-from ctscribe.tables.clean import DEIDENTIFY, CleanOptions, CleanResult, clean_file
+from ctscribe.reports.normalise import normalise
+from ctscribe.tables.clean import DEIDENTIFY, NORMALISE, CleanOptions, CleanResult, clean_file
 from ctscribe.tables.filters import Candidate, Filter
 from ctscribe.tables.sheet import NAME_NAMES
 
 
 def run_clean(options: CleanOptions) -> CleanResult:
-    """`clean_file`, de-identifying where the options ask for it; raises as it does."""
-    return clean_file(options, [deidentifying_filter()] if DEIDENTIFY in options.wanted() else [])
+    """`clean_file` with both filters where the options ask for them; raises as it does."""
+    made = (
+        deidentifying_filter(),
+        Filter(NORMALISE, "sizes in mm, one punctuation", edit=normalise),
+    )
+    wanted = options.wanted()
+    return clean_file(options, [rule for rule in made if rule.name in wanted])
 
 
 def deidentifying_filter() -> Filter:
