@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Two processes on two cores: more threads only get in each other's way. Before torch is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -28,3 +29,10 @@ def kernels_on(request: pytest.FixtureRequest) -> Iterator[str]:
     """A device whose tensors go to the kernels: a GPU, or the CPU that emulates one."""
     with emulated() if request.param == "cpu" else nullcontext():
         yield request.param
+
+
+# How long an example takes says how busy the machine is.
+settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any-machine")

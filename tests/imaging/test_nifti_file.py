@@ -359,7 +359,8 @@ def test_the_quaternion_is_nibabels(
     image = nib.Nifti1Image(np.zeros((2, 2, 2), np.int16), None)
     image.set_qform(affine, 1)
     header = nifti_file.read_header(io.BytesIO(image.header.binaryblock))
-    np.testing.assert_allclose(header.qform, image.get_qform(), atol=1e-4)
+    # Near half a turn a 32-bit quaternion leaves a thousandth of a radian open.
+    np.testing.assert_allclose(header.qform, image.get_qform(), atol=5e-3)
 
 
 def test_a_small_file_that_promises_much_costs_nothing(tmp_path: Path) -> None:

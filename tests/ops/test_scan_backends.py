@@ -144,6 +144,7 @@ def test_a_sequence_split_anywhere_gives_the_same_result(
 @pytest.mark.parametrize("width", [1, 2, 37])
 def test_one_step(place: torch.device, n: int, width: int) -> None:
     values = scan_inputs(1, 1, width, n, dtype=torch.float32, device=place)
+    torch.manual_seed(n + width)  # a lone gradient may cancel to nearly nothing
     gy, gstate = torch.randn_like(values["u"]), torch.randn_like(values["initial_state"])
     outputs, grads = scan(values, NAMES, gy, gstate)
     wanted = spec(values, NAMES, gy, gstate)
