@@ -15,7 +15,8 @@ import pytest
 
 from benchmarks.guards import GUARDS
 from ctscribe.cli import main
-from ctscribe.intake.examine import Examined, examine, voxels_sha256
+from ctscribe.imaging.volume import voxels_sha256
+from ctscribe.intake.examine import Examined, examine
 from ctscribe.intake.find import find_cases
 from ctscribe.problems import KINDS, Problem
 from tests.bad_inputs import sound

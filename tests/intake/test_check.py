@@ -20,12 +20,12 @@ from typer.testing import CliRunner
 
 from ctscribe.cli import app
 from ctscribe.errors import ConfigError
-from ctscribe.imaging.volume import Volume
+from ctscribe.imaging.volume import Volume, voxels_sha256
 from ctscribe.intake import check
 from ctscribe.intake.check import CheckResult, as_json, check_data, show
 from ctscribe.intake.check_options import CheckOptions
 from ctscribe.intake.check_page import check_page, render_check
-from ctscribe.intake.examine import Examined, examine, voxels_sha256
+from ctscribe.intake.examine import Examined, examine
 from ctscribe.intake.find import Case, NotLookedAt
 from ctscribe.problems import Problem
 from ctscribe.sandbox import Limits

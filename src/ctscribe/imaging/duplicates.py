@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ctscribe.errors import ImageError
 from ctscribe.files import default_cache_dir
-from ctscribe.imaging import nifti, nifti_file
+from ctscribe.imaging import nifti, nifti_file, volume
 from ctscribe.imaging.cache import RACY_NS, Cache
 
 LISTED = 5  # unreadable images named in one error; the rest are counted
@@ -65,11 +65,7 @@ def voxel_sha256(path: Path, *, case: str | None = None, store: Cache | None = N
             return known.decode()
         # What changed just now may change again without its time showing it.
         settled = about.st_mtime_ns < time.time_ns() - RACY_NS
-    array = nifti.read_volume(path, case=case).array_zyx
-    digest = hashlib.sha256(f"{array.dtype.kind} {array.shape}".encode())
-    for plane in array:
-        digest.update(plane.tobytes())
-    found = digest.hexdigest()
+    found = volume.voxels_sha256(nifti.read_volume(path, case=case))
     if store is not None and settled:
         store.write(name, found.encode())
     return found
@@ -117,6 +113,7 @@ def _each(
 @lru_cache
 def _code() -> str:
     """SHA-256 of the code that decodes, so that no key made by other code is ever believed."""
-    files = [Path(str(module.__file__)) for module in (nifti, nifti_file)] + [Path(__file__)]
+    files = [Path(str(module.__file__)) for module in (nifti, nifti_file, volume)]
+    files.append(Path(__file__))
     made_by = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     return hashlib.sha256(" ".join([*made_by, version("SimpleITK")]).encode()).hexdigest()

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,3 +31,12 @@ class Volume:
         z, y, x = self.array_zyx.shape
         sz, sy, sx = self.spacing_zyx_mm
         return z * sz, y * sy, x * sx
+
+
+def voxels_sha256(volume: Volume) -> str:
+    """SHA-256 of the voxels in the house's axes: the same however they were stored or packed."""
+    array = volume.array_zyx
+    digest = hashlib.sha256(f"{array.dtype.kind} {array.shape}".encode())
+    for plane in array:
+        digest.update(np.ascontiguousarray(plane).data)
+    return digest.hexdigest()

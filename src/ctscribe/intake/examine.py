@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 from collections import Counter
@@ -10,14 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from ctscribe.errors import CtscribeError, ImageError
 from ctscribe.imaging import dicom
 from ctscribe.imaging.anatomy import check_anatomy
 from ctscribe.imaging.nifti import FORMATS, count_labels, read_volume
 from ctscribe.imaging.render import three_planes
-from ctscribe.imaging.volume import Volume
+from ctscribe.imaging.volume import Volume, voxels_sha256
 from ctscribe.intake.archive import unpack
 from ctscribe.intake.examine_table import TableRow, examine_csv
 from ctscribe.intake.find import Case, sort_files
@@ -71,15 +68,6 @@ def examine(case: Case) -> tuple[Examined, ...]:
         log.exception("%s: its reader failed", case.name)
         detail = f"the reader failed ({type(error).__name__})"
         return (_of(case, Problem(case.name, str(case.path), "parse-limit", detail)),)
-
-
-def voxels_sha256(volume: Volume) -> str:
-    """SHA-256 of the voxels in the house's axes: the same however they were stored or packed."""
-    array = volume.array_zyx
-    digest = hashlib.sha256(f"{array.dtype.kind} {array.shape}".encode())
-    for plane in array:
-        digest.update(np.ascontiguousarray(plane).data)
-    return digest.hexdigest()
 
 
 def _of(case: Case, *problems: Problem) -> Examined:

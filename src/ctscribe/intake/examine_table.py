@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +15,12 @@ from ctscribe.tables.csv_file import read_table
 from ctscribe.tables.damage import damage, mend
 from ctscribe.tables.ids import read_id
 from ctscribe.tables.manifest import COLUMNS, image_fault, image_path
-from ctscribe.tables.text import near_identical, tidy
+from ctscribe.tables.text import is_of_one_study, near_identical, tidy
 
 PLAIN = ("utf-8", "utf-8-sig")
 SPLIT_COLUMN = "split"
 NAMES = ("name", "patient_name", "姓名", "患者姓名", "病人姓名")  # columns that betray a name
 LISTED = 3
-# A report that gives a measurement and is this long (letters and digits) is of one study only.
-_MEASURED = re.compile(r"\d\s?(?:mm|cm|毫米|厘米)", re.IGNORECASE)
-_LONG = 60
 
 
 @dataclass(frozen=True)
@@ -181,8 +177,7 @@ def _compare_reports(rows: Sequence[_Row], found: _Problems) -> None:
     """Measured reports that stand, nearly the same, at several cases."""
     cases: dict[str, dict[str, int]] = {}  # of each text: its cases, and a row of each
     for row in rows:
-        long = sum(character.isalnum() for character in row.answer) >= _LONG
-        if long and _MEASURED.search(row.answer):
+        if is_of_one_study(row.answer):
             cases.setdefault(row.answer, {}).setdefault(row.case, row.line)
     texts = list(cases)
     alike: dict[str, set[str]] = {}

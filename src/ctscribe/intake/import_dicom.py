@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ctscribe.errors import ConfigError, DataError
+from ctscribe.errors import ConfigError, CtscribeError, DataError
 from ctscribe.files import is_link, long_path, replacing, write_atomically
 from ctscribe.imaging.dicom import Scan, choose_series, scan_files, studies
 from ctscribe.intake.archive import unpack
@@ -40,7 +40,7 @@ from ctscribe.intake.pseudonym import (
 )
 from ctscribe.intake.study import Facts, Imported, Job, import_series, look, scrub
 from ctscribe.problems import Problem, problem_of
-from ctscribe.sandbox import Limits, run_each
+from ctscribe.sandbox import Limits, run_each, run_one
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -231,14 +231,13 @@ def _scan_one(file: Path) -> None:
 
 
 def _one(function: Callable[[T], R], item: T, limits: Limits, file: Path) -> R:
-    """One call in a child; its error is raised here."""
-    (outcome,) = run_each(function, [item], workers=1, limits=limits)
-    if outcome.error is not None:
-        error = outcome.error
+    """One call in a child; its error is raised here, with the file where it names none."""
+    try:
+        return run_one(function, item, limits=limits)
+    except CtscribeError as error:
         if error.file is not None:
-            raise error
-        raise DataError(error.reason, file=file, fix=error.fix, code=error.code)
-    return outcome.value  # type: ignore[return-value]
+            raise
+        raise DataError(error.reason, file=file, fix=error.fix, code=error.code) from error
 
 
 def _studies(

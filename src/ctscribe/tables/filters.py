@@ -17,12 +17,18 @@ from ctscribe.tables import wording
 from ctscribe.tables.damage import damage
 from ctscribe.tables.manifest import image_fault
 from ctscribe.tables.repeats import stuck
-from ctscribe.tables.text import HEADING, clauses, near_identical, sentences, tidy
+from ctscribe.tables.text import (
+    HEADING,
+    clauses,
+    is_of_one_study,
+    near_identical,
+    sentences,
+    tidy,
+)
 from ctscribe.tables.unfilled import unfilled
 
 Edit = Callable[[str], str]
 GENERIC_CHARACTERS, GENERIC_WORDS = 40, 20  # most that a report without content has (zh, en)
-LONG_CHARACTERS = 60  # letters and digits of a report that is of one study only, if it measures
 
 
 @dataclass(frozen=True)
@@ -245,7 +251,7 @@ def sift_near_duplicates(rows: Sequence[Candidate]) -> dict[int, str]:
     patients may well have the same short or normal report, and one patient the same finding at two
     studies; a long one with a measurement is of one patient only, and may have been pasted.
     """
-    of_one_study = [_is_of_one_study(row.answer) for row in rows]
+    of_one_study = [is_of_one_study(row.answer) for row in rows]
     images = Counter(row.image_path for row in rows)
     watched = [n for n, r in enumerate(rows) if of_one_study[n] or images[r.image_path] > 1]
     carriers = {n: wording.CARRIER.findall(rows[n].answer.lower()) for n in watched}
@@ -261,11 +267,6 @@ def sift_near_duplicates(rows: Sequence[Candidate]) -> dict[int, str]:
         elif of_one_study[two] and not (a.patient_id and a.patient_id == b.patient_id):
             found[two] = f"{alike:.0%} the measured report of case {a.case_id} above: whose is it?"
     return found
-
-
-def _is_of_one_study(text: str) -> bool:
-    long = sum(c.isalnum() for c in text) >= LONG_CHARACTERS
-    return long and wording.MEASURE.search(text) is not None
 
 
 def _without_phone(clause: str) -> str:

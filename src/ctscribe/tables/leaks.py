@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -12,14 +11,10 @@ from typing import Literal, TypeVar
 from ctscribe.errors import DataError
 from ctscribe.tables.manifest import LISTED, Row
 from ctscribe.tables.split import patient_key
-from ctscribe.tables.text import near_identical
+from ctscribe.tables.text import is_of_one_study, near_identical
 
 LeakKind = Literal["patient", "image", "report"]
 Part = TypeVar("Part", bound=str)
-
-# A report that gives a measurement and is this long (letters and digits) is of one study only.
-_MEASURED = re.compile(r"\d\s?(?:mm|cm|毫米|厘米)", re.IGNORECASE)
-_LONG = 60
 
 
 @dataclass(frozen=True)
@@ -106,7 +101,7 @@ def _across(kind: LeakKind, seen: Mapping[str, Mapping[str, Row]]) -> Iterator[L
 def _same_reports(rows: Sequence[tuple[str, Row]]) -> list[Leak]:
     first: dict[tuple[str, str], Row] = {}  # of each part: templates would make pairs endless
     for part, row in rows:
-        if _MEASURED.search(row.answer) and sum(map(str.isalnum, row.answer)) >= _LONG:
+        if is_of_one_study(row.answer):
             first.setdefault((part, row.answer), row)
     items = list(first.items())
     leaks = []

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ctscribe.tables.wording import MEASURE
+
 # Full-width letters, digits and percent become half-width; Chinese punctuation stays what it is.
 _HALF = {
     full: full - 0xFEE0
@@ -38,6 +40,7 @@ _SENTENCE_END = re.compile(
     r"(?<=[。；！!;\n])|(?<=[^\d\s.]\.)(?<!\b(?i:no)\.)(?<!\b(?i:tel)\.)(?=[\s\u4e00-\u9fff])"
 )
 _CLAUSE_END = re.compile(r"(?<=[，？])|(?<=[,?])(?=[\s\u4e00-\u9fff])")
+LONG_CHARACTERS = 60  # letters and digits
 _SHINGLE, _BANDS, _BAND_ROWS = 5, 16, 3
 _PRIME = np.uint64((1 << 31) - 1)
 
@@ -60,6 +63,11 @@ def clauses(sentence: str) -> list[str]:
     heading = HEADING.match(sentence)
     start = heading.end() if heading else 0
     return [piece for piece in (sentence[:start], *_CLAUSE_END.split(sentence[start:])) if piece]
+
+
+def is_of_one_study(text: str) -> bool:
+    """Whether a report is long and gives a measurement: it is said of one study only, or pasted."""
+    return MEASURE.search(text) is not None and sum(map(str.isalnum, text)) >= LONG_CHARACTERS
 
 
 def near_identical(texts: Sequence[str], *, threshold: float = 0.8) -> list[tuple[int, int, float]]:
