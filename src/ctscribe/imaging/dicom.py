@@ -29,8 +29,7 @@ from ctscribe.imaging.dicom_series import (
     SeriesVolume,
     refused,
 )
-from ctscribe.imaging.nifti import _as_hu, _oriented, _Stored
-from ctscribe.imaging.volume import Volume
+from ctscribe.imaging.nifti import Stored, volume_of
 from ctscribe.problems import Problem
 
 __all__ = [
@@ -61,9 +60,8 @@ def read_series(series: Series, *, case: str | None = None) -> SeriesVolume:
     require_decodable(series, case)
     _require_room(series, case)
     array, notes = _voxels(grid, series, case)
-    image = _Stored(array, grid.spacing_xyz, grid.direction, grid.origin_xyz)
-    turned, spacing, affine = _oriented(image, series.folder, case)
-    volume = Volume(_as_hu(turned, series.folder, case), spacing, affine)
+    image = Stored(array, grid.spacing_xyz, grid.direction, grid.origin_xyz)
+    volume = volume_of(image, series.folder, case)
     return SeriesVolume(volume, (*notes, *_notes(series, case)))
 
 

@@ -28,7 +28,7 @@ from ctscribe.imaging.dicom_header import (
     class_name,
 )
 from ctscribe.imaging.dicom_series import Instance, PixelFormat, Series, refused
-from ctscribe.imaging.nifti import _simpleitk
+from ctscribe.imaging.nifti import simpleitk
 
 _JPEG = "1.2.840.10008.1.2.4."
 COMPRESSED = {f"{_JPEG}{n}" for n in (50, 51, 53, 55, 57, 70, 80, 81, 90, 91)}
@@ -205,7 +205,7 @@ def _require_all_items(handle: BinaryIO, offset: int) -> None:
 
 
 def _decompressed(frame: bytes, pixels: PixelFormat) -> NDArray[Any]:
-    sitk = _simpleitk()
+    sitk = simpleitk()
     with tempfile.TemporaryDirectory(prefix="ctscribe-") as folder:
         alone = Path(folder) / "frame.dcm"
         padded = frame + bytes(len(frame) % 2)

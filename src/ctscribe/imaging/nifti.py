@@ -52,7 +52,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
-class _Stored:
+class Stored:
     """An image as its file holds it.
 
     array_zyx: of its own memory, the file's axes. spacing_xyz, direction (columns are the axes) and
@@ -74,7 +74,11 @@ def read_volume(path: str | Path, *, case: str | None = None) -> Volume:
     not 3D, without a geometry of its own, sheared, NaN, blank, not in HU.
     """
     path = Path(path)
-    image = _decode(path, case)
+    return volume_of(_decode(path, case), path, case)
+
+
+def volume_of(image: Stored, path: Path, case: str | None) -> Volume:
+    """A stored image in HU and the house's axes: see `read_volume`. path, case: for errors."""
     array, spacing, affine = _oriented(image, path, case)
     return Volume(_as_hu(array, path, case), spacing, affine)
 
@@ -129,7 +133,7 @@ def write_volume(volume: Volume, path: str | Path) -> None:
     spacing_xyz = np.array(volume.spacing_zyx_mm[::-1])
     direction = LPS_TO_RAS @ volume.affine[:3, :3] / spacing_xyz
     origin = LPS_TO_RAS @ volume.affine[:3, 3]
-    _write(_Stored(volume.array_zyx, spacing_xyz, direction, origin), Path(path))
+    _write(Stored(volume.array_zyx, spacing_xyz, direction, origin), Path(path))
 
 
 def stored_as(path: Path, ending: str, folder: Path) -> Path:
@@ -141,7 +145,7 @@ def stored_as(path: Path, ending: str, folder: Path) -> Path:
     if path.name.endswith(ending):
         if not ending.startswith(".nii"):
             _require_beside(path, None)
-        reader = _simpleitk().ImageFileReader()
+        reader = simpleitk().ImageFileReader()
         reader.SetImageIO(FORMATS[_suffix(path, None)])
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
@@ -163,7 +167,7 @@ def stored_size(path: Path, *, case: str | None = None) -> tuple[int, ...]:
             with open_nifti(path) as file:
                 size = read_header(file).shape_xyz
         else:
-            reader = _simpleitk().ImageFileReader()
+            reader = simpleitk().ImageFileReader()
             reader.SetImageIO(FORMATS[suffix])
             reader.SetFileName(str(path))
             reader.ReadImageInformation()
@@ -179,9 +183,9 @@ def stored_size(path: Path, *, case: str | None = None) -> tuple[int, ...]:
     return tuple(int(n) for n in size if n != 1)
 
 
-def _write(image: _Stored, path: Path) -> None:
+def _write(image: Stored, path: Path) -> None:
     suffix = _suffix(path, None)
-    sitk = _simpleitk()
+    sitk = simpleitk()
     written = sitk.GetImageFromArray(image.array_zyx)
     written.SetSpacing(image.spacing_xyz.tolist())
     written.SetDirection(image.direction.ravel().tolist())
@@ -198,7 +202,8 @@ def _write(image: _Stored, path: Path) -> None:
 
 
 @lru_cache(maxsize=1)
-def _simpleitk() -> Any:
+def simpleitk() -> Any:
+    """The module, loaded when it is first needed and quiet."""
     if sys.platform == "win32":
         # SimpleITK hands UTF-8 names to the C library, which on Windows reads them in the code
         # page of the locale: without this, no path with a Chinese character opens.
@@ -209,7 +214,7 @@ def _simpleitk() -> Any:
     return sitk
 
 
-def _decode(path: Path, case: str | None) -> _Stored:
+def _decode(path: Path, case: str | None) -> Stored:
     """An image of three dimensions and one finite value a voxel."""
     if path.is_dir() or not path.exists():
         raise ImageError(
@@ -220,7 +225,7 @@ def _decode(path: Path, case: str | None) -> _Stored:
             fix="correct the path, or restore the file",
         )
     suffix = _suffix(path, case)
-    reader = _simpleitk().ImageFileReader()
+    reader = simpleitk().ImageFileReader()
     # Named, because ITK's own choice does not know endings in capitals.
     reader.SetImageIO(FORMATS[suffix])
     try:
@@ -263,14 +268,14 @@ def _decode(path: Path, case: str | None) -> _Stored:
     dims = reader.GetDimension()
     direction = np.array(reader.GetDirection()).reshape(dims, dims)[:3, :3]
     spacing, origin = np.array(reader.GetSpacing()[:3]), np.array(reader.GetOrigin()[:3])
-    stored = _Stored(array, spacing, direction, origin)
+    stored = Stored(array, spacing, direction, origin)
     _require_own_geometry(stored, path, case)
     return stored
 
 
 def _array(image: Any) -> NDArray[Any]:
     """Voxels (Z, Y, X) of a SimpleITK image, a fourth axis of one left out."""
-    array: NDArray[Any] = _simpleitk().GetArrayFromImage(image)
+    array: NDArray[Any] = simpleitk().GetArrayFromImage(image)
     return array.reshape(array.shape[-3:])
 
 
@@ -317,7 +322,7 @@ def _require_geometry(header: NiftiHeader, path: Path, case: str | None) -> None
         raise ImageError(fault.reason, case=case, file=path, code=fault.code, fix=fault.fix)
 
 
-def _require_own_geometry(image: _Stored, path: Path, case: str | None) -> None:
+def _require_own_geometry(image: Stored, path: Path, case: str | None) -> None:
     """Raise ImageError for sheared axes, and for the geometry of an array that had none.
 
     np.eye(4), and what SimpleITK gives an array: steps of exactly 1 mm from a corner at exactly 0.
@@ -360,13 +365,13 @@ def _suffix(path: Path, case: str | None) -> str:
 
 
 def _oriented(
-    image: _Stored, path: Path, case: str | None
+    image: Stored, path: Path, case: str | None
 ) -> tuple[NDArray[Any], tuple[float, float, float], NDArray[np.float64]]:
     """Array, spacing and affine after axes were swapped and flipped to the house's order.
 
     The array is the image's own memory wherever flips are enough.
     """
-    code = _simpleitk().DICOMOrientImageFilter.GetOrientationFromDirectionCosines(
+    code = simpleitk().DICOMOrientImageFilter.GetOrientationFromDirectionCosines(
         image.direction.ravel().tolist()
     )
     axes = [next(i for i in range(3) if code[i] in pair) for pair in ("RL", "AP", "SI")]
