@@ -84,6 +84,8 @@ def write(
 ) -> Volume:
     image = SimpleITK.GetImageFromArray(array)
     image.SetSpacing(spacing_zyx[::-1])
+    # A corner of the scanner's own: 1 mm from a corner at 0 is a lost geometry, which is refused.
+    image.SetOrigin((-150.5, -120.25, 40.0))
     SimpleITK.WriteImage(SimpleITK.DICOMOrient(image, orientation), str(file))
     return read_volume(file)
 
