@@ -12,13 +12,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctscribe.errors import ConfigError, DataError
+from ctscribe.sandbox import run_one
 from ctscribe.settings import Config, setting
 from ctscribe.tables import filters
 from ctscribe.tables.clean_page import LONGEST, write_diff
+from ctscribe.tables.csv_file import LIMITS
 from ctscribe.tables.damage import mend
 from ctscribe.tables.filters import Candidate, Filter, FilterCount
 from ctscribe.tables.manifest import (
@@ -341,9 +344,10 @@ def _blackened(before: str, after: str) -> str:
 def clean_file(options: CleanOptions, extra: Sequence[Filter] = ()) -> CleanResult:
     """Clean the CSV of the options, print what was done, write the four files of `output_paths`.
 
-    Relative image paths are rewritten if the output stands in another folder. Raises ConfigError
-    without an input or with the input as output, DataError if nothing would be left; nothing is
-    written then, nor in a dry run. extra: see `build_filters`.
+    The CSV is read in a child process. Relative image paths are rewritten if the output stands in
+    another folder. Raises ConfigError without an input or with the input as output, DataError if
+    the CSV cannot be read or nothing would be left; nothing is written then, nor in a dry run.
+    extra: see `build_filters`.
     """
     if options.input is None:
         raise ConfigError(
@@ -352,7 +356,7 @@ def clean_file(options: CleanOptions, extra: Sequence[Filter] = ()) -> CleanResu
         )
     source = options.input
     outputs = output_paths(source, options.output)
-    frame = read_table(source, required=NEEDED)
+    frame = run_one(partial(read_table, required=NEEDED), source, limits=LIMITS)
     result = clean_table(frame, options, source.parent, extra)
     if result.kept.empty:
         busiest = max(result.counts, key=lambda count: count.dropped, default=None)
