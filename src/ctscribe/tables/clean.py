@@ -41,6 +41,7 @@ CHANGE_COLUMNS = ("row", "case_id", "filter", "before", "after")
 NEEDED = ("image_path", "answer")  # all that cleaning must have; older tables have no more
 MISSING_IMAGE, DEIDENTIFY, NORMALISE = "missing_image", "deidentify", "normalise"
 ROUNDS = 10  # an edit may uncover what another takes out; nearly all texts settle in two
+MANY_ROWS = 1000  # from here on it takes seconds, and a bar is shown
 SHOWN = 3  # changes and rejected rows that a dry run prints of each filter
 _PARAMETERS = {"drop_line", "keep_line", "min_answer_chars", "require_keywords"}
 # Every filter in the order in which they run, and the flag that asks for it; "" runs unless it is
@@ -267,13 +268,22 @@ def clean_table(
     `drop_missing_paths` is off; DataError for a Windows path on another system.
     """
     import pandas as pd
+    from rich.console import Console
+    from rich.progress import track
 
     rules = build_filters(options, extra)
     changes: list[tuple[int, str, str, str, str]] = []
     rejects: dict[int, tuple[str, str]] = {}
     missing: list[tuple[str, Path, str]] = []
     kept: dict[int, Candidate] = {}
-    for index, candidate in enumerate(_candidates(frame, base_dir)):
+    shown = track(
+        _candidates(frame, base_dir),
+        "rows",
+        total=len(frame),
+        console=Console(stderr=True),
+        disable=len(frame) < MANY_ROWS,
+    )
+    for index, candidate in enumerate(shown):
         row, why = _settle(candidate, rules, index, changes)
         if why is None:
             kept[index] = row

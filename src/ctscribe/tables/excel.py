@@ -187,7 +187,10 @@ def run_excel(options: ExcelOptions) -> ExcelResult:
     caption_quarantine.csv and caption_join_report.csv, nothing if an error is raised. Workbook and
     CSV are read in a child process under `LIMITS`.
     """
-    result = run_one(excel_to_captions, options, limits=LIMITS)
+    from rich.console import Console
+
+    with Console(stderr=True).status("reading and joining the tables"):
+        result = run_one(excel_to_captions, options, limits=LIMITS)
     assert options.excel is not None
     out_dir = options.out_dir or options.excel.parent
     for name, file in _files(out_dir).items():
