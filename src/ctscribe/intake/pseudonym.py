@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ctscribe.errors import ConfigError
+from ctscribe.tables.split import patient_key
 
 SALT_BYTES = 32
 ID_CHARACTERS = 16  # of 32 kinds: 80 bits, no two patients of a country share one
@@ -54,10 +55,13 @@ class Pseudonyms:
         return self._id("f", "salt")
 
     def patient(self, identity: Identity, *, study: str) -> str:
-        """By id and issuer; by name and birth date where the id is empty; else by the study."""
+        """By id and issuer; by name and birth date where the id is empty; else by the study.
+
+        Two spellings of an id or a name are one (`patient_key`): no later check could tell.
+        """
         who = identity
-        if who.patient_id.strip():
-            return self._id("p", "patient-id", who.patient_id.strip(), who.issuer.strip())
+        if own := patient_key(who.patient_id):
+            return self._id("p", "patient-id", own, who.issuer.strip())
         if _plain(who.name):
             return self._id("p", "patient-name", _plain(who.name), who.birth_date.strip())
         return self._id("p", "patient-study", study)
@@ -162,6 +166,5 @@ def _make(path: Path) -> None:
 
 
 def _plain(name: str) -> str:
-    """A person's name without what differs between machines: case, spaces, carets at the end."""
-    groups = [" ".join(group.replace("^", " ").split()) for group in name.split("=")]
-    return "=".join(groups).strip("= ").casefold()
+    """A person's name without what differs between machines: case, width, spaces and carets."""
+    return "=".join(patient_key(group.replace("^", "")) for group in name.split("=")).strip("=")

@@ -18,7 +18,13 @@ from ctscribe.sandbox import Limits, run_one
 from ctscribe.settings import Config, setting
 from ctscribe.tables.clean import compile_pattern, content_filters
 from ctscribe.tables.csv_file import write_table
-from ctscribe.tables.entries import images_of_csv, images_of_folder, notes_of, read_reports
+from ctscribe.tables.entries import (
+    images_of_csv,
+    images_of_folder,
+    notes_of,
+    put_zeros_back,
+    read_reports,
+)
 from ctscribe.tables.filters import Candidate, Filter
 from ctscribe.tables.join import (
     Conflict,
@@ -152,6 +158,7 @@ def excel_to_captions(options: ExcelOptions) -> ExcelResult:
     if options.pairs_csv is None:
         assert options.image_root is not None
         images = images_of_folder(options.image_root, {e.id.text for e in reports}, out_dir)
+    mended = put_zeros_back(reports)
     conflicts = complete_reports(reports)
     _write_answers(reports, options, needs_patients=not known)
     refuse_repeated_images(images)
@@ -159,6 +166,7 @@ def excel_to_captions(options: ExcelOptions) -> ExcelResult:
     _require_pairs(pairs, reports, images, options.excel)
     notes = notes_of(book) + (_notes_of_patients(pairs) if known else [])
     notes += _notes_of_ids(reports, images, pairs)
+    notes += [f"excel {e.label}: its patient is {e.patient}: zeros were lost" for e in mended]
     rows, text_of = [], {}
     for report, image in pairs:
         case = max(report.id.text, image.id.text, key=len)  # the one that has its zeros
