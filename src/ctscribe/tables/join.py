@@ -23,8 +23,8 @@ class Entry:
     """A row of the sheet or an image, with its id; `reason` is why it cannot be used.
 
     parts: heading and text of each section. code: of `problems.KINDS`, of the reason, where one
-    fits. file: of an image, the same for every way of writing its path. head: the row of the same
-    id that this one completes.
+    fits. file: of an image, the same for every way of writing its path. case: of an image, the
+    case_id that its table gives it. head: the row of the same id that this one completes.
     """
 
     source: Side
@@ -38,6 +38,7 @@ class Entry:
     answer: str = ""
     image: str = ""
     file: str = ""
+    case: str = ""
     status: Status = "matched"
     reason: str | None = None
     code: str = ""
