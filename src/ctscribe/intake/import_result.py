@@ -200,8 +200,10 @@ def _said(problem: Problem, names: Mapping[Path, str]) -> str:
     file = names.get(Path(problem.file), problem.file)
     by_number = {path.name: name for path, name in names.items() if path.name != Path(name).name}
     detail = re.sub(r"\b\d{4,6}\b", lambda m: by_number.get(m[0], m[0]), problem.detail)
-    fix = problem.fix or problem.kind.fix_en
-    return f"{problem.severity} {problem.code}: {file}: {detail}. Fix: {fix}"
+    kind = problem.kind
+    said = f"{problem.severity} {problem.code}: {file}: {detail}. Fix: {problem.fix or kind.fix_en}"
+    # A note asks nothing of anybody.
+    return said if problem.severity == "note" else f"{said} / {kind.zh}；{kind.fix_zh}"
 
 
 def _series_left_out(study: Study, *, every: bool) -> list[str]:
