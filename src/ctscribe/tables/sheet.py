@@ -36,7 +36,7 @@ NAME_NAMES = PATIENT_KINDS[-1]
 QUESTION_NAMES = ("question", "问题")
 DATE_NAMES = ("检查日期", "检查时间", "报告日期", "报告时间", "studydate", "study_date", "日期")
 # Section in a report: its Chinese and English heading, and the columns that hold it.
-_SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "所见",
         "Findings",
@@ -69,9 +69,9 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("病理倾向", "病理考虑", "pathologytendency", "pathology_tendency"),
     ),
 )
-_WHOLE = ("报告", "报告内容", "报告全文", "检查报告", "report", "answer")
-_SECTION_NAMES = tuple(name for *_, names in _SECTIONS for name in names)
-_REPORT_NAMES = _SECTION_NAMES + _WHOLE
+WHOLE = ("报告", "报告内容", "报告全文", "检查报告", "report", "answer")
+_SECTION_NAMES = tuple(name for *_, names in SECTIONS for name in names)
+_REPORT_NAMES = _SECTION_NAMES + WHOLE
 _KNOWN = {
     *(ID_NAMES + QUESTION_NAMES + DATE_NAMES + _REPORT_NAMES),
     *(name for kind in PATIENT_KINDS for name in kind),
@@ -114,7 +114,7 @@ class Sheet:
     def report_columns(self) -> tuple[str, ...]:
         """The columns that `sections_of` reads."""
         parts = tuple(column for column in self.columns if _plain(column) in _SECTION_NAMES)
-        whole = self.column(_WHOLE)
+        whole = self.column(WHOLE)
         return parts or ((whole,) if whole else ())
 
     @property
@@ -225,7 +225,7 @@ def sections_of(sheet: Sheet, cells: Mapping[str, Any]) -> dict[str, tuple[str, 
     The whole report is only taken from sheets that have no column of a section.
     """
     parts: dict[str, tuple[str, str]] = {}
-    for chinese, english, names in _SECTIONS:
+    for chinese, english, names in SECTIONS:
         columns = [column for column in sheet.columns if _plain(column) in names]
         bodies: list[str] = []
         for column in columns:
@@ -237,7 +237,7 @@ def sections_of(sheet: Sheet, cells: Mapping[str, Any]) -> dict[str, tuple[str, 
         if bodies:
             heading = f"{english}: " if columns[0].isascii() else f"{chinese}："
             parts[chinese] = (heading, "\n".join(bodies))
-    whole = sheet.column(_WHOLE)
+    whole = sheet.column(WHOLE)
     if not parts and whole is not None and (text := cell_text(cells[whole])):
         parts[""] = ("", text)
     return parts
@@ -249,7 +249,7 @@ def report_text(parts: Mapping[str, tuple[str, str]]) -> str:
     A whole report of another sheet stands first; sections that it holds already are not repeated.
     """
     _, whole = parts.get("", ("", ""))
-    sections = [parts[name] for name, *_ in _SECTIONS if name in parts]
+    sections = [parts[name] for name, *_ in SECTIONS if name in parts]
     texts = [heading + body for heading, body in sections if body not in whole]
     return "\n".join([whole] * bool(whole) + texts)
 
