@@ -76,7 +76,7 @@ def test_every_list_is_read_and_what_is_none_is_named(tmp_path: Path) -> None:
     told = "\n".join(result.notes)
     assert "sheet 图例 is not used: has no column of report text, only 颜色, 含义" in told
     assert "sheet 汇总 is not used: has no column of report text" in told
-    assert "sheet 2月: ids from Accession, patients from 病人ID" in told
+    assert "2月: ids from Accession, patients from 病人ID, reports from 影像所见, 诊断; " in told
     assert list(result.join["status"]) == ["matched"] * 4
     assert list(result.join["partner"]) == ["row 2", "row 3", "1月!2", "2月!3"]
     one = converted(tmp_path, file, ["A1", "A2"], sheet_index=1)
@@ -94,7 +94,11 @@ def test_ids_of_two_kinds_are_never_compared(tmp_path: Path) -> None:
     }
     result = converted(tmp_path, book(tmp_path, sheets), ["1", "2"])
     assert answers(result)["1"] == "所见：右肺结节。"
-    assert any("登记 is not used: its ids are 登记号, not accession" in n for n in result.notes)
+    told = "登记 is not used: its ids are 登记号, not 检查号; if they are the same, rename"
+    assert any(told in note for note in result.notes)
+    assert reasons(result)["登记!2"].startswith("the sheet is not used: its ids are 登记号")
+    (answer,) = result.rejected["answer"][result.rejected["sheet"] == "登记"]
+    assert answer == "结论：肺癌。"
 
 
 def test_sheets_complete_each_other_or_are_quarantined(tmp_path: Path) -> None:

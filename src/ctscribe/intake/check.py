@@ -312,11 +312,14 @@ def show(result: CheckResult) -> None:
         table = Table("case", "file", "problem", "severity", "fix", show_lines=False)
         for problem in problems[:ON_SCREEN]:
             row = _plain(result, problem)
-            what = f"{row['code']}: {row['detail']}"
+            what = f"{row['code']} {row['problem_zh']}: {row['detail']}"
             severity = Text(row["severity"], styles[row["severity"]])
             file = "" if row["file"] == row["case"] else row["file"]
             # Text, because a file's name may hold what looks like rich's own marks.
-            table.add_row(Text(row["case"]), Text(file), Text(what), severity, Text(row["fix"]))
+            fix = Text(
+                row["fix"] if severity.plain == "note" else f"{row['fix']} / {row['fix_zh']}"
+            )
+            table.add_row(Text(row["case"]), Text(file), Text(what), severity, fix)
         console.print(table)
     if len(problems) > ON_SCREEN:
         console.print(f"and {len(problems) - ON_SCREEN} more problems, in the files below")
@@ -327,9 +330,12 @@ def show(result: CheckResult) -> None:
         more = f" and {len(files) - LISTED} more" if len(files) > LISTED else ""
         console.print(Text(f"not looked at: {', '.join(files[:LISTED])}{more} ({reason})", "dim"))
     counts = ", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in result.counts.items())
+    # A table counts beside its rows, for it has problems that none of them has.
+    kinds = Counter(case.kind for case in result.cases)
+    of = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
     console.print(
         f"{len(result.cases)} cases: {len(result.accepted)} accepted, "
-        f"{len(result.rejected)} rejected; {counts}"
+        f"{len(result.rejected)} rejected; {counts} ({of})"
     )
     for written in result.files:
         console.print(Text(str(written)))

@@ -35,7 +35,6 @@ class Identity:
     """What a header says of its patient; never printed, never written."""
 
     patient_id: str = field(default="", repr=False)
-    issuer: str = field(default="", repr=False)
     name: str = field(default="", repr=False)
     birth_date: str = field(default="", repr=False)
 
@@ -51,20 +50,28 @@ class Pseudonyms:
 
     @property
     def fingerprint(self) -> str:
-        """Tells one salt from another, and nothing else of it."""
-        return self._id("f", "salt")
+        """Tells one salt from another, and one rule of making ids: nothing else of either."""
+        return self._id("f", "salt", "patients by id without issuer")
 
     def patient(self, identity: Identity, *, study: str) -> str:
-        """By id and issuer; by name and birth date where the id is empty; else by the study.
+        """By id; by name and birth date where the id is empty; else by the study.
 
-        Two spellings of an id or a name are one (`patient_key`): no later check could tell.
+        Machines write one id in several ways, and its issuer or none, so neither counts: one
+        patient under two ids would stand on both sides of a split, two under one do no such harm.
         """
         who = identity
-        if own := patient_key(who.patient_id):
-            return self._id("p", "patient-id", own, who.issuer.strip())
+        if key := patient_key(who.patient_id):
+            return self._id("p", "patient-id", key)
         if _plain(who.name):
             return self._id("p", "patient-name", _plain(who.name), who.birth_date.strip())
         return self._id("p", "patient-study", study)
+
+    def persons(self, identity: Identity) -> tuple[str, ...]:
+        """Of the birth date with each way the name is written in; none where either is unknown."""
+        born = identity.birth_date.strip()
+        names = {patient_key(part.replace("^", "")) for part in identity.name.split("=")} - {""}
+        known = sorted(name for name in names if not _PLACEHOLDER.fullmatch(name))
+        return tuple(self._id("n", "person", name, born) for name in known if born)
 
     def case(self, *parts: str) -> str:
         """Of one study and series."""

@@ -24,7 +24,10 @@ from ctscribe.tables.sheet import (
     sections_of,
 )
 
-PATIENT = "patient_id"  # of a CSV of images, such as import-dicom's: known by the DICOM files
+CASE, PATIENT = (
+    "case_id",
+    "patient_id",
+)  # of a CSV of images, such as import-dicom's: known by the DICOM files
 PATH_NAMES = ("image_path", "path", "image", "影像路径", "图像路径", "文件路径", "路径")
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
@@ -94,7 +97,13 @@ def notes_of(book: Book) -> list[str]:
         elsewhere = any(other.patient_column for other in book.sheets)
         patients = sheet.patient_column or ("another sheet" if elsewhere else "the images")
         at = f"sheet {sheet.title}"
-        notes.append(f"{at}: ids from {sheet.id_column}, patients from {patients}")
+        used = {*sheet.report_columns, sheet.id_column, sheet.patient_column}
+        used |= {sheet.column(QUESTION_NAMES) or "", sheet.column(DATE_NAMES) or ""}
+        rest = ", ".join(column for column in sheet.columns if column not in used)
+        notes.append(
+            f"{at}: ids from {sheet.id_column}, patients from {patients}, reports from "
+            f"{', '.join(sheet.report_columns) or 'another sheet'}; not read: {rest or 'none'}"
+        )
         if sheet.patient_is_name:
             notes.append(
                 f"{sheet.patient_column} is a name: only its hash is written, as patient_id"
@@ -115,7 +124,20 @@ def notes_of(book: Book) -> list[str]:
                 f"{at}: {len(hidden)} hidden or filtered rows are left out; "
                 "--include-hidden reads them"
             )
-    return notes + [f"sheet {title} is not used: {reason}" for title, reason in book.unused]
+    notes += [f"sheet {title} is not used: {reason}" for title, reason in book.unused]
+    return notes + [f"sheet {sheet.title} is not used: {reason}" for sheet, reason in book.apart]
+
+
+def unused_reports(book: Book) -> list[Entry]:
+    """The rows of sheets whose ids are of another kind: rejected, and never compared by them."""
+    entries = []
+    for sheet, reason in book.apart:
+        for row in sheet.rows:
+            entry = Entry("excel", sheet.title, row.number, Id())
+            entry.answer = report_text(sections_of(sheet, row.cells))
+            entry.reject(f"the sheet is not used: {reason}", code="bad-table")
+            entries.append(entry)
+    return entries
 
 
 def images_of_csv(
@@ -123,7 +145,7 @@ def images_of_csv(
 ) -> list[Entry]:
     """The images that a CSV lists; id_name and path_name are its columns, None for a usual name.
 
-    Its column patient_id, if it has one, says whose they are.
+    Its columns case_id and patient_id, if it has them, say which they are and whose.
 
     Raises DataError: no CSV, a column is missing.
     """
@@ -149,6 +171,7 @@ def images_of_csv(
         cell = str(record[path_column])
         entry.image = rebase(cell, path.parent, out_dir)
         entry.patient = str(record.get(PATIENT, "")).strip()
+        entry.case = "" if id_column == CASE else str(record.get(CASE, "")).strip()
         if entry.id.fault:
             entry.reject(entry.id.fault, code=entry.id.code)
         elif not cell.strip():

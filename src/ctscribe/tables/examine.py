@@ -30,6 +30,8 @@ def examine_workbook(path: str | Path, *, include_hidden: bool = False) -> list[
 
     for title, reason in book.unused:
         found("repaired", f"{title}: the sheet is not used: {reason}")
+    for apart, reason in book.apart:
+        found("bad-table", f"{apart.title}: its {len(apart.rows)} rows are not used: {reason}")
     reports: list[Entry] = []
     for sheet in book.sheets:
         for merge in sheet.merges[:LISTED]:

@@ -24,8 +24,8 @@ class Entry:
 
     patient_is_number: its id stood there as a number, so zeros in front may be lost. parts: heading
     and text of each section. code: of `problems.KINDS`, of the reason, where one fits. file: of an
-    image, the same for every way of writing its path. head: the row of the same id that this one
-    completes.
+    image, the same for every way of writing its path. case: of an image, the case_id that its table
+    gives it. head: the row of the same id that this one completes.
     """
 
     source: Side
@@ -40,6 +40,7 @@ class Entry:
     answer: str = ""
     image: str = ""
     file: str = ""
+    case: str = ""
     status: Status = "matched"
     reason: str | None = None
     code: str = ""
