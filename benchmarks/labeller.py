@@ -41,6 +41,9 @@ FIRST = {
     "set_9": {"sentences": 34, "strict_f1": 0.8675, "misread": 11},
     # By a third author who had written no rule, when all the sets above had been mended.
     "independent_3": {"sentences": 100, "strict_f1": 0.9156, "misread": 14},
+    # By two more, when those too had been mended.
+    "independent_4": {"sentences": 100, "strict_f1": 0.9231, "misread": 16},
+    "independent_5": {"sentences": 100, "strict_f1": 0.9627, "misread": 5},
 }
 HOW = {
     "strict": "micro F1 over all statements; one counts if all its attributes agree",
