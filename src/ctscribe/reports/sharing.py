@@ -13,8 +13,8 @@ from typing import cast
 from ctscribe.reports.context import blank_unread
 from ctscribe.reports.lexicon import Token
 from ctscribe.reports.schema import Amount, Change, Density, Language, Statement
+from ctscribe.reports.tokens import tokenize
 from ctscribe.reports.vocabulary import AMOUNTED, PLACELESS, PLEURA, SIZED
-from ctscribe.reports.wide_tokens import tokenize
 
 MEASURABLE_MM = 2.0  # less is no growth (Fleischner Society 2017)
 _NEAR = 30  # characters between a size and the one before
