@@ -155,21 +155,23 @@ _LESION = re.compile(r"病灶|病变|炎症|肺炎|感染|\bpneumonia\b", re.IGN
 
 
 def without_emphasis(text: str, tokens: list[Token], language: Language) -> list[Token]:
-    """Without lobes where something is only most: "双肺间质纤维化，下叶明显，伴支气管扩张"."""
+    """Without places where something is only most: "双肺间质纤维化，下叶明显，伴支气管扩张"."""
     if language == "en":
         return tokens
-    kept = []
+    emphasised: list[tuple[int, int]] = []
     for token in tokens:
-        most = token.kind == "place" and _MOST.match(text, token.end)
-        clause = max(text.rfind(stop, 0, token.start) for stop in "，,") + 1
-        whole = re.fullmatch(r"\s*(?:尤?以|多?以)?", text[clause : token.start])
+        most = _MOST.match(text, token.end) if token.kind == "place" else None
+        clause = max(text.rfind(stop, 0, token.start) for stop in "，,（(") + 1
+        whole = re.fullmatch(r"\s*(?:且?尤?以|多?以)?", text[clause : token.start])
         before = any(t.kind == "place" and t.start < clause for t in tokens)
-        if not (most and whole and before and any(lobe for _, lobe, _ in token.spots)):
-            kept.append(token)
-    return kept
+        if most and whole and before:
+            emphasised.append((token.start, most.end()))
+    return [t for t in tokens if not any(start <= t.start < end for start, end in emphasised)]
 
 
-_MOST = re.compile(r"(?:为[著主多甚]|[较更尤]?(?:明显|显著|著))(?=\s*(?:$|[，,]))")
+_MOST = re.compile(
+    r"(?:量?[较稍略更偏]多|居多|为[著主多甚]|[较更尤]?(?:明显|显著|著))(?=\s*(?:$|[，,）)]))"
+)
 
 
 def rest_of_lungs(text: str, tokens: list[Token]) -> list[Token]:

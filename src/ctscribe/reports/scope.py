@@ -44,6 +44,7 @@ _FILLER: dict[Language, re.Pattern[str]] = {
 }
 # Stated without a verb as a clause of their own: "两肺未见病变，主动脉弓钙化".
 _APART = ("aortic-calcification", "coronary-calcification", "cardiomegaly", "hiatal-hernia")
+_STATED = re.compile("(?<!未)[见有]|[右左双两]侧")  # "右侧乳腺见一结节" is one word
 _LIST_END = re.compile(r"\b(?:or|nor)\b", re.IGNORECASE)
 _REST: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"余|其[他它]|另外|另|新发|新增"),
@@ -139,6 +140,8 @@ def _is_bare(sentence: str, start: int, end: int, tokens: list[Token], language:
     if not inside or any(token.kind != "finding" for token in inside):
         return False
     if any(name in _APART for token in inside for name in token.word.split("+")):
+        return False
+    if any(_STATED.search(sentence, token.start, token.end) for token in inside):
         return False
     rest, position = "", start
     for token in inside:

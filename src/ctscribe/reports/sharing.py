@@ -25,12 +25,14 @@ _AND_FLUID = frozenset(
 )
 _DEVELOPED = re.compile(r"\binterval\s+development\s+of\b", re.IGNORECASE)
 _ALL_ARE = re.compile(
-    r"均[为呈系]?(?:纯|部分)?(?:实性|磨玻璃)|\ball\s+(?:\w+\s+)?(?:solid|ground)", re.IGNORECASE
+    r"均[为呈系]?(?:纯|部分)?(?:实性|磨玻璃)"
+    r"|\b(?:all|both)\s+(?:\w+\s+)?(?:solid|part|sub|ground|calcified)",
+    re.IGNORECASE,
 )
 _ALL = re.compile(r"均|都|皆|\b(?:both|all|are|have)\b", re.IGNORECASE)
 # A sentence about what the sentence before it found.
 _GOES_ON = re.compile(
-    r"\s*(?:大小|直径|长径|最大|约|其|边|呈|密度|病灶|较前|it\b|this\b|the\s+(?:nodule|lesion)"
+    r"\s*(?:大小|直径|长径|最大|约|其|边|呈|密度|病灶|较(?![大小])|it\b|this\b|the\s+(?:nodule|lesion)"
     r"|measur|size|"
     r"diameter|approx|about|overall|total\b|整体|总体)",
     re.IGNORECASE,

@@ -42,6 +42,7 @@ from ctscribe.reports.sharing import (
     shared_change,
     shared_density,
 )
+from ctscribe.reports.spelling import respelled
 from ctscribe.reports.stating import Sentence, statements_of, with_lent_places
 from ctscribe.reports.tokens import tokenize
 
@@ -52,6 +53,7 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
     language: of the text; found from its characters if not given. Never raises.
     """
     language = language or detect_language(text)
+    text, at = respelled(text, language)
     found: list[Statement] = []
     for section, section_start, section_end in _read_spans(text):
         open_ended: list[int] = []  # which statements the next sentence may complete
@@ -71,7 +73,7 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
             ]
             open_ended = [i for i in range(first, len(found)) if found[i].start == found[-1].start]
             open_ended = [i for i in open_ended if not found[i].negated]
-    return found
+    return [replace(s, start=at(s.start), end=at(s.end)) for s in found]
 
 
 def _read_spans(text: str) -> list[tuple[str, int, int]]:
@@ -169,7 +171,11 @@ def _read(
 
 _ASKING = re.compile(r"(?:^|[\s.;。；])[?？]\s*$")  # "? nodule", not "nodule? Effusion"
 _EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
-_WAS = re.compile(r"(?:^|[，,])\s*原(?:有|先|来)?[双两右左][^，,]*$")  # "原左肺结节未见显示"
+_WAS = re.compile(  # "原左肺结节未见显示"
+    r"(?:^|[，,])\s*原(?:有|先|来)?[双两右左][^，,]*$"
+    r"|\b(?:previous(?:ly)?|prior|former(?:ly)?|earlier)\b[^.;]*$",
+    re.IGNORECASE,
+)
 _GONE_WORD = re.compile(
     r"吸收|消失|消散|复张|闭合|未再|本次|此次|今|^现|resol|clearance|cleared|no\s+longer",
     re.IGNORECASE,

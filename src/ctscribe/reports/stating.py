@@ -79,6 +79,9 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
     lesser: list[tuple[list[int], list[int]]] = []  # both sides, where one or each is told apart
     if not own and not behind and inherited and not negated and lobar:
         general = inherited
+    if special and lobar and _within(general, special, stretch.finding, read):
+        # "the right lung shows a nodule in the middle lobe": there alone.
+        general, special, parts = special, [], [(special, attributes)]
     one_of = bool(special) and lobar and _narrower(general, special, stretch.finding, read)
     if special and (one_of or is_general(general, words, lobar)):
         ahead = [i for i in attributes if i < stretch.finding]
@@ -167,6 +170,21 @@ def _of_both(
     return ([] if "change" in of_each else changes) + ([] if "amount" in of_each else amounts)
 
 
+def _within(general: list[int], special: list[int], finding: int, read: Sentence) -> bool:
+    """Whether an English place is only the lung of the lobe that stands close behind."""
+    words, text = read.words, read.text
+    behind, head = words[special[0]], words[finding]
+    between = text[head.end : behind.start]
+    return (
+        read.language == "en"
+        and len({side for i in general for side, _, _ in words[i].spots}) == 1
+        and behind.bound
+        and not re.search("[,;:]", between)
+        and not _ONE_OF.search(text, words[general[0]].end, behind.start)
+        and all(lobe for i in special for _, lobe, _ in words[i].spots)
+    )
+
+
 def _narrower(general: list[int], special: list[int], finding: int, read: Sentence) -> bool:
     """Whether of several in a lobe one lies in a segment: "较大者约9mm，位于前段"."""
     spots = [spot for i in general for spot in read.words[i].spots]
@@ -219,6 +237,10 @@ def _subject(finding: int, read: Sentence) -> list[int]:
         if listed and is_connector(gap, read.language):
             return listed
     ahead = [i for i in range(finding) if comma < words[i].start < negation.start]
+    if any(words[i].word == "abnormality" for i in ahead) and _AND.search(
+        read.text, 0, negation.start
+    ):
+        return []  # "the lungs are clear and no effusion is seen"
     if any(words[i].kind == "finding" and not read.denied[i] for i in ahead):
         # "on the left there is an effusion without pneumothorax": there, no more than that.
         fronted = _FRONTED.match(read.text, comma + 1)
@@ -231,6 +253,7 @@ def _subject(finding: int, read: Sentence) -> list[int]:
     return own
 
 
+_AND = re.compile(r"\b(?:and|with)\s+$", re.IGNORECASE)
 _FRONTED = re.compile(r"\s*on\s+the\s+(?:right|left)(?:\s+side)?\b", re.IGNORECASE)
 _INSIDE = re.compile(r"其内|其中|内部|\bwithin\s+it|therein")
 

@@ -27,7 +27,9 @@ _ORGANS: dict[str, Observation] = {
     "adrenal": "adrenal-nodule",
     "liver": "liver-lesion",
     "hepatic": "liver-lesion",
+    "kidney": "kidney-cyst",
 }
+_CYSTS: dict[str, Observation] = {"liver-lesion": "liver-cyst", "kidney-cyst": "kidney-cyst"}
 _CHANGE = ("new", "larger", "smaller", "stable")
 _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
@@ -64,8 +66,10 @@ _LUNG_CONTEXT: dict[Language, re.Pattern[str]] = {
 _ZH_SIDE: dict[str, Side] = {"右": "right", "左": "left"}
 _AMOUNT = re.compile(r"[少微大]量|少许|中等?量")
 _AMOUNTS: dict[str, Amount] = {"少": "small", "微": "small", "大": "large", "中": "moderate"}
-_OF_PLACE = re.compile(
-    r"\s+of\s+(?:the\s+)?(?=\S)|\s+(?=(?:right|left|RUL|RML|RLL|LUL|LLL)\b)", re.IGNORECASE
+_OF_PLACE = re.compile(  # "anterior segment (S3) of the right upper lobe"
+    r"(?:\s*\([SB]\d+(?:\+\d+)?\))?"
+    r"(?:\s+of\s+(?:the\s+)?(?=\S)|\s+(?=(?:right|left|RUL|RML|RLL|LUL|LLL)\b))",
+    re.IGNORECASE,
 )
 _BOTH: tuple[lexicon.Spot, ...] = tuple((side, None, None) for side in SIDES)
 _LUNGS_OWN = re.compile(r"肺[内野叶]?(?:可?见)?(?:多发|散在|弥漫|数枚)?$")
@@ -102,10 +106,14 @@ def _tokens_of(
         yield Token("segment", start, end, word=segment_name(text))
         return
     if name == "organ":
-        organ = next(key for key in _ORGANS if key in text)
+        organ = next(key for key in _ORGANS if key in text.lower())
         sides: set[Side] = {_ZH_SIDE[c] for c in text if c in _ZH_SIDE}
         side = sides.pop() if len(sides) == 1 and not re.search("[双两]", text) else None
-        yield Token("organ", start, end, word=_ORGANS[organ], spots=((side, None, None),))
+        spots = ((side, None, None),) if language == "zh" else ()
+        yield Token("organ", start, end, _ORGANS[organ], spots, bound=language == "en")
+        return
+    if name == "organ-word":
+        yield Token("finding", start, end, word="cyst" if "cyst" in text.lower() else "lesion")
         return
     if name == "lingula":
         yield Token(
@@ -137,7 +145,9 @@ def _tokens_of(
         if denied or re.search("未[见及有]|无(?!名)|没有", text):
             yield Token("negation", start, start)
         amount = _AMOUNT.search(text)
-        if text.startswith("心包") and "积液" not in text:  # "心包及双侧胸腔少量积液"
+        if (
+            not amount and text.startswith("心包") and "积液" not in text
+        ):  # "心包及双侧胸腔少量积液"
             amount = _AMOUNT.search(sentence[end : end + 12])
         if amount and words.endswith("pericardial-effusion"):
             yield Token("amount", start, start, word=_AMOUNTS[amount[0][0]])
@@ -209,13 +219,24 @@ def _own(tokens: list[Token], language: Language) -> list[Token]:
     sentence_has_no_nodule = not any(t.word == "nodule" for t in tokens)
     for token in tokens:
         if token.kind == "place":
-            organ, head = None, ""
+            organ = organ if organ and organ.bound else None  # of "THYROID:" to the end
+            head = ""
         elif token.kind == "organ":
             organ = token
             own.append(token)
             continue
         elif token.kind == "finding":
-            if organ and token.word == "nodule":
+            if token.word in ("cyst", "lesion"):
+                name = organ.word if organ else ""
+                name = _CYSTS.get(name, "") if token.word == "cyst" else name
+                if name in ("", "kidney-cyst") and token.word == "lesion":
+                    continue
+                if not name:
+                    continue
+                token = replace(token, word=name)
+            elif organ and token.word == "nodule":
+                if organ.word == "kidney-cyst":
+                    continue
                 token = replace(token, word=organ.word, spots=organ.spots)
             # "nodule in the RUL, without calcification": the nodule's, whatever place is between.
             lacks = last == "nodule" and own and own[-1].word == "without"
@@ -239,7 +260,9 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
     waiting: Token | None = None  # "superior segment of the" before its place
     for token in tokens:
         last = placed[-1] if placed else None
-        if token.kind == "segment":
+        if token.kind == "segment" and waiting is not None:
+            pass  # "(S3)" of "anterior segment (S3) of the": says it twice
+        elif token.kind == "segment":
             apart = language == "en" and not _OF_PLACE.match(sentence, token.end)
             between = _BEFORE_CODE if "S" in token.word or apart else _BETWEEN
             bases = next((t.spots for t in reversed(placed) if t.kind == "place"), ())
@@ -260,7 +283,7 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
                 and last.kind == "place"
                 and _BETWEEN.match(sentence[last.end : token.start])
             ):
-                pass  # "背段（S6）" says it twice
+                placed[-1] = replace(last, end=token.end)  # "背段（S6）" says it twice
             else:
                 spots = tuple(dict.fromkeys((side, lobe, token.word) for side, lobe, _ in bases))
                 bound = _bound(sentence, token.start, language)

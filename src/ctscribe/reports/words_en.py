@@ -21,8 +21,18 @@ _PARTLY = (  # still there
 )
 _NOT_GONE = r"\b(?:not|never)\s+(?:yet\s+|significantly\s+)?(?:resolved|cleared)\b"
 _ORGAN = r"(?P<organ>thyroid|adrenal|hepatic|liver|breast)"
+# "larger than on the previous CT" is a change, "larger than the left one" none.
+_THAN = r"(?!\s+than\b(?!\s+(?:(?:on|in|at)\s+)?(?:the\s+)?(?:before|previous\w*|prior|last|earlier|\d)))"
 EN: list[tuple[str, str]] = [
     ("skip", rf"{_UNTRUE}|{_NOT_GONE}|\b(?:none|non|not)[\s-]*calcified\b"),
+    # "right greater than left": no place of its own.
+    (
+        "skip",
+        r"\b(?:right|left)(?:\s+(?:side|lung))?\s*(?:>|<|(?:greater|larger|more|worse|less|smaller)"
+        r"(?:\s+\w+)?\s+than)\s*(?:on\s+)?(?:the\s+)?(?:right|left)\b"
+        r"|\b(?:worse|greater|more\s+(?:prominent|marked|pronounced|severe))\s+(?:on|in)\s+the\s+"
+        r"(?:right|left)(?:\s+(?:side|lung))?\b",
+    ),
     ("no nodule", r"\bnodule[\s-]free\b"),
     (
         "skip",
@@ -37,12 +47,15 @@ EN: list[tuple[str, str]] = [
         r"|\b(?:cannot|can\s?not|could\s+not|not)\s+(?:be\s+)?(?:\w+\s+)?(?:exclude|excluded"
         r"|rule\s+out|ruled\s+out)\b"
         r"|\b(?:possib(?:le|ly|ility\s+of)|probabl[ey]|likely|questionable|equivocal|suspected"
-        r"|presumed"
+        r"|presumed|doubtful|suspicious(?=\s+(?:\w+\s+)?(?:fracture|pneumothora|effusion))"
         r"|susp(?:icious|icion)\s+(?:for|of)|concerning\s+for|suggest(?:s|ed|ing|ive)?(?:\s+of)?"
         r"|(?:may|might|could)\s+(?:represent|be|reflect|indicate)|versus|vs\.?)(?!\w)",
     ),
     # Against the prior.
-    ("negation", r"\bno\s+longer(?=\s+(?:a|an|any)\b)"),
+    (
+        "negation",
+        r"\bno\s+longer(?=\s+(?:a|an|any)\b)|^\W*(?:interval(?:ly)?\s+)?resolved(?=\s+[a-z])",
+    ),
     (
         "stable",
         r"\b(?:no|without)\s+(?:\w+\s+){0,2}?(?:change|growth|increase|enlargement"
@@ -56,13 +69,12 @@ EN: list[tuple[str, str]] = [
         "larger",
         r"\b(?:increas(?:e|ed|ing)|grown|growing|growth|enlarging|larger|progress(?:ed|ion)"
         r"|worsen(?:ed|ing))\b"
-        r"(?!\s+(?:attenuation|density|opacit\w+|markings|lucency|than))",
+        rf"(?!\s+(?:attenuation|density|opacit\w+|markings|lucency)){_THAN}",
     ),
     (
         "smaller",
         r"\b(?:decreas(?:e|ed|ing)|smaller|shrunk|improv(?:ed|ing|ement)|diminished"
-        r"|regressed|shrinking)\b(?!\s+than)"
-        rf"|{_PARTLY}",
+        rf"|regressed|shrinking)\b{_THAN}|{_PARTLY}",
     ),
     ("larger", r"\binterval\s+enlargement\b"),
     ("new", r"\binterval\s+development\s+of\b"),
@@ -74,14 +86,21 @@ EN: list[tuple[str, str]] = [
         rf"\b(?:(?:right|left|bilateral)\s+)?{_ORGAN}(?:\s+(?:gland"
         rf"|lobe))?\s+(?:\w+\s+)?(?:nodul\w+|mass(?:es)?|lesions?)"
         rf"|\b(?:nodules?|mass(?:es)?|lesions?)\s+(?:is\s+seen\s+|are\s+seen\s+)?(?:in"
-        rf"|of)\s+the\s+(?:right\s+|left\s+)?"
+        rf"|of)\s+the\s+(?:(?:right|left)\s+)?(?:lobe\s+of\s+the\s+)?"
         rf"{_ORGAN.replace('organ', 'organ2')}(?:\s+(?:gland|lobe))?",
     ),
-    ("liver-cyst", r"\b(?:hepatic|liver)\s+(?:\w+\s+)?cysts?\b|\bcysts?\s+in\s+the\s+liver\b"),
+    (
+        "organ",
+        r"\b(?:thyroid(?:\s+gland)?|adrenals?(?:\s+glands?)?|liver|kidneys?|breasts?)(?=\s*:)",
+    ),
+    (
+        "liver-cyst",
+        r"\b(?:hepatic|liver)\s+(?:\w+\s+)?cysts?\b|\bcysts?\s+(?:(?:is|are)\s+seen\s+)?(?:in|of)\s+the\s+liver\b",
+    ),
     (
         "kidney-cyst",
         r"\b(?:(?:right|left|bilateral)\s+)?(?:renal|kidney)\s+(?:\w+\s+)?cysts?\b"
-        r"|\bcysts?\s+in\s+the\s+(?:\w+\s+)?kidneys?\b",
+        r"|\bcysts?\s+(?:(?:is|are)\s+seen\s+)?(?:in|of)\s+(?:the|both)\s+(?:\w+\s+)?kidneys?\b",
     ),
     (
         "skip",
@@ -92,7 +111,10 @@ EN: list[tuple[str, str]] = [
     (
         "coronary-calcification+aortic-calcification",
         r"\b(?:coronary(?:\s+arter\w+)?\s+and\s+aortic"
-        r"|aortic\s+and\s+coronary(?:\s+arter\w+)?)\s+(?:\w+\s+)?calcif\w+",
+        r"|aortic\s+and\s+coronary(?:\s+arter\w+)?)\s+(?:\w+\s+)?calcif\w+"
+        r"|\bcalcif\w+\s+(?:of|in|along|within)\s+(?:the\s+)?(?:coronar\w+(?:\s+arter\w+)?(?:,|,?\s+and)"
+        r"\s+(?:the\s+)?(?:\w+\s+)?aort\w+|(?:\w+\s+)?aort\w+(?:\s+(?:arch|wall))?(?:,|,?\s+and)\s+"
+        r"(?:the\s+)?coronar\w+(?:\s+arter\w+)?)",
     ),
     (
         "coronary-calcification",
@@ -174,15 +196,27 @@ EN: list[tuple[str, str]] = [
     ("bulla", r"\bbull(?:a|ae|ous)\b"),
     ("cavity", r"\bcavit(?:y|ies|ary\s+lesions?|ations?)\b"),
     ("mosaic-attenuation", r"\bmosaic\s+(?:attenuation|perfusion|pattern)\b"),
-    ("fibrosis", r"\bfibro(?:sis|tic)\b(?:\s+(?:change|band|strand)s?)?|\bscar(?:s|ring)?\b"),
+    (
+        "fibrosis",
+        r"\bfibro(?:sis|tic)\b(?:\s+(?:change|band|strand|focus|foci|lesion|shadow|cord)s?)?"
+        r"|\bscar(?:s|ring)?\b"
+        r"|\b(?:(?:strip|streak|cord|line|strand)y?(?:[\s-]?like)?|linear|stripe-like)\s+shadows?\b",
+    ),
     (
         "ground-glass-opacity",
         r"(?<!nodule with )(?<!nodules with )"
-        r"\bground[\s-]?glass\s+(?:opacit\w+|attenuation|change\w*|infiltrat\w+)"
+        r"\bground[\s-]?glass\s+(?:(?:density\s+)?shadows?|densit(?:y|ies)(?!\s+nodul)|opacit\w+|attenuation"
+        r"|change\w*|infiltrat\w+)"
         r"|\bground[\s-]?glass\b(?=\s+(?:in|within|throughout)\b)|\bGGOs?\b(?!\s+nodul)",
     ),
-    ("opacity", r"(?<!nodular )\b(?:opacit(?:y|ies)|infiltrates?|airspace\s+disease)\b"),
+    (
+        "opacity",
+        r"(?<!nodular )\b(?:opacit(?:y|ies)|infiltrates?|airspace\s+disease)\b"
+        r"|\b(?:patchy|flaky|flocculent|cloudy|hazy|spotty|punctate|(?:high|increased)[\s-]density|exudative)"
+        r"(?:\s+(?:high[\s-]density|exudative))?\s+(?:shadows?|lesions?|foc(?:us|i))\b|\bexudat(?:ion|ive\s+lesion)s?\b",
+    ),
     ("calcification", r"\bcalcifications?\b|\bcalcified\s+foc\w+"),
+    ("no abnormality", r"(?<=airways:)\s*(?:clear|normal|unremarkable)\b"),
     (
         "no abnormality",
         r"(?:(?<=lungs:)|(?<=lung:)|(?<=lobe:))\s*(?:are\s+|is\s+)?(?:clear|normal|unremarkable)\b"
@@ -190,12 +224,19 @@ EN: list[tuple[str, str]] = [
         r"|normal|unremarkable)\b|(?<=lung )(?:is\s+)?(?:otherwise\s+)?(?:clear|normal"
         r"|unremarkable)\b|\bclear(?=\s+lungs\b)|\bnormal\s+(?:chest|CT|thora)\w*",
     ),
-    ("abnormality", r"\babnormalit(?:y|ies)\b"),
+    ("organ-word", r"\b(?:cysts?|lesions?)\b"),
+    (
+        "abnormality",
+        r"\babnormalit(?:y|ies)\b|\babnormal\s+(?:densit(?:y|ies)|shadows?|opacit(?:y|ies))(?:\s+shadows?)?\b",
+    ),
     # Places.
     ("side", r"\b(?:minor|horizontal)\s+fissure\b"),
     ("hilum", r"\b(?:right|left)\s+(?:peri)?hil(?:um|ar)\b"),
     ("lungs", r"(?<=clear )lungs\b"),
-    ("side", r"\blungs\b(?=\s*:?\s*(?:are|appear|remain|otherwise|clear|normal|unremarkable)\b)"),
+    (
+        "side",
+        r"\blungs\b(?=(?:\s*(?:/|and)\s*airways)?\s*:?\s*(?:are|appear|remain|otherwise|clear|normal|unremarkable)\b)",
+    ),
     ("bases", r"\b(?:(?:both|bilateral)\s+)?(?:lung\s+)?(?:bases|apices)\b"),
     ("predominant", r"\b(?:upper|middle|lower)[\s-]+lobes?[\s-]+predominan(?:t|ce)\b"),
     ("segment", rf"{EN_SEGMENT}|(?-i:{CODE})"),
@@ -253,7 +294,10 @@ EN: list[tuple[str, str]] = [
     ("ground-glass", r"\bnon-?\s?solid\b|\bground[\s-]?glass\b|\bGGOs?\b"),
     ("solid", r"\bsolid\b"),
     ("calcified", r"\bcalcifi(?:ed|cations?)\b"),
-    ("small", r"\b(?:small|trace|tiny|minimal|mild)\b"),
+    (
+        "small",
+        r"\b(?:small|trace|tiny|minimal|mild|scant|minute|(?<=a )little|slight(?=\s+(?:\w+\s+)?(?:effusion|pneumo)))\b",
+    ),
     ("moderate", r"\bmoderate(?:ly)?\b"),
     ("large", r"\b(?:large|massive)\b"),
     ("size", SIZE),
