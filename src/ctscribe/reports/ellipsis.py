@@ -174,6 +174,34 @@ _MOST = re.compile(
 )
 
 
+def without_nature(text: str, tokens: list[Token], language: Language) -> list[Token]:
+    """Without what a nodule is taken for, when that too is called one: "结节，考虑炎性结节"."""
+    heads = [t for t in tokens if t.word == "nodule"]
+    kept = []
+    for token in tokens:
+        clause = max(text.rfind(stop, 0, token.start) for stop in "，,") + 1
+        if (
+            token in heads[1:]
+            and heads[0].start < clause
+            and _TAKEN_FOR[language].fullmatch(text, clause, token.start)
+            and not any(t.kind == "place" and clause <= t.start < token.start for t in tokens)
+        ):
+            continue
+        kept.append(token)
+    return kept
+
+
+_TAKEN_FOR: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(r"\s*(?:首先)?(?:考虑|倾向于?|符合|提示|多?为|疑)[^，,见]{0,8}"),
+    "en": re.compile(
+        r"\s*(?:and\s+)?(?:most\s+)?(?:likely|probably|possibly|presumably|consistent\s+with|compatible\s+with"
+        r"|suggest\w+(?:\s+of)?|favou?r\w*|represent\w+|(?:may|could)\s+(?:be|represent))"
+        r"(?:\s+\w+){0,4}\s+",
+        re.IGNORECASE,
+    ),
+}
+
+
 def rest_of_lungs(text: str, tokens: list[Token]) -> list[Token]:
     """With the lobes that "余肺轻度肺气肿" leaves, where all the others are named: two at most."""
     rest = _REST_OF_LUNGS.search(text)

@@ -117,7 +117,7 @@ FINDING_WORDS: dict[str, tuple[FindingName, ...]] = {
 
 
 BOUND: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r"(?:位于|见于|累及|在|于|者为|大者)$"),
+    "zh": re.compile(r"(?:位于|见于|累及|在|于|者为|大者|[较最]大者?[^，,。；;]{0,14}[（(])$"),
     "en": re.compile(
         r"\b(?:in|within|of|at|on|involving|affecting|throughout|occupying)\s+(?:the\s+)?"
         r"(?:\w+\s+(?:segments?|aspect|portion|part)\s+of\s+(?:the\s+)?)?$",

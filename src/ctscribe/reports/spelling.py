@@ -1,7 +1,7 @@
 """Slips of dictation and typing in the words that are read: "右肺上页", "积夜", "effussion".
 
 A Chinese slip is a character that sounds the same; an English one is one letter more, fewer, wrong,
-or two that have changed places, inside a word of the list, never its first or last letter.
+or two that have changed places, inside a word of the list.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ _ZH: list[tuple[re.Pattern[str], str]] = [
     )
 ]
 _EN = frozenset(
-    """
+    re.findall(
+        r"\w+",
+        """
     right left upper middle lower bilateral lingula segment anterior posterior superior lateral
     medial apical basal nodule nodules nodular consolidation consolidations consolidative effusion
     effusions pleural pericardial pneumothorax emphysema emphysematous opacity opacities infiltrate
@@ -55,23 +57,28 @@ _EN = frozenset(
     adenopathy hiatal hernia fracture fractures thyroid adrenal hepatic kidney mediastinal
     unchanged stable increased decreased enlarged resolved previously identified evidence
     without measuring measures approximately ground glass solid moderate
-    """.split()
+    """,
+    )
 )
 # Words as near to one of these as a slip, but words.
 _WORDS = frozenset(
-    """
-    interior ulterior stables modular lavatory measured measurement septic pleurae basil
+    re.findall(
+        r"\w+",
+        """
+    interior ulterior stale staple staples muddle septum
+    stables modular lavatory measured measurement septic pleurae basil
     medical radical solids fractured opacify bilaterally laterally medially
-    """.split()
+    """,
+    )
 )
-_EN_WORD = re.compile(r"[A-Za-z]{5,20}")
+_EN_WORD = re.compile(r"[A-Za-z]{4,20}")
 
 
 def respelled(text: str, language: Language) -> tuple[str, Callable[[int], int]]:
     """(the text with slips put right, where a position in it lies in `text`)."""
     if language == "zh":
         for wrong, right in _ZH:
-            text = wrong.sub(lambda m, right=right: right[-len(m.group()) :], text)
+            text = wrong.sub(right, text)
         return text, lambda position: position
     pieces: list[str] = []
     starts, shifts = [0], [0]  # from starts[i] on a position is shifts[i] behind the text's
@@ -101,7 +108,7 @@ def _meant(word: str) -> str | None:
 
 
 def _is_slip(word: str, meant: str) -> bool:
-    if word[0] != meant[0] or word[-1] != meant[-1] or abs(len(word) - len(meant)) > 1:
+    if word[0] != meant[0] or abs(len(word) - len(meant)) > 1:
         return False
     begin = 0
     while begin < min(len(word), len(meant)) and word[begin] == meant[begin]:
@@ -112,7 +119,9 @@ def _is_slip(word: str, meant: str) -> bool:
     wrong, right = word[begin : len(word) - end], meant[begin : len(meant) - end]
     if len(wrong) == len(right) == 2:
         return wrong == right[::-1]
-    if len(meant) < 7:  # "tight", "stale": short words have many neighbours
-        beside = meant[begin - 1 : begin + 1]
-        return {len(wrong), len(right)} == {0, 1} and (wrong or right) in beside
-    return len(wrong) <= 1 and len(right) <= 1
+    if not end or len(wrong) > 1 or len(right) > 1:
+        return False
+    # "stale", "light": short words have many neighbours, so that only a double letter is a slip.
+    longer, letter = (meant, right) if right else (word, wrong)
+    doubled = not (wrong and right) and letter == longer[begin - 1]
+    return doubled or len(meant) >= 6

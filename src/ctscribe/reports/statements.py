@@ -25,6 +25,7 @@ from ctscribe.reports.ellipsis import (
     rest_of_lungs,
     spelled_out,
     without_emphasis,
+    without_nature,
     without_unnamed,
 )
 from ctscribe.reports.language import detect_language
@@ -115,6 +116,7 @@ def _read(
     tokens = [t for t in tokens if t.kind not in ("doubt", "organ", "before")]
     tokens = without_unnamed(text, tokens, language)
     tokens = without_emphasis(text, tokens, language)
+    tokens = without_nature(text, tokens, language)
     tokens = rest_of_lungs(text, tokens)
     tokens, left_out = spelled_out(text, tokens, before, language)
     denied = denied_tokens(text, tokens, language)

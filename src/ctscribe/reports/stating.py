@@ -283,6 +283,8 @@ def _statements_at(
     if len(places) == 1 and len(spots) > 1 and not read.each:
         # "双肺多发结节，大者约12mm，小者约3mm": not one for each lung.
         of_kind |= {kind: of_kind[kind][:1] for kind in ("size", "amount", "change")}
+    now = [i for i in of_kind["density"] if _NOW.search(read.text, 0, words[i].start)]
+    of_kind["density"] = now or of_kind["density"]
     shared = {kind: share(indices, spots) for kind, indices in of_kind.items()}
     densities = {words[i].word for i in of_kind["density"]}
     if len(densities) > 1 and len(places) == 1 and not read.each:
@@ -333,6 +335,8 @@ def _in(token: Token, spans: Sequence[tuple[int, int]]) -> bool:
     return any(start <= token.start < end for start, end in spans)
 
 
+# "原磨玻璃结节现呈部分实性"
+_NOW = re.compile(r"(?:现[呈为]?|[变转]为|\bnow\s+|\bbecome\s+)$", re.IGNORECASE)
 _WHICH = re.compile(
     r"([前后])者[为呈是]?$|\bthe\s+(first|former|last|latter|largest)(?:\s+\w+)?\s+is\s+$",
     re.IGNORECASE,

@@ -55,6 +55,7 @@ _SIZE_BEFORE: dict[Language, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
 }
+_FROM = re.compile(r"\bfrom\s+(?:about\s+|approximately\s+)?$", re.IGNORECASE)
 _PREVIOUSLY = re.compile(r"\s*previously\b", re.IGNORECASE)
 _ZH_DIAMETERS = re.compile(
     rf"长径约?({lexicon.NUMBER})\s*({lexicon.UNIT})[，,、]?短径约?({lexicon.NUMBER})\s*({lexicon.UNIT})"
@@ -109,8 +110,9 @@ def _tokens_of(
         organ = next(key for key in _ORGANS if key in text.lower())
         sides: set[Side] = {_ZH_SIDE[c] for c in text if c in _ZH_SIDE}
         side = sides.pop() if len(sides) == 1 and not re.search("[双两]", text) else None
-        spots = ((side, None, None),) if language == "zh" else ()
-        yield Token("organ", start, end, _ORGANS[organ], spots, bound=language == "en")
+        heading = language == "en"
+        of_side: tuple[lexicon.Spot, ...] = () if heading else ((side, None, None),)
+        yield Token("organ", start, end, _ORGANS[organ], of_side, bound=heading)
         return
     if name == "organ-word":
         yield Token("finding", start, end, word="cyst" if "cyst" in text.lower() else "lesion")
@@ -193,6 +195,11 @@ def _size(text: str, start: int, end: int, sentence: str, language: Language) ->
         if _SIZE_BEFORE[language].search(before) or _PREVIOUSLY.match(sentence, end):
             yield Token("before", start, end, size_mm=lexicon.longest_mm(text))
         return
+    if _FROM.search(before) and re.search(r"\bto\b", text):  # "from 12 mm to 8 mm"
+        was, text = re.split(r"\bto\b", text, maxsplit=1)
+        if re.search(r"[a-z]", was):
+            yield Token("before", start, start + len(was), size_mm=lexicon.longest_mm(was))
+        start = end - len(text)
     longest = lexicon.longest_mm(text)
     numbers = lexicon.axes_mm(text)
     axes = numbers if re.search(r"[×xX*✕]|\bby\b", text) else (longest,)

@@ -22,7 +22,10 @@ _PARTLY = (  # still there
 _NOT_GONE = r"\b(?:not|never)\s+(?:yet\s+|significantly\s+)?(?:resolved|cleared)\b"
 _ORGAN = r"(?P<organ>thyroid|adrenal|hepatic|liver|breast)"
 # "larger than on the previous CT" is a change, "larger than the left one" none.
-_THAN = r"(?!\s+than\b(?!\s+(?:(?:on|in|at)\s+)?(?:the\s+)?(?:before|previous\w*|prior|last|earlier|\d)))"
+_THAN = (
+    r"(?!\s+than\b(?!\s+(?:(?:on|in|at)\s+)?(?:the\s+)?(?:before|previous\w*"
+    r"|prior|last|earlier|\d)))"
+)
 EN: list[tuple[str, str]] = [
     ("skip", rf"{_UNTRUE}|{_NOT_GONE}|\b(?:none|non|not)[\s-]*calcified\b"),
     # "right greater than left": no place of its own.
@@ -85,7 +88,7 @@ EN: list[tuple[str, str]] = [
         "organ-nodule",
         rf"\b(?:(?:right|left|bilateral)\s+)?{_ORGAN}(?:\s+(?:gland"
         rf"|lobe))?\s+(?:\w+\s+)?(?:nodul\w+|mass(?:es)?|lesions?)"
-        rf"|\b(?:nodules?|mass(?:es)?|lesions?)\s+(?:is\s+seen\s+|are\s+seen\s+)?(?:in"
+        rf"|\b(?:nodules?|mass(?:es)?|lesions?)\s+(?:(?:is|are)\s+(?:seen|present|noted|identified)\s+)?(?:in"
         rf"|of)\s+the\s+(?:(?:right|left)\s+)?(?:lobe\s+of\s+the\s+)?"
         rf"{_ORGAN.replace('organ', 'organ2')}(?:\s+(?:gland|lobe))?",
     ),
@@ -296,7 +299,8 @@ EN: list[tuple[str, str]] = [
     ("calcified", r"\bcalcifi(?:ed|cations?)\b"),
     (
         "small",
-        r"\b(?:small|trace|tiny|minimal|mild|scant|minute|(?<=a )little|slight(?=\s+(?:\w+\s+)?(?:effusion|pneumo)))\b",
+        r"\b(?:small|trace|tiny|minimal|mild|scant|minute|(?<=a )little"
+        r"|slight(?=\s+(?:\w+\s+)?(?:effusion|pneumo)))\b",
     ),
     ("moderate", r"\bmoderate(?:ly)?\b"),
     ("large", r"\b(?:large|massive)\b"),
