@@ -13,7 +13,7 @@ from ctscribe.reports.schema import Language
 # To the end of the sentence.
 _ONWARD: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:建议|请(?=结合|进一步|临床|及时|排除|除外|注意)|必要时|警惕|需(?:要)?(?:进一步|与"
+        r"(?:为(?:了|进一步)*(?:明确|了解|除外|排除|评估)|建议|请(?=结合|进一步|临床|及时|排除|除外|注意)|必要时|警惕|需(?:要)?(?:进一步|与"
         r"|行|支气管|复查|警惕|结合|排除|除外)"
         r"|进一步(?:检查|除外|排除|明确|评估)|(?<!难)以(?:便)?(?:除外|排除)|注意(?:除外|排除)"
         r"|(?<![例犹正缺])如(?![上下前图常意同此何])|若(?!干)|假如|倘若|一旦|家族史"
@@ -133,6 +133,14 @@ _CORRECTIONS: dict[Language, tuple[re.Pattern[str], ...]] = {
 }
 
 
+# "（Im45）", "(series 3, image 88)": where to look, between the words that it stands among.
+_IMAGE = re.compile(
+    r"[（(]\s*(?:(?:im(?:g|age)?|se(?:r|ries)?|图像?|层面?|序列)[\s.:：]*\d+[\s,，、/-]*){1,3}[）)]"
+    r"|[（(]\s*\d{1,2}\s?[/:：-]\s?\d{1,3}\s*[）)]",
+    re.IGNORECASE,
+)
+
+
 def corrected(sentence: str, language: Language) -> str:
     """The sentence with what it takes back blanked: "右肺中叶（原报告误写为左肺下叶）"."""
     for pattern in _CORRECTIONS[language]:
@@ -149,6 +157,8 @@ def blank_unread(sentence: str, language: Language) -> tuple[str, list[tuple[int
     there with a size or a change.
     """
     sentence = corrected(sentence, language)
+    for match in _IMAGE.finditer(sentence):
+        sentence = _blank(sentence, *match.span())
     # "双肺除右中叶纤维灶外": the finding is not at the place before 除. 伴 parts as 除 does.
     sentence = re.sub(r"(?<=\A[双两右左]肺)除(?=.*外)", "伴", sentence)
     prior = _PRIOR[language].search(sentence)

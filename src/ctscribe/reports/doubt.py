@@ -54,7 +54,8 @@ def doubted_heads(
         for head in ahead:
             gap = text[previous.end : head.start]
             if previous is doubt:
-                if _NATURE.search(gap) or _crossing(gap, language):
+                either = re.search(r"(?:或|\bor\s)[^，,]{0,6}$", gap)  # "考虑炎症或不张"
+                if (_NATURE.search(gap) and not either) or _crossing(gap, language):
                     break
                 if re.match(r"影?(?:为|系|是)", text[head.end : head.end + 3]):
                     break

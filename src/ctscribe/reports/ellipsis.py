@@ -146,7 +146,9 @@ def without_unnamed(text: str, tokens: list[Token], language: Language) -> list[
         goes_on = text[clause.end() : clause.end() + 3]
         if goes_on.startswith(("，现为", "，现呈", ",现为", ",现呈")):
             continue
-        if not begun and any(t.kind == "place" for t in inside) and _LESION.search(clause.group()):
+        about = any(t.kind in ("place", "change") for t in inside)
+        later = any(t.kind == "finding" for t in tokens)
+        if not begun and about and later and _LESION.search(clause.group()):
             tokens = [t for t in tokens if t not in inside]
     return tokens
 

@@ -83,7 +83,10 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
         # "the right lung shows a nodule in the middle lobe": there alone.
         general, special, parts = special, [], [(special, attributes)]
     one_of = bool(special) and lobar and _narrower(general, special, stretch.finding, read)
-    if special and (one_of or is_general(general, words, lobar)):
+    several = (
+        lobar and len(spots_of(general, words)) > 1 and _of_them(general, special, stretch, read)
+    )
+    if special and (one_of or several or is_general(general, words, lobar)):
         ahead = [i for i in attributes if i < stretch.finding]
         densities = [i for i in ahead if words[i].kind == "density"]
         if len({words[i].word for i in densities}) > 1:
@@ -103,6 +106,10 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
             group = one_of and _in_one_lobe(general, words)
             group = group and _count_of(stretch.finding, read) == "multiple"
             parts = parts[1:] if each or group else parts
+            if several:  # "两肺上叶及中叶结节，大者位于中叶": the middle lobe's once
+                there = [spot[1] for i in special for spot in words[i].spots]
+                others = [i for i in general if words[i].spots[0][1] not in there]
+                parts[0] = (others or general, outside)
         else:
             parts = [
                 (general, ahead if inside else attributes),
@@ -185,6 +192,16 @@ def _within(general: list[int], special: list[int], finding: int, read: Sentence
     )
 
 
+def _of_them(general: list[int], special: list[int], stretch: Stretch, read: Sentence) -> bool:
+    """Whether the largest of those in several lobes is in one: "两肺上叶结节，最大位于…"."""
+    words = read.words
+    if not special or not _ONE_OF.search(
+        read.text, words[stretch.finding].end, words[special[0]].start
+    ):
+        return False
+    return all(spot[1] for i in [*general, *special] for spot in words[i].spots)
+
+
 def _narrower(general: list[int], special: list[int], finding: int, read: Sentence) -> bool:
     """Whether of several in a lobe one lies in a segment: "较大者约9mm，位于前段"."""
     spots = [spot for i in general for spot in read.words[i].spots]
@@ -196,7 +213,7 @@ def _narrower(general: list[int], special: list[int], finding: int, read: Senten
     )
 
 
-_ONE_OF = re.compile(r"[较最]?大者|其一|其中|\blarge(?:r|st)\b", re.IGNORECASE)
+_ONE_OF = re.compile(r"[较最]?大者|最大|其一|其中|\blarge(?:r|st)\b", re.IGNORECASE)
 
 
 def with_lent_places(found: list[Stretch], read: Sentence) -> list[Stretch]:
@@ -211,7 +228,7 @@ def with_lent_places(found: list[Stretch], read: Sentence) -> list[Stretch]:
         behind = places_behind(other.trailing, words, read.text, read.language)
         gap = read.text[head.end : following.start]
         listed = re.fullmatch(
-            r"\s*(?:,|(?:,\s*)?(?:and|or|nor))\s+(?:[a-z-]+\s+){0,3}", gap, re.IGNORECASE
+            r"\s*(?:,|(?:,\s*)?(?:and|or|nor|with))\s+(?:[a-z-]+\s+){0,3}", gap, re.IGNORECASE
         )
         between = any(j in other.leading for j in range(one.finding + 1, other.finding))
         if listed and behind and words[behind[0]].bound and not apart and not between:

@@ -139,7 +139,7 @@ def _tokens_of(
             if re.match(r"[双两右左]肺伴.*外", sentence[:start]):  # "双肺除…外，未见异常"
                 begin = 0
             if not _LUNG_CONTEXT[language].search(
-                sentence[begin:start] + (sentence[end:] if language == "en" else "")
+                sentence[begin:start] + (sentence[start:] if language == "en" else "")
             ):
                 return
         if "肿大" in text and "淋巴" not in sentence[:start] + text:
@@ -356,7 +356,10 @@ def side_beside(sentence: str, token: Token, before: int, language: Language) ->
     if language == "zh":
         found = set(re.findall(r"[右左双两](?=侧|第|肺门|叶|乳|肾|肋|腋|锁|颈|肩)", text))
         return _ZH_SIDE.get("".join(found)) if len(found) == 1 else None
-    stop = re.search(r"[,;]|\b(?:and|with)\b", sentence[token.end :])
+    stop = re.search(  # "of the right 3rd rib and the left clavicle": of both sides
+        r"[,;]|\b(?:and|with)\b(?!\s+(?:the\s+)?(?:left|right)\s+(?:\w+\s+){0,2}(?:ribs?|clavicle|scapula))",
+        sentence[token.end :],
+    )
     text += sentence[token.end : token.end + stop.start()] if stop else sentence[token.end :]
     words = {word.lower() for word in re.findall(r"\b(?:right|left|bilateral|both)\b", text, re.I)}
     return words.pop() if len(words) == 1 and words <= {"right", "left"} else None

@@ -83,14 +83,29 @@ EN: list[tuple[str, str]] = [
     ("new", r"\binterval\s+development\s+of\b"),
     ("larger", r"\bworse\b(?!\s+on\b)|\bmore\s+(?:extensive|prominent|conspicuous)\b"),
     ("smaller", r"\bless\s+(?:extensive|prominent|conspicuous)\b"),
+    (
+        "new",
+        r"\bnot\s+(?:seen|present|visible|identified|noted)\s+(?:previously|before"
+        r"|(?:on|in|at)\s+(?:the\s+)?(?:prior|previous|earlier|last)(?:\s+(?:\w+\s+)?(?:CT|study|exam\w*|scan|imaging))?)\b",
+    ),
     # Other organs.
     (
         "organ-nodule",
         rf"\b(?:(?:right|left|bilateral)\s+)?{_ORGAN}(?:\s+(?:gland"
-        rf"|lobe))?\s+(?:\w+\s+)?(?:nodul\w+|mass(?:es)?|lesions?)"
+        rf"|lobe))?\s+(?:\w+\s+)?(?:nodul\w+|mass(?:es)?|lesions?|adenomas?"
+        rf"|hypodensit\w+)"
         rf"|\b(?:nodules?|mass(?:es)?|lesions?)\s+(?:(?:is|are)\s+(?:seen|present|noted|identified)\s+)?(?:in"
         rf"|of)\s+the\s+(?:(?:right|left)\s+)?(?:lobe\s+of\s+the\s+)?"
         rf"{_ORGAN.replace('organ', 'organ2')}(?:\s+(?:gland|lobe))?",
+    ),
+    (
+        "liver-cyst",
+        r"\bhypodens\w+\s+(?:\w+\s+)?(?:(?:is|are)\s+\w+\s+)?in\s+the\s+liver\b(?=[^.;]{0,40}\bcysts?\b)",
+    ),
+    (
+        "kidney-cyst",
+        r"\bhypodens\w+\s+(?:\w+\s+)?(?:(?:is|are)\s+\w+\s+)?in\s+the\s+(?:\w+\s+)?kidneys?\b"
+        r"(?=[^.;]{0,40}\bcysts?\b)",
     ),
     (
         "organ",
@@ -176,7 +191,8 @@ EN: list[tuple[str, str]] = [
     (
         "pleural-thickening",
         r"\bpleural(?:\s+and\s+\w+)?\s+thickening\b"
-        r"|\bthickening\s+of\s+the\s+(?:\w+\s+)?pleura\b",
+        r"|\bthickening\s+of\s+the\s+(?:\w+\s+)?pleura\b"
+        r"|(?<=effusion or )thickening\b|(?<=effusions or )thickening\b",
     ),
     # Lungs.
     (
@@ -230,7 +246,7 @@ EN: list[tuple[str, str]] = [
     ("organ-word", r"\b(?:cysts?|lesions?)\b"),
     (
         "abnormality",
-        r"\babnormalit(?:y|ies)\b|\babnormal\s+(?:densit(?:y|ies)|shadows?|opacit(?:y|ies))(?:\s+shadows?)?\b",
+        r"\babnormalit(?:y|ies)\b|\b(?:lung|pulmonary|parenchymal)\s+lesions?\b|\babnormal\s+(?:densit(?:y|ies)|shadows?|opacit(?:y|ies))(?:\s+shadows?)?\b",
     ),
     # Places.
     ("side", r"\b(?:minor|horizontal)\s+fissure\b"),
