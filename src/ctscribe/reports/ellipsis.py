@@ -14,7 +14,8 @@ from ctscribe.reports.lexicon import Token
 from ctscribe.reports.schema import LOBES, Language, Statement, side_of
 
 _CLAUSE: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r"[^，,：:]+"),
+    # "较前左侧增多、右侧减少": two clauses.
+    "zh": re.compile(r"(?:[^，,：:、]|、(?![右左]侧?(?:胸腔)?(?:[增减略稍]|明显)))+"),
     "en": re.compile(r"[^,;]+"),
 }
 _ZH_INSIDE = r"(?:胸膜?腔|肺)?(?:内|者)?(?:现|本次|目前)?"

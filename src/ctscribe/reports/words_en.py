@@ -36,6 +36,7 @@ EN: list[tuple[str, str]] = [
         r"|\b(?:worse|greater|more\s+(?:prominent|marked|pronounced|severe))\s+(?:on|in)\s+the\s+"
         r"(?:right|left)(?:\s+(?:side|lung))?\b",
     ),
+    ("skip", r"\bwith\s+(?:an?\s+)?(?:\w+\s+)?soft[- ]tissue\s+mass(?:es)?\b"),
     ("no nodule", r"\bnodule[\s-]free\b"),
     (
         "skip",
@@ -70,7 +71,7 @@ EN: list[tuple[str, str]] = [
     ("new", r"\bnew(?:ly)?\b(?:\s+(?:or|and)\s+enlarging)?"),
     (
         "larger",
-        r"\b(?:increas(?:e|ed|ing)|grown|growing|growth|enlarging|larger|progress(?:ed|ion)"
+        r"\b(?:increas(?:e|ed|ing)|grown|growing|growth|enlarging|larger(?!\s+(?:ones?|of)\b)|progress(?:ed|ion)"
         r"|worsen(?:ed|ing))\b"
         rf"(?!\s+(?:attenuation|density|opacit\w+|markings|lucency)){_THAN}",
     ),
@@ -78,6 +79,16 @@ EN: list[tuple[str, str]] = [
         "smaller",
         r"\b(?:decreas(?:e|ed|ing)|smaller|shrunk|improv(?:ed|ing|ement)|diminished"
         rf"|regressed|shrinking)\b{_THAN}|{_PARTLY}",
+    ),
+    (
+        "smaller",
+        r"\b(?:partial(?:ly)?|partly|mostly|obviously|significantly|markedly|slightly|gradually)\s+absorbed\b"
+        r"|\babsorption\s+of\b",
+    ),
+    (
+        "denial",
+        r"\b(?:has|have|had|is|are|was|were)\s+(?:now\s+)?(?:been\s+)?(?:(?:completely|basically|fully|totally)\s+)?"
+        r"(?:absorbed|disappeared|vanished)\b|\b(?:completely|basically|fully)\s+absorbed\b|\bdisappeared\b",
     ),
     ("larger", r"\binterval\s+enlargement\b"),
     ("new", r"\binterval\s+development\s+of\b"),
@@ -122,7 +133,7 @@ EN: list[tuple[str, str]] = [
     ),
     (
         "skip",
-        r"\b(?:splenic|renal|kidney|mediastinal|soft[- ]tissue)\s+(?:\w+\s+)?(?:nodul\w+"
+        r"\b(?:splenic|renal|kidney|mediastinal|subcutaneous|(?:chest|abdominal)\s+wall)\s+(?:\w+\s+){0,2}(?:nodul\w+"
         r"|mass(?:es)?)",
     ),
     # Heart, mediastinum, bones.
@@ -172,7 +183,8 @@ EN: list[tuple[str, str]] = [
     (
         "lymphadenopathy",
         r"\b(?:lymph)?adenopathy\b|\blymph\s+nodes?\b|\bnodes?\b(?=\s*,?\s*(?:measuring|\d))"
-        r"|\benlarged\s+(?:\w+\s+){0,2}nodes?\b",
+        r"|\benlarged\s+(?:\w+\s+){0,2}nodes?\b"
+        r"|\b(?:mediastinal|hilar|axillary|supraclavicular|paratracheal|subcarinal)\s+nodes?\b",
     ),
     (
         "rib-lesion",
@@ -186,8 +198,18 @@ EN: list[tuple[str, str]] = [
         r"\bpleural\s*(?:,|or|and|and/or|nor)\s+pericardial\s+(?:effusions?|fluid)"
         r"|\bpericardial\s*(?:,|or|and|and/or)\s+pleural\s+(?:effusions?|fluid)",
     ),
-    ("pericardial-effusion", r"\bpericardial\s+(?:effusions?|fluid)"),
-    ("effusion", r"(?<=trace )fluid\b|(?<=small )fluid\b"),
+    (
+        "pericardial-effusion",
+        r"\bpericardial\s+(?:effusions?|fluid)|\bpericardi(?:um|al\s+(?:cavity|sac|space))\s+"
+        r"(?:shows?|contains?|demonstrates?|has|with)\s+(?:\w+\s+){0,4}?(?:effusion|fluid)\b"
+        r"|\b(?:effusion|fluid)\s+(?:(?:is|are)\s+\w+\s+)?(?:in|within)\s+the\s+pericardi(?:um|al\s+\w+)\b",
+    ),
+    (
+        "effusion",
+        r"(?<=trace )fluid\b|(?<=small )fluid\b"
+        r"|\bfluid\b(?=[^.;,]{0,30}\bpleural\s+(?:cavit|space))"
+        r"|(?<=amount of )(?:free\s+)?fluid\b(?!\s+in\s+the\s+(?:peri|abd|pelv))",
+    ),
     (
         "pleural-thickening",
         r"\bpleural(?:\s+and\s+\w+)?\s+thickening\b"
@@ -201,7 +223,8 @@ EN: list[tuple[str, str]] = [
     ),
     (
         "bronchial-wall-thickening",
-        r"\b(?:peri)?bronchial(?:\s+wall)?\s+thickening\b|\bairway\s+wall\s+thickening\b"
+        r"\bbronchial\s+walls?\b(?=[^.;,]{0,40}\bthickened\b)|\bthickened\s+bronchial\s+walls?\b"
+        r"|\b(?:peri)?bronchial(?:\s+wall)?\s+thickening\b|\bairway\s+wall\s+thickening\b"
         r"|\bbronchitis\b",
     ),
     ("bronchiectasis", r"\bbronchiecta\w+"),
@@ -235,7 +258,7 @@ EN: list[tuple[str, str]] = [
         r"(?:\s+(?:high[\s-]density|exudative))?\s+(?:shadows?|lesions?|foc(?:us|i))\b|\bexudat(?:ion|ive\s+lesion)s?\b",
     ),
     ("calcification", r"\bcalcifications?\b|\bcalcified\s+foc\w+"),
-    ("no abnormality", r"(?<=airways:)\s*(?:clear|normal|unremarkable)\b"),
+    ("no abnormality", r"(?:(?<=airways:)|(?<=\b[RL][UML]L:))\s*(?:clear|normal|unremarkable)\b"),
     (
         "no abnormality",
         r"(?:(?<=lungs:)|(?<=lung:)|(?<=lobe:))\s*(?:are\s+|is\s+)?(?:clear|normal|unremarkable)\b"
