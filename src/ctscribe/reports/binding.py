@@ -80,17 +80,15 @@ def _leading(
         placed = placed or word.kind == "place"
         taken.append(i)
     if previous < 0:  # nobody else can own what is said about the first finding
-        begin = 0
-        if language == "zh":  # "少许坠积性改变，双侧胸腔见积液": how much of what is not read
-            begin = max(
-                sentence.rfind(stop, 0, words[min(taken, default=head)].start) for stop in "，,"
-            )
+        # "少许坠积性改变，双侧胸腔见积液": how much of what is not read, but in Chinese alone.
+        places = [w.start for w in words[:head] if w.kind == "place" and language == "zh"]
+        comma = max((sentence.rfind("，", 0, start) for start in places), default=-1)
         taken += [
             i
             for i in range(head)
             if i not in taken
             and words[i].kind in ATTRIBUTES
-            and (words[i].kind != "amount" or words[i].start > begin)
+            and (words[i].kind != "amount" or words[i].start > comma)
         ]
     return sorted(taken)
 

@@ -180,7 +180,7 @@ _MOST = re.compile(
 def without_nature(text: str, tokens: list[Token], language: Language) -> list[Token]:
     """Without what a nodule is taken for, when that too is called one: "结节，考虑炎性结节"."""
     heads = [t for t in tokens if t.word == "nodule"]
-    kept = []
+    kept: list[Token] = []
     for token in tokens:
         clause = max(text.rfind(stop, 0, token.start) for stop in "，,") + 1
         if (
@@ -189,6 +189,8 @@ def without_nature(text: str, tokens: list[Token], language: Language) -> list[T
             and _TAKEN_FOR[language].fullmatch(text, clause, token.start)
             and not any(t.kind == "place" and clause <= t.start < token.start for t in tokens)
         ):
+            if language == "zh":  # "考虑钙化结节" says no density
+                kept = [t for t in kept if t.kind != "density" or t.start < clause]
             continue
         kept.append(token)
     return kept

@@ -308,6 +308,9 @@ def _statements_at(
         of_kind |= {kind: of_kind[kind][:1] for kind in ("size", "amount", "change")}
     now = [i for i in of_kind["density"] if _NOW.search(read.text, 0, words[i].start)]
     of_kind["density"] = now or of_kind["density"]
+    now = [i for i in of_kind["amount"] if _NOW.search(read.text, 0, words[i].start)]
+    if len(now) == 1 and len(spots) == 1:  # "moderate effusion, now small"
+        of_kind["amount"] = now
     shared = {kind: share(indices, spots) for kind, indices in of_kind.items()}
     densities = {words[i].word for i in of_kind["density"]}
     if len(densities) > 1 and len(places) == 1 and not read.each:

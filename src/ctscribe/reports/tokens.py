@@ -252,6 +252,10 @@ def _own(tokens: list[Token], language: Language) -> list[Token]:
                     continue
                 if not name:
                     continue
+                lesions = [t for t in own if (t.kind, t.word) == ("finding", "liver-lesion")]
+                if name == "liver-cyst" and lesions:  # "LIVER: hypodense lesion, likely a cyst"
+                    own = [replace(t, word=name) if t in lesions else t for t in own]
+                    continue
                 token = replace(token, word=name)
             elif organ and token.word == "nodule":
                 if organ.word == "kidney-cyst":
@@ -369,7 +373,7 @@ def side_beside(sentence: str, token: Token, before: int, language: Language) ->
         found = set(re.findall(r"[右左双两](?=侧|第|肺门|叶|乳|肾|肋|腋|锁|颈|肩)", text))
         return _ZH_SIDE.get("".join(found)) if len(found) == 1 else None
     stop = re.search(  # "of the right 3rd rib and the left clavicle": of both sides
-        r"[,;]|\b(?:and|with)\b(?!\s+(?:the\s+)?(?:left|right)\s+(?:\w+\s+){0,2}(?:ribs?|clavicle|scapula))",
+        r",(?!\s*(?:the\s+)?(?:largest|dominant))|;|\b(?:and|with)\b(?!\s+(?:the\s+)?(?:left|right)\s+(?:\w+\s+){0,2}(?:ribs?|clavicle|scapula))",
         sentence[token.end :],
     )
     text += sentence[token.end : token.end + stop.start()] if stop else sentence[token.end :]

@@ -36,6 +36,11 @@ EN: list[tuple[str, str]] = [
         r"|\b(?:worse|greater|more\s+(?:prominent|marked|pronounced|severe))\s+(?:on|in)\s+the\s+"
         r"(?:right|left)(?:\s+(?:side|lung))?\b",
     ),
+    (
+        "skip",
+        r"\b(?:osseous|bony|skeletal|vascular|cardiac|mediastinal|abdominal|esophageal|chest\s+wall"
+        r"|valvular|soft[- ]tissue)\s+abnormalit\w+",
+    ),
     ("skip", r"\bwith\s+(?:an?\s+)?(?:\w+\s+)?soft[- ]tissue\s+mass(?:es)?\b"),
     ("no nodule", r"\bnodule[\s-]free\b"),
     (
@@ -50,7 +55,7 @@ EN: list[tuple[str, str]] = [
         r"|\b(?:difficult|hard|(?:im|not\s+)possible|unable)\s+to\s+(?:exclude|rule\s+out)\b"
         r"|\b(?:cannot|can\s?not|could\s+not|not)\s+(?:be\s+)?(?:\w+\s+)?(?:exclude|excluded"
         r"|rule\s+out|ruled\s+out)\b"
-        r"|\b(?:possib(?:le|ly|ility\s+of)|probabl[ey]|likely|questionable|equivocal|suspected"
+        r"|\b(?:is|are)\s+suspected\b|\b(?:possib(?:le|ly|ility\s+of)|probabl[ey]|likely|questionable|equivocal|suspected"
         r"|presumed|doubtful|suspicious(?=\s+(?:\w+\s+)?(?:fracture|pneumothora|effusion))"
         r"|susp(?:icious|icion)\s+(?:for|of)|concerning\s+for|suggest(?:s|ed|ing|ive)?(?:\s+of)?"
         r"|(?:may|might|could)\s+(?:represent|be|reflect|indicate)|versus|vs\.?)(?!\w)",
@@ -156,6 +161,7 @@ EN: list[tuple[str, str]] = [
     (
         "aortic-calcification",
         r"\b(?:aort\w+)\s+(?:\w+\s+){0,2}?calcif\w+"
+        r"|\baorta\b(?:\s+(?!coronary|valv|no\b|without)\w+){0,8}?\s+calcif\w+"
         r"|\bcalcif\w+\s+(?:\w+\s+){0,2}?(?:of\s+the\s+)?(?:\w+\s+)?aort\w+",
     ),
     (
@@ -178,7 +184,7 @@ EN: list[tuple[str, str]] = [
     ("skip", r"\bintrapulmonary\s+lymph\s+nodes?"),
     (
         "no lymphadenopathy",
-        r"\blymph\s+nodes?\s+(?:are|is)\s+(?:not\s+(?:\w+\s+)?enlarged|normal|within\s+normal)",
+        r"\blymph\s+nodes?\s*,?\s+(?:(?:are|is)\s+)?(?:not\s+(?:\w+\s+)?enlarged|normal|within\s+normal)",
     ),
     (
         "lymphadenopathy",
@@ -274,7 +280,7 @@ EN: list[tuple[str, str]] = [
     # Places.
     ("side", r"\b(?:minor|horizontal)\s+fissure\b"),
     ("hilum", r"\b(?:right|left)\s+(?:peri)?hil(?:um|ar)\b"),
-    ("lungs", r"(?<=clear )lungs\b"),
+    ("lungs", r"(?<=clear )lungs\b|(?<=in the )lungs\b"),
     (
         "side",
         r"\blungs\b(?=(?:\s*(?:/|and)\s*airways)?\s*:?\s*(?:are|appear|remain|otherwise|clear|normal|unremarkable)\b)",
