@@ -142,6 +142,7 @@ EN: list[tuple[str, str]] = [
     ),
     ("liver-cyst", rf"{_DARK}\s+in\s+the\s+{_LIVER}\b(?=[^.;]{{0,40}}\bcysts?\b)"),
     ("kidney-cyst", rf"{_DARK}\s+in\s+the\s+(?:\w+\s+)?kidneys?\b(?=[^.;]{{0,40}}\bcysts?\b)"),
+    ("thyroid-nodule", r"\bthyroid(?:\s+\w+)?\s+with\s+(?:\w+\s+){0,2}nodul\w+"),
     ("liver-lesion", rf"(?!\bhypodensit){_DARK}\s+in\s+the\s+{_LIVER}\b"),
     (
         "liver-cyst",
@@ -160,7 +161,7 @@ EN: list[tuple[str, str]] = [
     # Heart, mediastinum, bones.
     (
         "coronary-calcification+aortic-calcification",
-        r"\b(?:coronary(?:\s+arter\w+)?\s+and\s+aortic"
+        r"\b(?:coronary(?:\s+arter\w+)?\s+and\s+(?:thoracic\s+)?aortic"
         r"|aortic\s+and\s+coronary(?:\s+arter\w+)?)\s+(?:\w+\s+)?calcif\w+"
         r"|\bcalcif\w+\s+(?:of|in|along|within)\s+(?:the\s+)?(?:coronar\w+(?:\s+arter\w+)?(?:,|,?\s+and)"
         r"\s+(?:the\s+)?(?:\w+\s+)?aort\w+|(?:\w+\s+)?aort\w+(?:\s+(?:arch|wall))?(?:,|,?\s+and)\s+"
@@ -200,7 +201,8 @@ EN: list[tuple[str, str]] = [
     ("skip", r"\bintrapulmonary\s+lymph\s+nodes?"),
     (
         "no lymphadenopathy",
-        r"\blymph\s+nodes?\s*,?\s+(?:(?:are|is)\s+)?(?:not\s+(?:\w+\s+)?enlarged|normal|within\s+normal)",
+        r"(?:\b(?:mediastinal|hilar|axillary)\s+)?\b(?:lymph\s+)?nodes?\s*,?\s*none\s+"
+        r"(?:\w+\s+){0,2}enlarged\b|\blymph\s+nodes?\s*,?\s+(?:(?:are|is)\s+)?(?:not\s+(?:\w+\s+)?enlarged|normal|within\s+normal)",
     ),
     (
         "lymphadenopathy",
@@ -239,6 +241,7 @@ EN: list[tuple[str, str]] = [
         r"|(?<=effusion or )thickening\b|(?<=effusions or )thickening\b",
     ),
     # Lungs.
+    ("nodule+cavity", r"\bcavitary\s+(?:nodules?|mass(?:es)?)\b"),
     (
         "gg_nodule",
         r"\bnodular\s+ground[\s-]?glass\s+(?:density\s+)?(?:shadows?|opacit\w+)"
@@ -394,7 +397,7 @@ EN: list[tuple[str, str]] = [
         r"\bclinical(?:ly)?\s+(?:suspected|(?:suspicion|concern)\s+(?:of|for))\b"
         r"|\b(?:no|without|nor|neither|never)\b|\b(?:negative|evaluate|evaluation)\s+for\b|"
         r"\bfree\s+of\b|\babsence\s+of\b|\brule\s+out\b|\br/o\b|\bto\s+exclude\b|"
-        r"\b(?:history|resolution|clearance)\s+of\b|\bnot\s+(?:show|demonstrate|contain)\b|"
+        r"\b(?:history|resolution|clearance|clearing)\s+of\b|\bnot\s+(?:show|demonstrate|contain)\b|"
         r"\bif\b",
     ),
 ]
