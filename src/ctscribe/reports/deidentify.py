@@ -17,6 +17,7 @@ from ctscribe.reports.language import detect_language
 from ctscribe.reports.names import chinese_names, known_names
 from ctscribe.reports.names_context import names_in_context, repeated
 from ctscribe.reports.names_en import latin_names
+from ctscribe.reports.names_people import people
 from ctscribe.reports.schema import Language
 from ctscribe.reports.structured import structured
 
@@ -180,7 +181,7 @@ def _candidates(text: str, names: Sequence[str], institutions: bool) -> Iterator
         yield Span(lead.end() if lead else start, door.end(), "address")
     if institutions:
         yield from _institutions(text)
-    for finder in (chinese_names, names_in_context, latin_names):
+    for finder in (chinese_names, names_in_context, people, latin_names):
         for start, end in finder(text):
             yield Span(start, end, "name")
 

@@ -47,7 +47,7 @@ _PEOPLES_END = re.compile(
     rf"的(?:胸|CT|片|报|影|检|病|家|肺|诊)|电话|核实|陪同|签字|签名|复查|会诊|讨论|介绍|性别|年龄|男|女|因|于|家属|要求|书写|主任|医师|医生|教授|先生|护士|技师|申请|报告|审核|审阅|通知|沟通|{_PERSON}"
 )
 _PEOPLES_ALONE = re.compile(
-    rf"(?:[{_HAN}]{{0,10}}[请经由与和向给被找系知者人师生的属科室])?(?P<name>[{_HAN}]{{1,8}}[·•・‧∙][{_HAN}]{{1,8}}?"
+    rf"(?:[{_HAN}]{{0,10}}[请经由与和向给被找系知者人师生的属科室子妻夫母爸妈兄弟姐妹叔])?(?P<name>[{_HAN}]{{1,8}}[·•・‧∙][{_HAN}]{{1,8}}?"
     rf"(?:[·•・‧∙][{_HAN}]{{1,8}}?)?)(?=[^{_HAN}·•・‧∙]|$|的|因|于|{_PEOPLES_END.pattern})"
 )
 _MASKED = r"(?:某{1,3}|[XxＸ]{1,3}|[*＊×○]{1,3})"
@@ -85,7 +85,7 @@ _BESIDE_NUMBER = re.compile(r"[(（，,]?[ ]?\[(?:编号|电话|ID|PHONE)\]")
 # After one of these a name may begin in the middle of a sentence.
 _LEFT = frozenset("请经由与和向给被让找知系的科室院诉者人是为同对于生师士属")
 _NO_VALUE = frozenset(
-    "通过 成功 顺利 无误 局麻 全麻 驳回 退回 合格 完成 同意 已阅 不详 未知 本人 待定 如下 见上 正常 良好 签名 签字 盖章 不明 匿名 保密 无名 医师 医生 技师 主任 签章 日期 姓名 男性 女性".split()
+    "通过 顺利 无误 局麻 全麻 驳回 退回 合格 完成 同意 已阅 不详 未知 本人 待定 如下 见上 正常 良好 签名 签字 盖章 不明 匿名 保密 无名 医师 医生 技师 主任 签章 日期 姓名 男性 女性".split()
 )
 _LINE_END = re.compile(r"[^\n]+")
 _PLACED_DATE = re.compile(rf"{_SPACE}*(?:\[(?:日期|DATE)\]|{DATE.pattern}){_SPACE}*$")
@@ -236,7 +236,7 @@ def _before(text: str, end: int, *, titled: bool) -> int | None:
             continue
         name = text[start:end]
         head = 2 if name[:2] in COMPOUND else 1
-        if head == 1 and (name[0] not in SURNAMES or length == 4):
+        if head == 1 and (name[0] not in SURNAMES or length == 4 or name[1:] in COMPOUND):
             continue
         if (length == head and not titled) or not _is_name(name, head, sure=titled):
             continue
