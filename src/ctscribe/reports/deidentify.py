@@ -85,6 +85,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Kind], ...] = (
 _GROUPS = (
     *("found", "also", "third", "fourth", "fifth"),
     *("sixth", "seventh", "eighth", "ninth", "tenth"),
+    *("eleventh", "twelfth", "thirteenth", "fourteenth"),
 )
 # Full-width letters and digits are searched as the plain ones that they stand for.
 _NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F) if chr(wide - 0xFEE0).isalnum()}

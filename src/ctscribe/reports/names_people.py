@@ -83,7 +83,9 @@ _ROLE_CELL = re.compile(
 _BROKEN = re.compile(
     rf"姓{_S}{{0,6}}名{_S}{{0,3}}[:：]{_S}{{0,4}}(?P<found>[{_HAN}]{{1,4}}\n[{_HAN}]{{1,4}})(?![{_HAN}]|{_S}{{0,3}}[:：])(?=\s|$)"
 )
-_NAMED = re.compile(rf"姓{_S}?名(?P<found>[{_HAN}]{{2,4}}?)(?=性别|年龄|[，,]?[男女]|{_S}|检查|科室|住院|门诊|电话|$)")
+_NAMED = re.compile(
+    rf"姓{_S}?名(?P<found>[{_HAN}]{{2,4}}?)(?=性别|年龄|[，,]?[男女]|{_S}|检查|科室|住院|门诊|电话|$)"
+)
 # 甘露签字, 高密摆位: one word between a beginning and what only people do.
 _DOES = re.compile(
     rf"(?:^|(?<=[\n，,。；;：:|｜、\s])|(?<=[由请经]))(?:[{_HAN}]{{0,6}}?(?:{_STAFF}|{_PATIENT}|{_KIN}))?(?P<found>[{_HAN}]{{2,4}}?)"
@@ -113,7 +115,9 @@ _NO_SURNAME = frozenset(
 _VERBS = frozenset("由有来回随种支干折招买过经上后喜化修能应须查计解都通要")
 _SOFT = frozenset("有来为从向可自主行前经")
 _NEVER = NOT_IN_NAMES - GIVEN_ZH | frozenset("们")
-_DEEDS = frozenset("补充 应当 应该 应予 解释 安排 计划 施行 全部 查看 通知 马上 连续 明确 平扫 及时 时间 后续 后再 方可 方能 时予 能否 解除".split())
+_DEEDS = frozenset(
+    "补充 应当 应该 应予 解释 安排 计划 施行 全部 查看 通知 马上 连续 明确 平扫 及时 时间 后续 后再 方可 方能 时予 能否 解除".split()
+)
 _ENDS = (*TITLES, "医师", "住院医", "患者", "病人", "家属", "本人", "临床", "科室", "性别", "年龄")
 _STATUS = frozenset(
     "通过 完成 同意 正常 成功 无误 待审 未审 已审 已签 合格 顺利 全麻 局麻 静脉 不详 未知 待定 见上 如下 同上 本人 家属 父子 母子 母女 夫妻 无人 电话 驳回 良好 取消 平扫 增强 急诊 阴性 阳性 患者 医师 医生 技师 护士 主任 性别 年龄 日期 时间 科室 部位 胸部 签名 签字 盖章 电子 拒绝 保密 匿名 男性 女性 仰卧 俯卧 已阅 已知 自动 手动 是否 见下 另附 门诊 住院 体检 自费 医保 儿子 女儿 丈夫 妻子 父亲 母亲 现场 口头 当面 微信 短信 紧急 一般 普通 常规 暂无 有无 没有 未见".split()
@@ -154,7 +158,12 @@ def _anybody(found: str, rule: re.Pattern[str]) -> bool:
     if rule is _ROLE_CELL and _led(name) and not is_clinical(name):
         return True
     if is_clinical(name) and _explained(name):
-        return _led(name) and len(name) == 2 and name in NOT_NAMES | EVERYDAY and name[0] not in "左右双"
+        return (
+            _led(name)
+            and len(name) == 2
+            and name in NOT_NAMES | EVERYDAY
+            and name[0] not in "左右双"
+        )
     return (
         (_led(name) or not set(name) <= CHARACTERS)
         and not any(c in NOT_IN_NAMES or c in "们" for c in name[1:])
@@ -206,7 +215,9 @@ def _end(text: str, start: int) -> int | None:
     if not head:
         return None
     room = run.end() - start
-    lengths = [n for n in (head + 2, head + 1) if n <= room and _possible(text[start + head : start + n])]
+    lengths = [
+        n for n in (head + 2, head + 1) if n <= room and _possible(text[start + head : start + n])
+    ]
     if text.startswith(_ENDS, start + head):
         return None
     lengths = [n for n in lengths if not _word(text, start, n, head)]
@@ -249,7 +260,12 @@ def _foreign(text: str, start: int, stop: int) -> int | None:
         end += 1
     for last in range(end, start + 2, -1):
         name = text[start:last]
-        if is_clinical(name) or name in NOT_NAMES or text[last - 1 : last + 1] in PAIRS or name[-1] in "的不":
+        if (
+            is_clinical(name)
+            or name in NOT_NAMES
+            or text[last - 1 : last + 1] in PAIRS
+            or name[-1] in "的不"
+        ):
             continue
         if last == stop or last == end or _GOES_ON.match(text, last):
             if _GOES_ON.match(text, last - 1) and _RUN.match(text, last) and last - start > 3:
@@ -270,7 +286,11 @@ def _start(text: str, begin: int, end: int) -> int | None:
             return start
         head = _head(text, start)
         if head and len(name) in (head + 1, head + 2) and _possible(name[head:]):
-            if not (name[:2] in NOT_NAMES or is_clinical(name) or (name[:2] in EVERYDAY and len(name) < 3)):
+            if not (
+                name[:2] in NOT_NAMES
+                or is_clinical(name)
+                or (name[:2] in EVERYDAY and len(name) < 3)
+            ):
                 return start
     start = end - 3
     if start >= begin and text[start] in _ANY and all(c in GIVEN_ZH for c in text[start + 1 : end]):
@@ -305,7 +325,11 @@ def _titled(text: str) -> Iterator[tuple[int, int]]:
                 continue
             given = name[head:]
             led = free or _DEPARTMENT.search(text, max(0, start - 4), start) is not None
-            sure = (all(_likely(c) for c in given) or (led and _likely(given[0]))) and _possible(given) and name[:2] not in NOT_NAMES
+            sure = (
+                (all(_likely(c) for c in given) or (led and _likely(given[0])))
+                and _possible(given)
+                and name[:2] not in NOT_NAMES
+            )
             if sure and not is_clinical(name) and not (length == 2 and name in EVERYDAY):
                 yield start, end
                 break
@@ -325,7 +349,11 @@ def _of_other_peoples(text: str) -> Iterator[tuple[int, int]]:
     """哈力木拉提 wherever it stands: characters of which names are transcribed, with a known syllable."""
     for match in _FOREIGN_SYLLABLES.finditer(text):
         start, end = match.span()
-        while start > 0 and text[start - 1] in _FOREIGN - frozenset("的当不发明提") and not is_clinical(text[start - 1 : start + 1]):
+        while (
+            start > 0
+            and text[start - 1] in _FOREIGN - frozenset("的当不发明提")
+            and not is_clinical(text[start - 1 : start + 1])
+        ):
             start -= 1
         stop = end
         while stop < len(text) and text[stop] in _FOREIGN:
