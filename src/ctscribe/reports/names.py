@@ -238,6 +238,8 @@ def _before(text: str, end: int, *, titled: bool) -> int | None:
         head = 2 if name[:2] in COMPOUND else 1
         if head == 1 and (name[0] not in SURNAMES or length == 4 or name[1:] in COMPOUND):
             continue
+        if length == 2 and titled and name[0] in "向应由和同从让请" and _is_surname(name[1]):
+            continue  # 向隗教授
         if (length == head and not titled) or not _is_name(name, head, sure=titled):
             continue
         free = start == 0 or not _is_han(text[start - 1])

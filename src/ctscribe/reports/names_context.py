@@ -70,7 +70,7 @@ _FOLLOWED = re.compile(
 )
 # 扎西顿珠，男，44岁: whoever stands before sex and age is a person, whatever the characters.
 _SEX = re.compile(
-    rf"(?:^|(?<=[\n，,。；;：:|｜/、\s(（【】\]]))(?P<found>[{_HAN}]{{2,10}}(?:[·•・][{_HAN}]{{1,10}}){{0,3}}){_S}{{0,4}}[，,、|｜/(（]?{_S}{{0,4}}"
+    rf"(?:^|(?<=[\n，,。；;：:|｜/、\s(（【】\]]))(?:患者|病人|患儿|产妇|受检者|体检者)?(?P<found>[{_HAN}]{{2,10}}(?:[·•・][{_HAN}]{{1,10}}){{0,3}}){_S}{{0,4}}[，,、|｜/(（]?{_S}{{0,4}}"
     rf"(?:[男女]性?(?=[，,、|｜/;；)）\s]|\d|$)|[MF](?=[ /|,，]{{1,2}}\d))",
     re.MULTILINE,
 )
@@ -168,7 +168,7 @@ def is_name(name: str) -> bool:
     if 3 <= len(name) <= 8 and all(c in TRANSCRIBED for c in name):
         return not is_clinical(name) and name[-1] not in "的来"
     head = 2 if name[:2] in COMPOUND else 1
-    if head == 1 and (name[0] not in SURNAMES or len(name) > 3):
+    if head == 1 and (name[0] not in SURNAMES or len(name) > 3 or name[1:] in COMPOUND):
         return False
     given = name[head:]
     if not 1 <= len(given) <= 2 or given in TITLES or name in NOT_NAMES or name[:2] in NOT_NAMES:

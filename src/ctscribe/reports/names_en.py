@@ -82,7 +82,7 @@ _WEAK = re.compile(
 )
 _BEFORE_SEX = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_WORD}(?:(?:,[ ]?|[ ])(?:{_PARTICLE})?{_WORD}){{0,4}})(?:[ ]?[,;/|(][ ]{{0,2}}|[ ]{{1,2}}|\t)"
-    r"(?:(?:[Mm]ale|[Ff]emale|MALE|FEMALE|[Mm]an|[Ww]oman|[Bb]oy|[Gg]irl)(?=[,;./|) ]|$)|[MF](?=[ ]?[,;/|)]|[ ]\d|$)|\d{1,3}[ ]?(?:[MF]\b|y\.?/?o\b|yrs?\b|years?\b)|[MF][/ ]?\d{2,3}\b|\(?(?:DOB|born|aged?|b\.)[ :])"
+    r"(?:(?:[Mm]ale|[Ff]emale|MALE|FEMALE|[Mm]an|[Ww]oman|[Bb]oy|[Gg]irl)(?=[,;./|) ]|$)|[MF](?=[ ]?[,;/|)]|[ ]{1,3}\d|$)|\d{1,3}[ ]?(?:[MF]\b|y\.?/?o\b|yrs?\b|years?\b)|[MF][/ ]?\d{2,3}\b|\(?(?:DOB|born|aged?|b\.)[ :])"
 )
 _BEFORE_VERB = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{1,3}}),?[ ]"

@@ -51,7 +51,7 @@ _PATIENT = r"(?:患者|病人|患儿|病员|病患|产妇|孕妇|伤员|伤者|�
 _KIN = rf"(?:{RELATION}|[我你他她其](?:爸|妈|哥|姐|弟|妹|叔|姑|姨|舅|伯|爷|奶|岳父|岳母|老公|老婆|媳妇|对象|娘|爹|嫂)|弟妹|嫂子|姐夫|妹夫|表[哥姐弟妹]|堂[哥姐弟妹]|姨[妈夫]|姑[妈父]|舅妈|婶婶|伯[父母]|叔叔|媳妇|小孩|孩子|长辈|陪同(?:者|人员?)?|陪护(?:者|人员?)?|代办人)"
 _DOER = (
     r"(?:报告|审核|复核|复查|诊断|检查|记录|录入|登记|打印|操作|扫描|书写|核对|校对|签发|阅片|申请|送检|接听|接收|通知|汇报|执行|值班|更正|修改|制表|审签|转交|取片|领取|复述|注射|穿刺|采样|麻醉|主刀|参与|主持|会诊|随访|预约)"
-    r"(?:者|人员?|医师|医生|技师|护士)"
+    r"(?:者|人员?|医师|医生|技师|护士(?!站))"
 )
 _STAFF = rf"(?:护士站|{_DOER}|{DOCTOR}|护工|技术员|登记员|导医|前台|保安|住院医(?![师生])|主治(?!医)|规培(?!医)|进修(?!医)|实习(?!医)|查房)"
 _CALL = rf"(?:{TELL}|请问|麻烦|帮忙(?:看下|看看|看一下|查下|把)|看[看下]|看一下|查[一下]{{1,2}}|问[下问]|找|把|兹有|兹介绍|介绍|联系到)"
@@ -88,7 +88,7 @@ _NAMED = re.compile(
 )
 # 甘露签字, 高密摆位: one word between a beginning and what only people do.
 _DOES = re.compile(
-    rf"(?:^|(?<=[\n，,。；;：:|｜、\s])|(?<=[由请经]))(?:[{_HAN}]{{0,6}}?(?:{_STAFF}|{_PATIENT}|{_KIN}))?(?P<found>[{_HAN}]{{2,4}}?)"
+    rf"(?:^|(?<=[\n，,。；;：:|｜、\s])|(?<=[由请经]))(?P<who>[{_HAN}]{{0,6}}?(?:{_STAFF}|{_PATIENT}|{_KIN}))?(?P<found>[{_HAN}]{{2,4}}?)"
     r"(?=签[字名收署]|核对|摆位|定位|操作|更正|修改|审[核签阅]|书写|复[核阅]|[留置]针|留置|注药|注射|推药|陪[同护]|来电|来访|来取|代[取领签诉]|复述|接听|汇报|你好|您好|老师|大[爷妈姐哥叔婶娘]|阿姨|先生|女士)",
     re.MULTILINE,
 )
@@ -114,7 +114,7 @@ _NO_SURNAME = frozenset(
 # Surnames that stand for verbs and the like far oftener.
 _VERBS = frozenset("由有来回随种支干折招买过经上后喜化修能应须查计解都通要")
 _SOFT = frozenset("有来为从向可自主行前经")
-_NEVER = NOT_IN_NAMES - GIVEN_ZH | frozenset("们")
+_NEVER = NOT_IN_NAMES - GIVEN_ZH | frozenset("们诉说称")
 _DEEDS = frozenset(
     "补充 应当 应该 应予 解释 安排 计划 施行 全部 查看 通知 马上 连续 明确 平扫 及时 时间 后续 后再 方可 方能 时予 能否 解除".split()
 )
@@ -132,7 +132,8 @@ def people(text: str) -> Iterator[tuple[int, int]]:
             yield lead.end(), end
     for pattern in (_SEX_AGE, _PATIENT_SEX, _NAMED, _ROLE_CELL, _DOES):
         for match in pattern.finditer(text):
-            if _anybody(match["found"], rule=pattern):
+            who = bool(match.groupdict().get("who"))
+            if _anybody(match["found"], pattern, who=who):
                 yield match.span("found")
     for broken in _BROKEN.finditer(text):
         yield broken.span("found")
@@ -146,15 +147,17 @@ def people(text: str) -> Iterator[tuple[int, int]]:
     yield from _of_other_peoples(text)
 
 
-def _anybody(found: str, rule: re.Pattern[str]) -> bool:
+def _anybody(found: str, rule: re.Pattern[str], *, who: bool) -> bool:
     """Whether a whole word beside what only people have or do can be a name."""
     name = "".join(found.split())
     if name in _STATUS or NOBODY.fullmatch(name) or len(name) < 2 or name.endswith(_ENDS):
         return False
     if rule in (_SEX_AGE, _PATIENT_SEX, _NAMED):
         return not (_explained(name) and not _led(name))
-    if rule is _DOES and not _led(name):
+    if rule is _DOES and (not _led(name) or name[:2] in _DEEDS):
         return False
+    if who and not is_clinical(name) and not any(c in _NEVER for c in name[2:]):
+        return True
     if rule is _ROLE_CELL and _led(name) and not is_clinical(name):
         return True
     if is_clinical(name) and _explained(name):
@@ -243,7 +246,7 @@ def _word(text: str, start: int, length: int, head: int) -> bool:
     both = length == 3 and name[1] in GIVEN_ZH and name[2] in GIVEN_ZH
     numbered = length == 3 and name[1] == "老" and name[2] in "大二三四五六七八九幺"
     if name[0] in _VERBS and not (both or numbered or (closed and name[2:] in GIVEN_ZH)):
-        return True
+        return not (closed and length == 2 and name[1] not in CHARACTERS and name not in EVERYDAY)
     if name[:2] in NOT_NAMES or name in NOT_NAMES:
         return True
     if is_clinical(name):
@@ -268,7 +271,7 @@ def _foreign(text: str, start: int, stop: int) -> int | None:
         ):
             continue
         if last == stop or last == end or _GOES_ON.match(text, last):
-            if _GOES_ON.match(text, last - 1) and _RUN.match(text, last) and last - start > 3:
+            if _GOES_ON.match(text, last - 1) and _RUN.match(text, last) and last - start > 2:
                 continue
             syllable = _FOREIGN_SYLLABLES.search(name) is not None
             if syllable or (text[start] not in PLAIN_SURNAMES and last - start > 2):
