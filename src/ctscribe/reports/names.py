@@ -44,7 +44,7 @@ _LABEL = re.compile(
 _PEOPLES = re.compile(rf"[{_HAN}]{{1,10}}(?:[·•・‧∙][{_HAN}]{{1,10}}){{1,4}}")
 # 扎西·多吉 in a sentence: without the word before it and the title behind it.
 _PEOPLES_END = re.compile(
-    rf"的(?:胸|CT|片|报|影|检|病|家|肺|诊)|电话|核实|陪同|签字|签名|复查|会诊|讨论|介绍|性别|年龄|男|女|因|于|家属|要求|书写|主任|医师|医生|教授|先生|护士|技师|申请|报告|审核|审阅|通知|沟通|{_PERSON}"
+    rf"之[父母子女妻夫兄弟姐妹]|的(?:胸|CT|片|报|影|检|病|家|肺|诊)|电话|核实|陪同|签字|签名|复查|会诊|讨论|介绍|性别|年龄|男|女|因|于|家属|要求|书写|主任|医师|医生|教授|先生|护士|技师|申请|报告|审核|审阅|通知|沟通|{_PERSON}"
 )
 _PEOPLES_ALONE = re.compile(
     rf"(?:[{_HAN}]{{0,10}}[请经由与和向给被找系知者人师生的属科室子妻夫母爸妈兄弟姐妹叔])?(?P<name>[{_HAN}]{{1,8}}[·•・‧∙][{_HAN}]{{1,8}}?"
@@ -238,6 +238,8 @@ def _before(text: str, end: int, *, titled: bool) -> int | None:
         head = 2 if name[:2] in COMPOUND else 1
         if head == 1 and (name[0] not in SURNAMES or length == 4 or name[1:] in COMPOUND):
             continue
+        if titled and name[-2:] in {"通知", "报告", "应当", "应予", "联系", "告知"}:
+            return None
         if length == 2 and titled and name[0] in "向应由和同从让请" and _is_surname(name[1]):
             continue  # 向隗教授
         if (length == head and not titled) or not _is_name(name, head, sure=titled):

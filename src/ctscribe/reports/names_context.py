@@ -70,13 +70,13 @@ _FOLLOWED = re.compile(
 )
 # 扎西顿珠，男，44岁: whoever stands before sex and age is a person, whatever the characters.
 _SEX = re.compile(
-    rf"(?:^|(?<=[\n，,。；;：:|｜/、\s(（【】\]]))(?:患者|病人|患儿|产妇|受检者|体检者)?(?P<found>[{_HAN}]{{2,10}}(?:[·•・][{_HAN}]{{1,10}}){{0,3}}){_S}{{0,4}}[，,、|｜/(（]?{_S}{{0,4}}"
+    rf"(?:^|(?<=[\n，,。；;：:|｜/、\s(（【】\]]))(?:患者|病人|患儿|产妇|受检者|体检者|兹有|留学生|死者|新生儿)?(?P<found>[{_HAN}]{{2,10}}(?:[·•・][{_HAN}]{{1,10}}){{0,3}}){_S}{{0,4}}[，,、|｜/(（]?{_S}{{0,4}}"
     rf"(?:[男女]性?(?=[，,、|｜/;；)）\s]|\d|$)|[MF](?=[ /|,，]{{1,2}}\d))",
     re.MULTILINE,
 )
 NOBODY = re.compile(
     r"(?:患者|病人|患儿|受检者?|体检者|性别|年龄|姓名|客户|本人|老年|中年|青年|成年|中老年|婴幼?儿|儿童|产妇|孕妇|已婚|未婚|离异|丧偶|农民|工人|退休|职员|教师|干部|学生|无业|司机|汉族|[\u3400-\u9fff]{1,3}族"
-    r"|.*(?:患者|病人|患儿|检查|病史|复查|平扫|增强|胸部|患病|门诊|住院|病房|诊断|急诊|体检|者|人|科))"
+    r"|.*[族籍]|.*(?:患者|病人|患儿|检查|病史|复查|平扫|增强|胸部|患病|门诊|住院|病房|诊断|急诊|体检|者|人|科))"
 )
 _CELL = re.compile(
     rf"(?:^|(?<=[\s|｜/／、→>，,；;：:【】()（）]))(?P<found>[{_HAN}]{{2,8}})(?=[\s|｜/／、→，,；;：:。【】()（）]|$)",
@@ -167,6 +167,8 @@ def is_name(name: str) -> bool:
         return name[2] in GIVEN_ZH or name[2] not in CHARACTERS
     if 3 <= len(name) <= 8 and all(c in TRANSCRIBED for c in name):
         return not is_clinical(name) and name[-1] not in "的来"
+    if name[-1] in "族籍":
+        return False
     head = 2 if name[:2] in COMPOUND else 1
     if head == 1 and (name[0] not in SURNAMES or len(name) > 3 or name[1:] in COMPOUND):
         return False

@@ -23,7 +23,7 @@ _BY = (
     r"(?:reported|dictated|interpreted|reviewed|verified|signed|read|transcribed|approved|performed"
     r"|requested|referred|ordered|prepared|authenticated|finali[sz]ed|confirmed|supervised|checked)"
 )
-_TITLE = r"(?:Dr|DR|Mr|Mrs|MRS|Ms|MISS|Miss|Prof|PROF|Professor|Doctor|Nurse[ ]Practitioner|Nurse|Sgt|Cpl|Lt|Capt|Maj|Col|Rev|Rabbi|Officer|Sra?|Señora?|Mme|Mlle|Herr|Frau|Mx|Sir|Madam)"
+_TITLE = r"(?:Drs|Dr|DR|Mr|Mrs|MRS|Ms|MISS|Miss|Prof|PROF|Professor|Doctor|Nurse[ ]Practitioner|Nurse|Sgt|Cpl|Lt|Capt|Maj|Col|Rev|Rabbi|Officer|Sra?|Señora?|Mme|Mlle|Herr|Frau|Mx|Sir|Madam)"
 _TITLED = rf"(?:(?:{_TITLE}|MR|MS)\.?[ ]{{1,2}}){{0,2}}"
 _LABELLED = re.compile(
     r"(?<![A-Za-z])(?<!(?i:protocol)[ ])(?<!(?i:kernel|series|filter|device|window)[ ])(?<!(?i:file|test|drug)[ ])(?<!(?i:trade|brand|study|model)[ ])(?i:(?:patient|pt)(?:'s)?(?:[ ]name)?|(?:full[ ]|last[ ]|first[ ]|family[ ]|given[ ]|middle[ ]|christian[ ]|maiden[ ]|sur|fore)?names?"
@@ -43,7 +43,7 @@ _AFTER_PATIENT = re.compile(
     rf"\b(?:[Pp]atient(?:,| is| was| named)?|This is)[ ]{{1,2}}(?P<found>{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{1,3}})"
 )
 _AFTER_REGARDS = re.compile(
-    rf"\b(?:regards|sincerely|faithfully|truly),?\s{{1,3}}(?P<found>{_PLAIN})"
+    rf"\b(?:regards|sincerely|faithfully|truly|wishes),?\s{{1,3}}(?P<found>{_PLAIN})"
 )
 _BEFORE_NUMBER = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_WORD}[ ]{_PLAIN}),?[ ][(]?(?:(?:MRN|ID)[ #:]{{0,3}})?\[(?:ID|编号)\]"
@@ -69,7 +69,7 @@ _KIN = (
     r"|intensivist|internist|hospitalist|pediatrician|paediatrician|urologist|neurologist|gynaecologist|gynecologist|dentist|optometrist|physio|physiotherapist|dietitian|podiatrist|counsellor|counselor|psychologist|psychiatrist|dermatologist|nephrologist|rheumatologist|practitioner|GP|PCP|professor|chaplain|clerk|scribe|transcriptionist|typist|porter|student|lawyer|solicitor|employer|teacher)"
 )
 _STRONG = re.compile(
-    rf"(?<![\w'’\-])(?:(?i:{_KIN}(?:[ ]is|[ ]was|[ ]named|[ ]called|'s[ ]name[ ]is)?|(?:pt|patient)[ ]name|name|name[ ]is|named|(?<!so-)called|known[ ]as|n[ée]e|a\.?k\.?a\.?|alias|formerly|maiden[ ]name|preferred[ ]name"
+    rf"(?<![\w'’\-])(?:(?i:{_KIN}(?:[ ]is|[ ]was|[ ]named|[ ]called|'s[ ]name[ ]is)?|(?:pt|patient)[ ]name|name|name[ ]is|named|(?<!so-)called|known[ ]as|goes[ ]by|legal[ ]name|nickname|n[ée]e|a\.?k\.?a\.?|alias|formerly|maiden[ ]name|preferred[ ]name"
     r"|dear|hi|hello|hey|cheers|thanks|thank[ ]you|ciao|attn|attention|fao|c/o|cc|bcc|paged?|phoned|telephoned|notify|inform|tell|ask|update|alert|page|phone|email|contact|notified|informed|alerted|advised|told|emailed|texted|messaged|spoke[ ](?:to|with)|speak[ ](?:to|with)"
     r"|speaking[ ](?:to|with)|ask(?:ed)?[ ]for|care[ ]of|on[ ]behalf[ ]of|courtesy[ ]of|(?:noted|suggested|recommended|stated|mentioned|documented|examined|assessed|evaluated|ordered|requested|operated[ ]on|admitted|recorded|written|drafted|edited|prepared|countersigned|cosigned|dictated|reported|referred)[ ]by|seen[ ]by|witness(?:ed)?[ ]by|witness|accompanied[ ]by|escorted[ ]by|(?:pt|patient)[ ]of|pt|patient|pls[ ]review|please[ ]review|regarding|concerning"
     r"|signed|signed[ ]by|initials|scanned[ ]by|typed[ ]by|entered[ ]by|printed[ ]by|acknowledged[ ]by|received[ ]by|accepted[ ]by|read[ ]back[ ]by|injected[ ]by|cannulated[ ]by|obtained[ ]by|consented[ ]by"
@@ -82,7 +82,7 @@ _WEAK = re.compile(
 )
 _BEFORE_SEX = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_WORD}(?:(?:,[ ]?|[ ])(?:{_PARTICLE})?{_WORD}){{0,4}})(?:[ ]?[,;/|(][ ]{{0,2}}|[ ]{{1,2}}|\t)"
-    r"(?:(?:[Mm]ale|[Ff]emale|MALE|FEMALE|[Mm]an|[Ww]oman|[Bb]oy|[Gg]irl)(?=[,;./|) ]|$)|[MF](?=[ ]?[,;/|)]|[ ]{1,3}\d|$)|\d{1,3}[ ]?(?:[MF]\b|y\.?/?o\b|yrs?\b|years?\b)|[MF][/ ]?\d{2,3}\b|\(?(?:DOB|born|aged?|b\.)[ :])"
+    r"(?:(?:[Mm]ale|[Ff]emale|MALE|FEMALE|[Mm]an|[Ww]oman|[Bb]oy|[Gg]irl)(?=[,;./|) ]|$)|[MF](?=[ ]?[,;/|)]|[ ]{1,3}\d|$)|\d{1,3}[ ]?(?:[MF]\b|y\.?/?o\b|yrs?\b|years?\b)|[MF][/ ]?\d{2,3}\b|\d{1,3}/[MF]\b|\(?(?:DOB|born|aged?|b\.)[ :])"
 )
 _BEFORE_VERB = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_WORD}(?:[ ](?:{_PARTICLE})?{_WORD}){{1,3}}),?[ ]"
@@ -90,7 +90,7 @@ _BEFORE_VERB = re.compile(
     r"|notified|signed|verified|requested|agrees|agreed|concurs|lives|works|smokes|asked|phoned|telephoned|answered|took|injected|performed|recommends|referred|did|needs|wants|wishes|consented|can[ ]be|may[ ]be[ ]reached|to[ ]follow|here|speaking|at[ ]\[|on[ ]\[|\(\[)"
 )
 _BEFORE_ACT = re.compile(
-    rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN})[ ](?:agrees|agreed|concurs|concurred|notified|informed|paged|acknowledged|phoned|telephoned|dictating|was[ ](?:notified|informed|paged|called|told)|aware)\b"
+    rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN})[ ](?:said|says|thinks|agrees|agreed|concurs|concurred|notified|informed|paged|acknowledged|phoned|telephoned|dictating|was[ ](?:notified|informed|paged|called|told)|aware)\b"
 )
 _LISTED = re.compile(
     rf"\[(?:NAME|姓名)\](?:,|,?[ ](?:and|or|&|/|for|c/o|per|via)|;|[ ]?/)[ ]{{1,2}}{_TITLED}(?P<found>{_PLAIN})"
@@ -99,7 +99,7 @@ _BEFORE_KIN = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN})[ ]?[(,][ ]?(?:(?:the|her|his|patient's|(?i:specialist|senior|junior|chief|staff|clinical|thoracic|chest|consultant|attending|lead|duty|on-call))[ ])?(?i:{_KIN}|consultant|radiology|pager|ext|bleep|locum|SHO|SpR|ST\d|CT\d|MD|RN|PA|NP|CNS|radiology|ICU|ED|A&E)\b[),]?"
 )
 _POSSESSIVE = re.compile(
-    rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN})['’]s[ ](?:scan|CT|films?|images?|report|chart|family|wife|husband|daughter|son|mother|father|sister|brother|doctor|GP|phone|mobile|number|MRN|history|notes?|appointment|results?|clinic|patient|service|team|list)\b"
+    rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN})['’]s[ ](?:scan|CT|films?|images?|report|chart|family|wife|husband|daughter|son|mother|father|sister|brother|doctor|GP|phone|mobile|number|MRN|history|notes?|appointment|results?|clinic|patient|service|team|list|iPhone|phone|desk|workstation|office|voicemail|email)\b"
 )
 # A line, or a cell of one, that holds nothing but words with capitals.
 _ALONE = re.compile(
@@ -143,12 +143,12 @@ _GIVEN_FIRST = re.compile(
 )
 # tech sun; pt name chen xiao yu: where all is typed in small letters
 _SMALL = re.compile(
-    r"(?<![\w.])(?P<label>(?i:(?:pt|patient)[ ]name|name|patient|pt|tech(?:nologist)?|radiologist|rad|signed(?:[ ]by)?|(?:read|reported|dictated|verified|transcribed|reviewed|ordered|performed)[ ]by|ref(?:erring)?(?:[ ](?:md|dr))?|ordering|attending|contact|spouse|nurse|rn|attn|cc|dr|mr|mrs|ms|miss))"
+    r"(?<![\w.])(?P<label>(?i:(?:pt|patient)[ ]name|name|patient|pt|tech(?:nologist)?|radiologist|rad|signed(?:[ ]by)?|(?:read|reported|dictated|verified|transcribed|reviewed|ordered|performed)[ ]by|ref(?:erring)?(?:[ ](?:md|dr))?|ordering|attending|author|interpreter|scanned[ ]by|typed[ ]by|prepared[ ]by|contact|spouse|nurse|rn|attn|cc|dr|mr|mrs|ms|miss))"
     r"(?P<sep>\.?[ ]?[:=][ ]{0,3}|\.?[ ])(?P<found>[a-z][a-z'’\-]{1,20}(?:,?[ ][a-z][a-z'’\-]{0,20}){0,3})(?![\w@])"
 )
 # It ends in the given name of who wrote it: "No PE. Sue"
 _SIGNED_OFF = re.compile(
-    r"(?:[.!?)\"”]|\n)[ ]{0,2}(?:[-–—~/][ ]?)?(?P<found>[A-Z][a-z]{1,14})\.?\s*$"
+    r"(?:[.!?)\"”]|\n|^)[ ]{0,2}(?:[-–—~/][ ]?)?(?P<found>[A-Z][a-z]{1,14})\.?\s*$"
 )
 # Upper-case words that are pinyin surnames too.
 _PLAIN_WORDS = frozenset(
@@ -218,7 +218,7 @@ def _in_context(text: str) -> Iterator[tuple[int, int]]:
         # The words around the given name that no report holds.
         words = list(re.finditer(r"[^\s,]+", match["found"]))
         at = next((i for i, w in enumerate(words) if w[0].lower() in GIVEN and len(w[0]) > 2), None)
-        if at is None:
+        if at is None or _EPONYM.match(text, match.end()):
             continue
         before = _unknown_words(match["found"][: words[at].start()], last=True)
         named = _unknown_words(match["found"][words[at].start() :])
@@ -302,6 +302,10 @@ def _unknown_words(found: str, *, last: bool = False) -> list[re.Match[str]]:
             continue
         short = word[0].isupper() and len(plain) < 2 and not word[0].endswith(".")
         if is_report_word(plain) or _is_word(word[0]):
+            # Catherine Wells: an eponym is a surname behind a given name
+            given = bool(kept) and not last and kept[-1][0].lower() in GIVEN
+            if given and plain[:1].isupper() and not _is_word(plain):
+                kept.append(word)
             break
         if short and not kept:
             break
