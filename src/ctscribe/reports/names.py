@@ -85,7 +85,7 @@ _BESIDE_NUMBER = re.compile(r"[(（，,]?[ ]?\[(?:编号|电话|ID|PHONE)\]")
 # After one of these a name may begin in the middle of a sentence.
 _LEFT = frozenset("请经由与和向给被让找知系的科室院诉者人是为同对于生师士属")
 _NO_VALUE = frozenset(
-    "通过 顺利 无误 局麻 全麻 驳回 退回 合格 完成 同意 已阅 不详 未知 本人 待定 如下 见上 正常 良好 签名 签字 盖章 不明 匿名 保密 无名 医师 医生 技师 主任 签章 日期 姓名 男性 女性".split()
+    "通过 顺利 无误 局麻 全麻 驳回 退回 合格 完成 同意 已阅 不详 未知 本人 待定 如下 见上 正常 良好 签名 签字 盖章 不明 匿名 保密 无名 医师 医生 技师 主任 签章 电子 当班 值班 家属 现场 日期 姓名 男性 女性".split()
 )
 _LINE_END = re.compile(r"[^\n]+")
 _PLACED_DATE = re.compile(rf"{_SPACE}*(?:\[(?:日期|DATE)\]|{DATE.pattern}){_SPACE}*$")

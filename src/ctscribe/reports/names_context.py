@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from ctscribe.reports.everyday import EVERYDAY
 from ctscribe.reports.report_words import CHARACTERS, PAIRS, is_report_word
 from ctscribe.reports.surnames import (
     COMPOUND,
@@ -76,7 +77,7 @@ _SEX = re.compile(
 )
 NOBODY = re.compile(
     r"(?:患者|病人|患儿|受检者?|体检者|性别|年龄|姓名|客户|本人|老年|中年|青年|成年|中老年|婴幼?儿|儿童|产妇|孕妇|已婚|未婚|离异|丧偶|农民|工人|退休|职员|教师|干部|学生|无业|司机|汉族|[\u3400-\u9fff]{1,3}族"
-    r"|.*[族籍]|.*(?:患者|病人|患儿|检查|病史|复查|平扫|增强|胸部|患病|门诊|住院|病房|诊断|急诊|体检|者|人|科))"
+    r"|.*[族籍员]|.*务工|.*(?:患者|病人|患儿|检查|病史|复查|平扫|增强|胸部|患病|门诊|住院|病房|诊断|急诊|体检|者|人|科))"
 )
 _CELL = re.compile(
     rf"(?:^|(?<=[\s|｜/／、→>，,；;：:【】()（）]))(?P<found>[{_HAN}]{{2,8}})(?=[\s|｜/／、→，,；;：:。【】()（）]|$)",
@@ -174,6 +175,8 @@ def is_name(name: str) -> bool:
         return False
     given = name[head:]
     if not 1 <= len(given) <= 2 or given in TITLES or name in NOT_NAMES or name[:2] in NOT_NAMES:
+        return False
+    if head == 1 and name[:2] in EVERYDAY and name[-1] not in GIVEN_ZH:
         return False
     if name[0] in WORDS_FIRST and len(name) < 3:
         return False
@@ -323,6 +326,7 @@ def _unknown(word: str) -> bool:
 
 
 def is_clinical(name: str) -> bool:
+    """Whether two neighbours among the characters are neighbours in reports."""
     return any(name[i : i + 2] in PAIRS for i in range(len(name) - 1))
 
 

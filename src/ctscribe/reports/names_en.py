@@ -74,7 +74,7 @@ _STRONG = re.compile(
     r"|speaking[ ](?:to|with)|ask(?:ed)?[ ]for|care[ ]of|on[ ]behalf[ ]of|courtesy[ ]of|(?:noted|suggested|recommended|stated|mentioned|documented|examined|assessed|evaluated|ordered|requested|operated[ ]on|admitted|recorded|written|drafted|edited|prepared|countersigned|cosigned|dictated|reported|referred)[ ]by|seen[ ]by|witness(?:ed)?[ ]by|witness|accompanied[ ]by|escorted[ ]by|(?:pt|patient)[ ]of|pt|patient|pls[ ]review|please[ ]review|regarding|concerning"
     r"|signed|signed[ ]by|initials|scanned[ ]by|typed[ ]by|entered[ ]by|printed[ ]by|acknowledged[ ]by|received[ ]by|accepted[ ]by|read[ ]back[ ]by|injected[ ]by|cannulated[ ]by|obtained[ ]by|consented[ ]by"
     r"|discussed[ ]with|reviewed[ ]with|discussion[ ]with|conversation[ ]with|shared[ ]with|sister|brother|mother|father|i[ ]am|i'm|this[ ]is|my[ ]name[ ]is|best|regards|sincerely|yours|love|from[ ]the[ ]desk[ ]of|requested[ ]by|operator|witness))"
-    rf"(?:[,:;.]|[ ]-)?(?:[ ]{{1,2}}|[ ]?[(\"'“])[(\"'“]?{_TITLED}(?:the[ ])?(?P<found>{_PLAIN})"
+    rf"(?:[,:;]|(?<=[Pp]t)\.|[ ]-)?(?:[ ]{{1,2}}|[ ]?[(\"'“])[(\"'“]?{_TITLED}(?:the[ ])?(?P<found>{_PLAIN})"
 )
 _WEAK = re.compile(
     rf"(?:[:(]|\b(?i:emergency[ ]contact|next[ ]of[ ]kin|contact(?:ed)?|by|with|from|for|to|under|call(?:ed)?|and|or|I|of|between|as|that|saw|see|ask|copy|via|the[ ]patient|patient|resident|sister|[Mm]y|his|her|their))"
@@ -132,9 +132,9 @@ _INITIALS = re.compile(
 )
 # DE LA CRUZ/MARIA ELENA behind a label or before a sex, an age, a number
 _SLASHED = re.compile(
-    rf"(?:(?<=[Nn]ame[ :])|(?<=NAME[ :])|(?<=ame:[ ])|(?<=AME:[ ])|(?<=[Pp]atient[ :])|(?<=ent:[ ])|(?<=\bPt[ :])|(?<![\w/]))"
-    rf"(?P<found>[A-Z][A-Z'’\-]{{1,20}}(?:[ ][A-Z][A-Z'’\-]{{1,20}}){{0,2}}/[A-Z][A-Z'’\-]{{1,20}}(?:[ ][A-Z][A-Z'’\-]{{0,20}}\.?){{0,2}}?)"
-    rf"(?=[;,|]|[ ]{{1,3}}(?:[MF]\b|(?i:male|female|sex|DOB|age|\d{{1,3}}[ ]?y)|\[(?:ID|DATE|编号|日期)\]|MRN|ID\b))"
+    r"(?:(?<=[Nn]ame[ :])|(?<=NAME[ :])|(?<=ame:[ ])|(?<=AME:[ ])|(?<=[Pp]atient[ :])|(?<=ent:[ ])|(?<=\bPt[ :])|(?<![\w/]))"
+    r"(?P<found>[A-Z][A-Z'’\-]{1,20}(?:[ ][A-Z][A-Z'’\-]{1,20}){0,2}/[A-Z][A-Z'’\-]{1,20}(?:[ ][A-Z][A-Z'’\-]{0,20}\.?){0,2}?)"
+    r"(?=[;,|]|[ ]{1,3}(?:[MF]\b|(?i:male|female|sex|DOB|age|\d{1,3}[ ]?y)|\[(?:ID|DATE|编号|日期)\]|MRN|ID\b))"
 )
 # Grace Young is a young smoker; Rose Brown, 70F
 _GIVEN_FIRST = re.compile(
@@ -240,8 +240,8 @@ def _in_context(text: str) -> Iterator[tuple[int, int]]:
         if not known and surname.capitalize() in PINYIN_SURNAMES and _is_long_pinyin(given):
             yield match.span()
     for match in _SLASHED.finditer(text):
-        words = re.findall(r"[A-Z'’\-]{2,}", match["found"])
-        if sum(not is_report_word(word) for word in words) >= len(words) - 1:
+        parts = re.findall(r"[A-Z'’\-]{2,}", match["found"])
+        if sum(not is_report_word(part) for part in parts) >= len(parts) - 1:
             yield match.span("found")
     for match in _GIVEN_FIRST.finditer(text):
         if match["given"].lower() in GIVEN | WORD_NAMES:
@@ -263,6 +263,8 @@ def _in_small_letters(text: str) -> Iterator[tuple[int, int]]:
         for word in re.finditer(r"[^\s,]+", match["found"]):
             plain = word[0].strip("'’-")
             pinyin = bool(words) and plain in SYLLABLES
+            if plain.endswith(("ed", "ing")) and not pinyin and plain not in GIVEN:
+                break
             if not pinyin and (
                 is_report_word(plain) or plain in _PLAIN_WORDS or _is_word(plain.capitalize())
             ):

@@ -126,18 +126,21 @@ _RARE_WORDS = frozenset(
     "颅髋髂哮嗜眩罹亟鼾呃疱疣痤瘀痰颌颧腭髓骶胫腓踝肱桡肘掖胯痫痴癫癔瘫疝痈疽疖痂痼瘢瘘睾羟酐嘌嘧喹噻唑嗪哌吡铂钆氟氩腱胛膈腋腮腘胼脘鞘跖趾颞颏颚鼻呋啰嗳噎噗咯咳喘嚏唾涎糜袢蹼踵蹲蜷蜿螺蠕蛔蛲螨疟疥瘙瘰瘿癃癀癍皲皴眦睑睫瞳眶睛羸脐胝脓膝膻苷荨茎萎葡蔓藻褐褥褪诶譬谵躁躯逾迄遏郁酰酚酮醛醇醚釉钇铋铱锶镓锝镧镥镫髌骺骸骼龈龋龛畸嵌弥蓦溃浸潴淤渗泌"
 )
 # Surnames that stand for verbs and the like far oftener.
-_VERBS = frozenset("由有来回随种支干折招买过经上后喜化修能应须查计解都通要")
+_VERBS = frozenset("由有来回随种支干折招买过经上后喜化修能应须查计解都通要能尚强易")
 _SOFT = frozenset("有来为从向可自主行前经")
 _LENIENT = frozenset(
     "不无没有我你他她问说答叫做让给对从往于因为所以如果而且并第号楼区段叶行之得非采列多未可和与前后上下左右两各全自来去好主为向双"
 )
-_NEVER = NOT_IN_NAMES - GIVEN_ZH | frozenset("们诉说称")
+_NEVER = NOT_IN_NAMES - GIVEN_ZH | frozenset("们诉说称炎症")
+_CLINICAL = frozenset(
+    "肺癌瘤咳嗽痰痛症炎病灶肿胸腔骨检查诊术患侧膜脉淋溃疡血肝肾胃肠胰腹脑皮肤疹热烧闷悸泻瘫伤裂窄缩密影囊结节积液"
+)
 _DEEDS = frozenset(
     "补充 应当 应该 应予 解释 安排 计划 施行 全部 查看 通知 马上 连续 明确 平扫 及时 时间 后续 后再 方可 方能 时予 能否 解除".split()
 )
 _ENDS = (*TITLES, "医师", "住院医", "患者", "病人", "家属", "本人", "临床", "科室", "性别", "年龄")
 _STATUS = frozenset(
-    "通过 完成 同意 正常 成功 无误 待审 未审 已审 已签 合格 顺利 全麻 局麻 静脉 不详 未知 待定 见上 如下 同上 本人 家属 父子 母子 母女 夫妻 无人 电话 驳回 良好 取消 平扫 增强 急诊 阴性 阳性 患者 医师 医生 技师 护士 主任 性别 年龄 日期 时间 科室 部位 胸部 签名 签字 盖章 电子 拒绝 保密 匿名 男性 女性 仰卧 俯卧 已阅 已知 自动 手动 是否 见下 另附 门诊 住院 体检 自费 医保 儿子 女儿 丈夫 妻子 父亲 母亲 现场 口头 当面 微信 短信 紧急 一般 普通 常规 暂无 有无 没有 未见".split()
+    "通过 完成 同意 正常 成功 无误 待审 未审 已审 已签 合格 顺利 全麻 局麻 静脉 不详 未知 待定 见上 如下 同上 本人 家属 父子 母子 母女 夫妻 无人 电话 驳回 良好 取消 平扫 增强 急诊 阴性 阳性 患者 医师 医生 技师 护士 主任 性别 年龄 日期 时间 科室 部位 胸部 签名 签字 盖章 电子 拒绝 保密 匿名 男性 女性 仰卧 俯卧 已阅 已知 自动 手动 是否 见下 另附 门诊 住院 体检 自费 医保 儿子 女儿 丈夫 妻子 父亲 母亲 现场 口头 当面 微信 短信 紧急 一般 普通 常规 暂无 双方 各方 当班 值班 上课 有无 没有 未见".split()
 )
 
 
@@ -188,9 +191,15 @@ def _anybody(found: str, rule: re.Pattern[str], *, who: bool) -> bool:
     if name in _STATUS or NOBODY.fullmatch(name) or len(name) < 2 or name.endswith(_ENDS):
         return False
     if rule in (_SEX_AGE, _PATIENT_SEX, _NAMED):
-        return not (_explained(name) and not _led(name))
-    if rule in (_DOES, _ASKED) and (not _led(name) or name[:2] in _DEEDS):
-        return False
+        strange = any(c in GIVEN_ZH or c not in CHARACTERS for c in name) and len(name) < 4
+        foreign = all(c in _WIDE for c in name)
+        if any(c in _CLINICAL for c in name) or (rule is _SEX_AGE and name in NOT_NAMES):
+            return False
+        return _led(name) or strange or foreign or name[0] == name[1]
+    if rule in (_DOES, _ASKED):
+        given = all(c in GIVEN_ZH for c in name[1:])
+        if not _led(name) or name[:2] in _DEEDS or (name[0] in _VERBS and not given):
+            return False
     if (
         who
         and name[0] not in _VERBS
@@ -266,18 +275,30 @@ def _end(text: str, start: int) -> int | None:
         return None
     if room in (head + 1, head + 2) and _alone(text[start : run.end()], head):
         return run.end()
+    lengths = [
+        n for n in lengths if n < head + 2 or text[start + n - 1] not in "于在因与及至由向从是的"
+    ]
     lengths = [n for n in lengths if not _word(text, start, n, head)]
     for length in lengths:
         last = start + length
         closed = last == run.end() and room == length
-        if closed or _GOES_ON.match(text, last):
-            if closed or length == head + 1 or _likely(text[last - 1]) or head + 1 not in lengths:
-                return last
+        fits = closed or length == head + 1 or _likely(text[last - 1]) or head + 1 not in lengths
+        if fits and (closed or _GOES_ON.match(text, last)):
+            return last
     for length in lengths:
         joined = text[start + length - 1 : start + length + 1] in PAIRS
         sure = text[start] in PLAIN_SURNAMES and text[start + head] in GIVEN_ZH
         if (_likely(text[start + length - 1]) or sure) and not joined:
             return start + length
+    # Nothing tells how long it is: as long as no word of reports or of every day begins in it.
+    if text[start] in _VERBS or (head == 1 and text[start] not in SURNAMES):
+        return None
+    for length in lengths:
+        last = start + length
+        pair = text[last - 1 : last + 1]
+        begins = pair in PAIRS or pair in EVERYDAY or _GOES_ON.match(text, last - 1)
+        if length == head + 1 or not begins:
+            return last
     return None
 
 
@@ -292,6 +313,7 @@ def _alone(name: str, head: int) -> bool:
         or name[:2] in _DEEDS
         or (head == 1 and name[:2] in EVERYDAY)
         or name.endswith(_ENDS)
+        or (len(name) > 2 and name[-1] in "于在因与及至由向从是的")
         or any(c in _NEVER and c not in _LENIENT for c in name[head:])
     )
 
@@ -329,7 +351,7 @@ def _foreign(text: str, start: int, stop: int, letters: frozenset[str] = _FOREIG
             or name[-1] in "的不"
         ):
             continue
-        if last == stop or last == end or _GOES_ON.match(text, last):
+        if last in (stop, end) or _GOES_ON.match(text, last):
             if _GOES_ON.match(text, last - 1) and _RUN.match(text, last) and last - start > 2:
                 continue
             syllable = _FOREIGN_SYLLABLES.search(name) is not None
@@ -348,11 +370,8 @@ def _start(text: str, begin: int, end: int) -> int | None:
             return start
         head = _head(text, start)
         if head and len(name) in (head + 1, head + 2) and _possible(name[head:]):
-            if not (
-                name[:2] in NOT_NAMES
-                or is_clinical(name)
-                or (name[:2] in EVERYDAY and len(name) < 3)
-            ):
+            word = name[:2] in NOT_NAMES or (name[:2] in EVERYDAY and len(name) < 3)
+            if not word and not is_clinical(name):
                 return start
     start = end - 3
     if start >= begin and text[start] in _ANY and all(c in GIVEN_ZH for c in text[start + 1 : end]):
