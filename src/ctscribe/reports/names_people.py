@@ -360,10 +360,10 @@ def _word(text: str, start: int, length: int, head: int) -> bool:
     closed = not _RUN.match(text, start + length) or _PERSON_NEXT.match(text, start + length)
     both = length == 3 and (name[1] in GIVEN_ZH or name[1] in "大小") and name[2] in GIVEN_ZH
     numbered = length == 3 and name[1] == "老" and name[2] in "大二三四五六七八九幺"
-    if name[0] in _VERBS and not (both or numbered or (closed and name[2:] in GIVEN_ZH)):
-        return not (closed and length == 2 and name[1] not in CHARACTERS and name not in EVERYDAY)
     if name[:2] in NOT_NAMES or name in NOT_NAMES:
         return True
+    if name[0] in _VERBS and not (both or numbered or (closed and name[2:] in GIVEN_ZH)):
+        return not (closed and length == 2 and name[1] not in CHARACTERS and name not in EVERYDAY)
     if is_clinical(name):
         return not (length == 3 and name[:2] not in PAIRS and both) and _explained(name)
     if name[:2] in EVERYDAY:
