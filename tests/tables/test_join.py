@@ -155,3 +155,36 @@ def test_equal_but_for_zeros_is_two_studies_unless_excel_may_have_made_one(numbe
         [] if number else [("0123", "0123"), ("123", "123")]
     )
     assert all(e.status == ("twice" if number else "matched") for e in reports)
+
+
+def entry(
+    row: int, id_: str = "A1", patient: str = "P1", question: str = "", **parts: str
+) -> Entry:
+    said = {name: ("", text) for name, text in parts.items()}
+    return Entry("excel", "表", row, Id(id_), patient, question=question, parts=said)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "column"),
+    [
+        (entry(2, 所见="好。"), entry(3, patient="P2", 结论="好。"), "patient"),
+        (entry(2, question="甲?", 所见="好。"), entry(3, question="乙?", 结论="好。"), "question"),
+        (entry(2, 所见="右肺上叶结节。"), entry(3, 所见="右肺上叶结节？"), "所见"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_rows_of_one_id_must_agree_in_everything(one: Entry, two: Entry, column: str) -> None:
+    (conflict,) = complete_reports([one, two])
+    assert (conflict.id, conflict.column) == ("A1", column)
+    assert one.status == two.status == "conflict"
+
+
+def test_a_row_that_completes_another_shares_its_fate() -> None:
+    """Neither counts as matched where the report they make has no image."""
+    head, more = entry(2, patient="", 所见="好。"), entry(3, question="甲?", 结论="好。")
+    assert complete_reports([head, more]) == []
+    assert more.head is head
+    assert (head.patient, head.question, set(head.parts)) == ("P1", "甲?", {"所见", "结论"})
+    assert join([head, more], []) == []
+    assert (head.status, more.status) == ("unmatched", "unmatched")
+    assert more.reason == "with 表!2: no image has this id"
