@@ -188,3 +188,33 @@ def test_a_row_that_completes_another_shares_its_fate() -> None:
     assert join([head, more], []) == []
     assert (head.status, more.status) == ("unmatched", "unmatched")
     assert more.reason == "with 表!2: no image has this id"
+
+
+def joined(ours: list[str], theirs: list[str]) -> list[tuple[str, str]]:
+    """Status and code of reports with these ids, as text, against images of those."""
+    reports = [entry(row, id_, 所见=id_) for row, id_ in enumerate(ours)]
+    images = [Entry("images", "", row, Id(id_), file=id_) for row, id_ in enumerate(theirs)]
+    refuse_repeated_images(images)
+    join(reports, images)
+    return [(report.status, report.code) for report in reports]
+
+
+def test_an_id_that_may_be_another_with_its_zeros_lost_is_used_for_neither() -> None:
+    assert joined(["123"], ["0123"]) == [("matched", "")]
+    assert joined(["123"], ["123", "0123"]) == [("twice", "bad-id")]
+    assert joined(["123", "0123"], ["0123"]) == [("twice", "bad-id")] * 2
+    assert joined(["123", "0123"], ["7"]) == [("unmatched", "unmatched")] * 2
+
+
+def test_a_report_is_told_the_fault_of_its_image() -> None:
+    report, image = entry(2), Entry("images", "", 2, Id("A1"))
+    image.reject("the image is missing", code="missing")
+    assert join([report], [image]) == []
+    assert (report.code, report.reason) == ("missing", "its image: the image is missing")
+
+
+def test_an_image_is_told_the_fault_of_a_report_whose_id_lost_zeros() -> None:
+    report, image = entry(2, "123"), Entry("images", "", 2, Id("0123"))
+    report.reject("no section is filled", code="report-empty")
+    assert join([report], [image]) == []
+    assert (image.code, image.reason) == ("report-empty", "its report: no section is filled")

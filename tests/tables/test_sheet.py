@@ -340,7 +340,7 @@ def test_examine_names_every_problem_with_its_place(tmp_path: Path) -> None:
         *(["A1", "P1", "好。", ""], ["A2", None, "=1", ""], ["A3", "P3", "藏。", ""]),
         *(["1.23E+15", "P4", "四。", ""], ["A5", "P5", "五。", ""], ["A5", "P5", "六。", ""]),
         *(["A7", "P7", "", ""], ["A8", None, "八。", ""], ["A1", "P1", "好。", ""]),
-        ["Ａ９", "P9", "九。", ""],
+        *(["Ａ９", "P9", "九。", ""], ["B1", "1.23E+15", "一。", ""]),
     ]
     file = book(tmp_path, {"表": rows, "图例": [["红"]]}, change)
     problems = [(p.code, p.case, p.detail.split(":")[0]) for p in examine_workbook(file)]
@@ -356,9 +356,13 @@ def test_examine_names_every_problem_with_its_place(tmp_path: Path) -> None:
             ("report-conflict", "A5", "表!6 and 表!7 give different 所见"),
             ("report-empty", "A7", "表!8"),
             ("bad-id", "A8", "表!9"),
+            ("bad-id", "B1", "表!12"),
         ]
     )
     assert all(p.file == str(file) for p in examine_workbook(file))
+    assert any(
+        "column 患者ID: the id 1.23E+15 has lost digits" in p.detail for p in examine_workbook(file)
+    )
     (tmp_path / "b.xlsx").write_bytes(b"no")
     (broken,) = examine_workbook(tmp_path / "b.xlsx")
     assert (broken.code, broken.severity) == ("unreadable", "error")
