@@ -281,11 +281,12 @@ def test_a_name_is_one_patient_however_it_is_spaced(tmp_path: Path) -> None:
 
 
 def test_an_image_whose_name_and_folder_are_two_ids_is_used_for_neither(tmp_path: Path) -> None:
-    rows = [NAMES, *([n, f"P{n}", f"{n}。", ""] for n in ("1", "5", "007"))]
+    rows = [NAMES, *([n, f"P{n}", f"{n}。", ""] for n in ("1", "5", "007", "9", "009", "44"))]
     file = book(tmp_path, {"表": rows})
-    for name in ("1/1.nii.gz", "5/1.nii.gz", "7/scan.nii.gz"):
+    for name in ("1/1.nii.gz", "5/1.nii.gz", "7/scan.nii.gz", "009/9.nii.gz", "44/44.nii.gz"):
         (tmp_path / "ct" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "ct" / name).write_bytes(b"x")
+        (tmp_path / "ct" / name).write_bytes(b"x" * (name != "44/44.nii.gz"))
+    (tmp_path / "ct" / "7" / "007.nii.gz").mkdir()  # a folder is no image, whatever its name
     options = ExcelOptions(excel=file, image_root=tmp_path / "ct", val_ratio=0.0)
     result = excel_to_captions(options)
     images = dict(zip(result.full["case_id"], map(Path, result.full["image_path"]), strict=True))
@@ -294,19 +295,25 @@ def test_an_image_whose_name_and_folder_are_two_ids_is_used_for_neither(tmp_path
     assert reasons(result) == {
         "表!3": "no image has this id",
         "5/1.nii.gz": "its name and its folder are two ids: 1 and 5",
+        **{"表!5": "no image has this id", "表!6": "no image has this id"},
+        "009/9.nii.gz": "its name and its folder are two ids: 009 and 9",
+        "表!7": "its image: the image file is empty",
+        "44/44.nii.gz": "the image file is empty",
     }
 
 
 def test_one_image_at_two_ids_is_used_for_neither(tmp_path: Path) -> None:
-    file = book(tmp_path, {"表": [NAMES, *([f"A{i}", f"P{i}", f"{i}。", ""] for i in range(3))]})
+    file = book(tmp_path, {"表": [NAMES, *([f"A{i}", f"P{i}", f"{i}。", ""] for i in range(4))]})
     (tmp_path / "x.nii.gz").write_bytes(b"x")
     (tmp_path / "y.nii.gz").write_bytes(b"x")
-    lines = ("id,path", "A0,x.nii.gz", "A1,./x.nii.gz", "A2,y.nii.gz")
+    (tmp_path / "in").mkdir()
+    lines = ("id,path", "A0,x.nii.gz", "A1,in/../x.nii.gz", "A2,y.nii.gz", "A3, ")
     (tmp_path / "p.csv").write_text("\n".join(lines))
     options = ExcelOptions(excel=file, pairs_csv=tmp_path / "p.csv", val_ratio=0.0)
     result = excel_to_captions(options)
     assert list(result.full["case_id"]) == ["A2"]
     assert reasons(result)["2"] == "one image stands at ids A0, A1"
+    assert reasons(result)["5"] == "path is empty"
 
 
 def test_all_tables_are_written_and_the_sums_are_printed(

@@ -181,10 +181,10 @@ def images_of_folder(root: Path, ids: set[str], out_dir: Path) -> list[Entry]:
         stem = file.name[: -len(ending)]
         names = (stem, stem.removesuffix("_0000"), file.parent.name)
         close = [name for name in names if without_zeros(name) in short]
-        found = Id(next((name for name in names if name in ids), close[0] if close else stem))
-        meant = {without_zeros(name): name for name in close}
-        if len(meant) > 1:  # 5/1.nii.gz, where the sheet has both 1 and 5
-            reason = f"its name and its folder are two ids: {several(meant.values())}"
+        exact = [name for name in close if name in ids]
+        found = Id([*exact, *close, stem][0])
+        if len(set(exact)) > 1 or len(set(map(without_zeros, close))) > 1:  # 5/1.nii.gz
+            reason = f"its name and its folder are two ids: {several(set(close))}"
             found = Id(fault=reason, code="unmatched")
         entry = Entry("images", "", file.relative_to(root).as_posix(), found)
         entry.image = rebase(str(file), Path.cwd(), out_dir)
