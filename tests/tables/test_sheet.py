@@ -308,12 +308,14 @@ def test_one_image_at_two_ids_is_used_for_neither(tmp_path: Path) -> None:
     (tmp_path / "y.nii.gz").write_bytes(b"x")
     (tmp_path / "in").mkdir()
     lines = ("id,path", "A0,x.nii.gz", "A1,in/../x.nii.gz", "A2,y.nii.gz", "A3, ")
+    lines += ("1.23E+15,z.nii.gz",)
     (tmp_path / "p.csv").write_text("\n".join(lines))
     options = ExcelOptions(excel=file, pairs_csv=tmp_path / "p.csv", val_ratio=0.0)
     result = excel_to_captions(options)
     assert list(result.full["case_id"]) == ["A2"]
     assert reasons(result)["2"] == "one image stands at ids A0, A1"
     assert reasons(result)["5"] == "path is empty"
+    assert reasons(result)["6"] == "the id 1.23E+15 has lost digits in Excel"
 
 
 def test_all_tables_are_written_and_the_sums_are_printed(

@@ -45,9 +45,7 @@ def examine_csv(path: Path) -> TableExam:
     try:
         frame = read_table(path)
     except DataError as error:
-        problem = problem_of(error, case="", file=path)
-        code = problem.code if error.code else "bad-table"
-        return TableExam((Problem("", str(path), code, problem.detail, problem.fix),))
+        return TableExam((problem_of(error, case="", file=path),))
     found = _Problems(path)
     encoding = frame.attrs["encoding"]
     if encoding not in PLAIN:
@@ -172,8 +170,6 @@ def _compare_rows(rows: Iterable[_Row], found: _Problems) -> None:
     first: dict[str, _Row] = {}
     asked: dict[tuple[str, str], list[_Row]] = {}
     for row in rows:
-        if not row.cells.get("case_id"):
-            continue
         known = first.setdefault(row.case, row)
         for column, same in (("image_path", _path), ("patient_id", patient_key)):
             if same(known.cells.get(column, "")) != same(row.cells.get(column, "")):
