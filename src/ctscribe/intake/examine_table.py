@@ -15,7 +15,8 @@ from ctscribe.tables.csv_file import read_table
 from ctscribe.tables.damage import damage, mend
 from ctscribe.tables.grade import GRADE_COLUMN, read_grade
 from ctscribe.tables.ids import read_id
-from ctscribe.tables.manifest import COLUMNS, image_fault, image_path, patient_key, points
+from ctscribe.tables.manifest import COLUMNS, image_fault, image_path, points
+from ctscribe.tables.split import patient_key
 from ctscribe.tables.text import is_of_one_study, near_identical, tidy
 
 PLAIN = ("utf-8", "utf-8-sig")
@@ -171,8 +172,8 @@ def _compare_rows(rows: Iterable[_Row], found: _Problems) -> None:
     asked: dict[tuple[str, str], list[_Row]] = {}
     for row in rows:
         known = first.setdefault(row.case, row)
-        for column, same in (("image_path", _path), ("patient_id", patient_key)):
-            if same(known.cells.get(column, "")) != same(row.cells.get(column, "")):
+        for column in ("image_path", "patient_id"):
+            if _alike(column, known) != _alike(column, row):
                 detail = f"rows {known.line} and {row.line} of this case have another {column}"
                 found.add(row.case, "bad-table", detail, "give each study its own case_id")
         asked.setdefault((row.case, row.cells.get("question", "")), []).append(row)
@@ -222,9 +223,10 @@ def _compare_parts(rows: Iterable[_Row], found: _Problems) -> None:
                     found.add(case, "patient-leak", detail)
 
 
-def _path(cell: str) -> Path:
-    """However it is spelled."""
-    return Path(cell.replace("\\", "/"))
+def _alike(column: str, row: _Row) -> str:
+    """The same for every spelling of one path or one patient."""
+    cell = row.cells.get(column, "")
+    return patient_key(cell) if column == "patient_id" else Path(cell.replace("\\", "/")).as_posix()
 
 
 def _few(names: Sequence[Any]) -> str:

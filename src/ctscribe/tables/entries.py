@@ -11,7 +11,7 @@ from ctscribe.errors import DataError
 from ctscribe.tables.csv_file import read_table
 from ctscribe.tables.ids import Id, cell_text, read_date, read_id, without_zeros
 from ctscribe.tables.join import Entry, several
-from ctscribe.tables.manifest import LISTED, image_fault, image_path, patient_key, rebase
+from ctscribe.tables.manifest import LISTED, image_fault, image_path, rebase
 from ctscribe.tables.sheet import (
     DATE_NAMES,
     ID_NAMES,
@@ -23,6 +23,7 @@ from ctscribe.tables.sheet import (
     report_text,
     sections_of,
 )
+from ctscribe.tables.split import patient_key
 
 PATIENT = "patient_id"  # of a CSV of images, such as import-dicom's: known by the DICOM files
 PATH_NAMES = ("image_path", "path", "image", "影像路径", "图像路径", "文件路径", "路径")
