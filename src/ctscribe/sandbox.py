@@ -111,7 +111,8 @@ def _outcome(item: T, answer: Answer) -> Outcome[T, Any]:
     kind, content, _ = answer
     if kind == "limit":
         fix = "export it again; do not open it with other programs"
-        return Outcome(item, None, DataError(content, fix=fix, code="parse-limit"))
+        file = item if isinstance(item, Path) else None
+        return Outcome(item, None, DataError(content, file=file, fix=fix, code="parse-limit"))
     return Outcome(item, None, content) if kind == "error" else Outcome(item, content, None)
 
 

@@ -12,7 +12,9 @@ from ctscribe.config import SplitConfig
 from ctscribe.errors import ConfigError, DataError
 from ctscribe.files import default_cache_dir
 from ctscribe.imaging import duplicates
+from ctscribe.intake import split
 from ctscribe.intake.split import run_split
+from ctscribe.sandbox import Limits
 from ctscribe.tables.manifest import load_rows, read_table
 from tests.imaging.test_nifti import stored
 from tests.tables.test_leaks import LONG
@@ -46,6 +48,18 @@ def table(folder: Path, answers: dict[int, str] | None = None, n: int = 20) -> P
     with file.open("w", encoding="utf-8-sig", newline="") as handle:
         csv.writer(handle).writerows(rows)
     return file
+
+
+def test_a_table_that_would_fill_the_memory_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "huge.csv"
+    with source.open("wb") as file:
+        file.truncate(1 << 30)
+    monkeypatch.setattr(split, "LIMITS", Limits(memory_bytes=64 << 20))
+    with pytest.raises(DataError, match=r"huge\.csv: reading it took more than 64 MiB") as caught:
+        run_split(SplitConfig(input=source))
+    assert caught.value.code == "parse-limit"
 
 
 def test_parts_are_the_whole_and_share_no_patient(

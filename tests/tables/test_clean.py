@@ -16,6 +16,8 @@ from ctscribe.phantom.rubbish import ANSWER_BEFORE, EXTRA_ROWS, RUBBISH, add_rub
 from ctscribe.phantom.text import write_report
 from ctscribe.reports.schema import AMOUNTS, DENSITIES, LOBES, SIDES, Finding, Language, side_of
 from ctscribe.reports.sections import format_report
+from ctscribe.sandbox import Limits
+from ctscribe.tables import clean
 from ctscribe.tables.clean import FILTERS, CleanOptions, clean_file, clean_table
 from ctscribe.tables.clean_page import LISTED_CHANGES, pieces
 from ctscribe.tables.csv_file import read_table as read_any
@@ -108,6 +110,18 @@ def test_files_written_beside_the_input(tmp_path: Path, capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     assert "3 rows, read as gbk" in out
     assert "2 rows rejected" in out
+
+
+def test_a_table_that_would_fill_the_memory_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "huge.csv"
+    with source.open("wb") as file:
+        file.truncate(1 << 30)
+    monkeypatch.setattr(clean, "LIMITS", Limits(memory_bytes=64 << 20))
+    with pytest.raises(DataError, match=r"huge\.csv: reading it took more than 64 MiB") as caught:
+        clean_file(CleanOptions(input=source))
+    assert caught.value.code == "parse-limit"
 
 
 def test_dry_run_says_the_same_and_writes_nothing(

@@ -38,6 +38,13 @@ def test_the_id_alone_counts_where_there_is_one() -> None:
     assert one != patient(patient_id="0012345", ids=OTHER)
 
 
+def test_another_spelling_is_no_other_person() -> None:
+    """Once it is a pseudonym no split can tell that "P 001" was "p001"."""
+    assert patient(patient_id="P 001") == patient(patient_id="ｐ001")
+    assert patient(name="张 三", birth_date="1980") == patient(name="张^三", birth_date="1980")
+    assert patient(name="ＬＩ^Si", birth_date="1980") == patient(name="li si", birth_date="1980")
+
+
 def test_without_an_id_name_and_birth_date_then_the_study() -> None:
     named = patient(name="Li^Si", birth_date="19800101")
     assert named == patient("9.9", name="LI^SI^^^==", birth_date="19800101")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
-from ctscribe.errors import ConfigError
+from ctscribe.errors import ConfigError, DataError
 from ctscribe.files import write_atomically
 from ctscribe.intake.check_options import CheckOptions
 from ctscribe.intake.examine import Examined, examine, studies_of
@@ -92,11 +92,19 @@ def check_data(options: CheckOptions) -> CheckResult:
 
     Of a table of which cases are rejected, the other rows are written to check_accepted.csv.
 
-    Raises DataError if there is no such path, ConfigError without one.
+    Raises DataError if there is no such path or nothing in it to examine, ConfigError without one.
     """
     if options.input is None:
         raise ConfigError("nothing to check was named", fix="ctscribe check CSV|FOLDER")
     found = find_cases(options.input, leave=options.output_dir)
+    if not found.cases:  # an empty share must not look like a sound one
+        other = next((f"; {other.file}: {other.reason}" for other in found.others), "")
+        raise DataError(
+            f"there is nothing in it to check{other}",
+            file=options.input,
+            fix="give images, DICOM, archives or tables, or a folder of them",
+            code="missing",
+        )
     cases = _examined(found.cases, options)
     if options.input.is_file() and cases and cases[0].kind == "table":
         cases = _with_images(cases[0], options)
@@ -190,9 +198,17 @@ def _with_images(table: Examined, options: CheckOptions) -> list[Examined]:
         if image is None:
             cases.append(Examined(name, "row", table.file, tuple(own[name])))
             continue
-        problems = (*own[name], *(replace(p, case=name) for p in image.problems))
+        problems = (*own[name], *(_of_row(problem, name) for problem in image.problems))
         cases.append(replace(image, case=name, kind="row", problems=problems))
     return cases
+
+
+def _of_row(problem: Problem, case: str) -> Problem:
+    """An image's problem as its row's. A mask may lie beside CTs, but no report is of one."""
+    if problem.code == "left-out":
+        fix = "name the CT in image_path"
+        return Problem(case, problem.file, "not-hu", problem.detail, fix)
+    return replace(problem, case=case)
 
 
 def _with_duplicates(cases: Iterable[Examined]) -> list[Examined]:

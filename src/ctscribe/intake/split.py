@@ -10,6 +10,8 @@ from ctscribe.config import SplitConfig
 from ctscribe.intake.balance import Said, balance_of, read_reports, stated, write_balance
 from ctscribe.intake.leaks import require_no_leaks
 from ctscribe.resolve import require
+from ctscribe.sandbox import run_one
+from ctscribe.tables.csv_file import LIMITS
 from ctscribe.tables.leaks import Leak
 from ctscribe.tables.manifest import Row, load_rows, read_table, rebase_paths, write_table
 from ctscribe.tables.split import (
@@ -42,7 +44,7 @@ def run_split(config: SplitConfig) -> SplitResult:
     """
     source = require(config, "input")
     folder = config.output_dir or source.parent
-    rows = load_rows(source)
+    rows = run_one(load_rows, source, limits=LIMITS)
     said = read_reports(rows)
     labels = _labels(rows, said) if config.stratify else None
     apart: dict[str, list[Row]]  # no patient is in two of these

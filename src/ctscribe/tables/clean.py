@@ -12,13 +12,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctscribe.errors import ConfigError, DataError
+from ctscribe.sandbox import run_one
 from ctscribe.settings import Config, setting
 from ctscribe.tables import filters
 from ctscribe.tables.clean_page import LONGEST, write_diff
+from ctscribe.tables.csv_file import LIMITS
 from ctscribe.tables.damage import mend
 from ctscribe.tables.filters import Candidate, Filter, FilterCount
 from ctscribe.tables.manifest import (
@@ -38,6 +41,7 @@ CHANGE_COLUMNS = ("row", "case_id", "filter", "before", "after")
 NEEDED = ("image_path", "answer")  # all that cleaning must have; older tables have no more
 MISSING_IMAGE, DEIDENTIFY, NORMALISE = "missing_image", "deidentify", "normalise"
 ROUNDS = 10  # an edit may uncover what another takes out; nearly all texts settle in two
+MANY_ROWS = 1000  # from here on it takes seconds, and a bar is shown
 SHOWN = 3  # changes and rejected rows that a dry run prints of each filter
 _PARAMETERS = {"drop_line", "keep_line", "min_answer_chars", "require_keywords"}
 # Every filter in the order in which they run, and the flag that asks for it; "" runs unless it is
@@ -264,13 +268,22 @@ def clean_table(
     `drop_missing_paths` is off; DataError for a Windows path on another system.
     """
     import pandas as pd
+    from rich.console import Console
+    from rich.progress import track
 
     rules = build_filters(options, extra)
     changes: list[tuple[int, str, str, str, str]] = []
     rejects: dict[int, tuple[str, str]] = {}
     missing: list[tuple[str, Path, str]] = []
     kept: dict[int, Candidate] = {}
-    for index, candidate in enumerate(_candidates(frame, base_dir)):
+    shown = track(
+        _candidates(frame, base_dir),
+        "rows",
+        total=len(frame),
+        console=Console(stderr=True),
+        disable=len(frame) < MANY_ROWS,
+    )
+    for index, candidate in enumerate(shown):
         row, why = _settle(candidate, rules, index, changes)
         if why is None:
             kept[index] = row
@@ -341,9 +354,10 @@ def _blackened(before: str, after: str) -> str:
 def clean_file(options: CleanOptions, extra: Sequence[Filter] = ()) -> CleanResult:
     """Clean the CSV of the options, print what was done, write the four files of `output_paths`.
 
-    Relative image paths are rewritten if the output stands in another folder. Raises ConfigError
-    without an input or with the input as output, DataError if nothing would be left; nothing is
-    written then, nor in a dry run. extra: see `build_filters`.
+    The CSV is read in a child process. Relative image paths are rewritten if the output stands in
+    another folder. Raises ConfigError without an input or with the input as output, DataError if
+    the CSV cannot be read or nothing would be left; nothing is written then, nor in a dry run.
+    extra: see `build_filters`.
     """
     if options.input is None:
         raise ConfigError(
@@ -352,7 +366,7 @@ def clean_file(options: CleanOptions, extra: Sequence[Filter] = ()) -> CleanResu
         )
     source = options.input
     outputs = output_paths(source, options.output)
-    frame = read_table(source, required=NEEDED)
+    frame = run_one(partial(read_table, required=NEEDED), source, limits=LIMITS)
     result = clean_table(frame, options, source.parent, extra)
     if result.kept.empty:
         busiest = max(result.counts, key=lambda count: count.dropped, default=None)

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 from ctscribe.errors import DataError
 from ctscribe.files import replacing
+from ctscribe.sandbox import Limits
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ENCODINGS = ("utf-8", "utf-8-sig", "gbk", "gb18030", "utf-16")
 MOST_COLUMNS = 10_000
+LIMITS = Limits(seconds=600)  # of a table nobody has looked at; 100,000 reports take seconds
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LONGEST_CELL = 2**31 - 1  # the csv module's own limit is 128 KiB
 _CHINESE_UTF8 = re.compile(rb"(?:[\xe2-\xe9\xef][\x80-\xbf]{2}){2}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ctscribe.errors import DataError
 from ctscribe.tables.csv_file import read_table
 from ctscribe.tables.ids import Id, cell_text, read_date, read_id, without_zeros
-from ctscribe.tables.join import Entry
+from ctscribe.tables.join import Entry, several
 from ctscribe.tables.manifest import LISTED, image_fault, image_path, rebase
 from ctscribe.tables.pseudonym import Identity, Pseudonyms
 from ctscribe.tables.sheet import (
@@ -22,6 +23,7 @@ from ctscribe.tables.sheet import (
     report_text,
     sections_of,
 )
+from ctscribe.tables.split import patient_key
 
 CASE, PATIENT = (
     "case_id",
@@ -45,7 +47,9 @@ def read_reports(sheet: Sheet, ids: Pseudonyms) -> list[Entry]:
         is_name = sheet.patient_is_name and bool(patient.text)
         entry.patient = patient.text
         if is_name:
-            entry.patient = ids.patient(Identity(name=patient.text), study=entry.label)
+            who = Identity(name=patient_key(patient.text))
+            entry.patient = ids.patient(who, study=entry.label)
+        entry.patient_is_number = patient.is_number
         entry.question = cell_text(cells[question]) if question else ""
         entry.date = read_date(cells[date]) if date else ""
         entry.parts = sections_of(sheet, cells)
@@ -64,6 +68,30 @@ def read_reports(sheet: Sheet, ids: Pseudonyms) -> list[Entry]:
             entry.reject(f"column {sheet.patient_column}: {patient.fault}", code="bad-id")
         entries.append(entry)
     return entries
+
+
+def put_zeros_back(reports: Sequence[Entry]) -> list[Entry]:
+    """Give patients that stood as numbers the zeros that others of their id have; returns them.
+
+    One sheet may hold "00123" and the next 123: one patient, who would be on both sides of a split.
+    Where several can be meant the row is rejected.
+    """
+    written: dict[str, set[str]] = {}
+    for entry in reports:
+        if entry.patient and not entry.patient_is_number:
+            written.setdefault(without_zeros(entry.patient), set()).add(entry.patient)
+    changed = []
+    for entry in reports:
+        if not entry.patient_is_number:
+            continue
+        meant = written.get(without_zeros(entry.patient), set())
+        if len(meant) > 1:
+            reason = f"its patient {entry.patient} may have lost zeros: others are {several(meant)}"
+            entry.reject(reason, code="bad-id")
+        elif meant - {entry.patient}:
+            (entry.patient,) = meant
+            changed.append(entry)
+    return changed
 
 
 def notes_of(book: Book) -> list[str]:
@@ -159,7 +187,7 @@ def images_of_csv(
 
 def images_of_folder(root: Path, ids: set[str], out_dir: Path) -> list[Entry]:
     """Images below a folder. The id is the file's name, without nnU-Net's _0000, or its folder's:
-    the first of these that the sheet has, be it without zeros in front.
+    the one of these that the sheet has, be it without zeros in front; with two it is not used.
 
     Raises DataError: no folder, no images in it.
     """
@@ -176,11 +204,17 @@ def images_of_folder(root: Path, ids: set[str], out_dir: Path) -> list[Entry]:
         stem = file.name[: -len(ending)]
         names = (stem, stem.removesuffix("_0000"), file.parent.name)
         close = [name for name in names if without_zeros(name) in short]
-        name = next((name for name in names if name in ids), close[0] if close else stem)
-        entry = Entry("images", "", file.relative_to(root).as_posix(), Id(name))
+        found = Id(next((name for name in names if name in ids), close[0] if close else stem))
+        meant = {without_zeros(name): name for name in close}
+        if len(meant) > 1:  # 5/1.nii.gz, where the sheet has both 1 and 5
+            reason = f"its name and its folder are two ids: {several(meant.values())}"
+            found = Id(fault=reason, code="unmatched")
+        entry = Entry("images", "", file.relative_to(root).as_posix(), found)
         entry.image = rebase(str(file), Path.cwd(), out_dir)
         entry.file = _same_file(file)
-        if fault := image_fault(file):
+        if found.fault:
+            entry.reject(found.fault, code=found.code)
+        elif fault := image_fault(file):
             entry.reject(fault, code="missing")
         entries.append(entry)
     if not entries:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ctscribe.errors import DataError
 from ctscribe.problems import Problem, problem_of
-from ctscribe.tables.entries import read_reports
+from ctscribe.tables.entries import put_zeros_back, read_reports
 from ctscribe.tables.join import Entry, complete_reports
 from ctscribe.tables.manifest import LISTED
 from ctscribe.tables.pseudonym import SALT_BYTES, Pseudonyms
@@ -43,6 +43,8 @@ def examine_workbook(path: str | Path, *, include_hidden: bool = False) -> list[
         for column in sheet.hidden_columns:
             found("repaired", f"{sheet.title}: the hidden column {column} is left out")
         reports += read_reports(sheet, Pseudonyms(secrets.token_bytes(SALT_BYTES)))
+    for report in put_zeros_back(reports):
+        found("repaired", f"{report.label}: zeros of its patient's id were lost", report.id.text)
     for report in reports:
         if report.status == "hidden":
             found("repaired", f"{report.label}: {report.reason}", report.id.text)

@@ -23,6 +23,7 @@ from ctscribe.tables.entries import (
     images_of_csv,
     images_of_folder,
     notes_of,
+    put_zeros_back,
     read_reports,
     unused_reports,
 )
@@ -169,6 +170,7 @@ def excel_to_captions(options: ExcelOptions) -> ExcelResult:
     if options.pairs_csv is None:
         assert options.image_root is not None
         images = images_of_folder(options.image_root, {e.id.text for e in reports}, out_dir)
+    mended = put_zeros_back(reports)
     conflicts = complete_reports(reports)
     _write_answers(reports, options, needs_patients=not known)
     refuse_repeated_images(images)
@@ -177,6 +179,7 @@ def excel_to_captions(options: ExcelOptions) -> ExcelResult:
     notes = notes_of(book)
     notes += _notes_of_patients(pairs) if known else _notes_of_unknown(images, named=named)
     notes += _notes_of_ids(reports, images, pairs)
+    notes += [f"excel {e.label}: its patient is {e.patient}: zeros were lost" for e in mended]
     cases = {image.case for _, image in pairs} - {""}
     rows, text_of = [], {}
     for report, image in pairs:
@@ -208,7 +211,10 @@ def run_excel(options: ExcelOptions) -> ExcelResult:
     caption_quarantine.csv and caption_join_report.csv, nothing if an error is raised. Workbook and
     CSV are read in a child process under `LIMITS`.
     """
-    result = run_one(excel_to_captions, options, limits=LIMITS)
+    from rich.console import Console
+
+    with Console(stderr=True).status("reading and joining the tables"):
+        result = run_one(excel_to_captions, options, limits=LIMITS)
     assert options.excel is not None
     out_dir = options.out_dir or options.excel.parent
     for name, file in _files(out_dir).items():

@@ -173,6 +173,5 @@ def _make(path: Path) -> None:
 
 
 def _plain(name: str) -> str:
-    """A person's name without what differs between machines: case, spaces, carets at the end."""
-    groups = [" ".join(group.replace("^", " ").split()) for group in name.split("=")]
-    return "=".join(groups).strip("= ").casefold()
+    """A person's name without what differs between machines: case, width, spaces and carets."""
+    return "=".join(patient_key(group.replace("^", "")) for group in name.split("=")).strip("=")
