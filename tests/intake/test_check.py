@@ -29,6 +29,7 @@ from ctscribe.intake.examine import Examined, examine
 from ctscribe.intake.find import Case, NotLookedAt
 from ctscribe.problems import Problem
 from ctscribe.sandbox import Limits
+from ctscribe.tables.manifest import load_rows
 
 from .small_ct import rescaled, save, small_ct, turned
 
@@ -244,6 +245,19 @@ def test_a_table_makes_a_case_of_each_row(folder: Path, tmp_path: Path) -> None:
     }
     assert len(result.accepted) == 2
     assert result.exit_code == 2
+    go_on = tmp_path / "check_accepted.csv"  # what to divide and train on
+    assert result.files[-1] == go_on
+    assert [(r.case_id, r.answer) for r in load_rows(go_on)] == [
+        ("A", "右肺上叶见结节"),
+        ("A", "有"),
+    ]
+    sound = run(go_on, tmp_path)
+    assert sound.exit_code == 0
+    assert not go_on.exists()  # nothing is rejected, so the table itself is what to go on with
+    shuffled = [lines[2], "," + lines[0].partition(",")[2]]  # no case is accepted, one has no id
+    path.write_text("\n".join([head, *shuffled]), encoding="utf-8")
+    assert run(path, tmp_path).exit_code == 2
+    assert not go_on.exists()
 
 
 def test_no_report_is_of_a_mask(folder: Path, tmp_path: Path) -> None:
@@ -374,7 +388,8 @@ def test_the_command_ends_with_the_code_of_the_worst(
     words = ["check", str(folder / name), "--output-dir", str(tmp_path), "--workers", "1"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == code, done.output
-    assert {path.name for path in tmp_path.iterdir()} == {"check.json", "check.html"}
+    rest = {"check_accepted.csv"} if name == "t.csv" else set()
+    assert {path.name for path in tmp_path.iterdir()} == {"check.json", "check.html", *rest}
 
 
 def test_warnings_alone_are_exit_code_1() -> None:
