@@ -86,8 +86,30 @@ def strip_phones(text: str) -> str:
 
 
 def strip_advertising(text: str) -> str:
-    """Take out clauses that advertise, and what stands by them if it says nothing clinical."""
-    return _drop_clauses(text, lambda clause: "" if wording.ADVERTISING.search(clause) else clause)
+    """Take out clauses that advertise, and what stands by them if it says nothing clinical.
+
+    Of a clause that holds a finding as well, only the part (between spaces or brackets) without one.
+    """
+    text = re.sub(r"[【\[][^】\]\n]*[】\]](?=(.*))", _without_slogan, text)
+    return _drop_clauses(text, _without_advertising)
+
+
+def _without_slogan(match: re.Match[str]) -> str:
+    slogan = wording.ADVERTISING.search(match[0]) and wording.FINDING.search(match[1])
+    return "" if slogan and not wording.FINDING.search(match[0]) else match[0]
+
+
+def _without_advertising(clause: str) -> str:
+    if not wording.ADVERTISING.search(clause):
+        return clause
+    if not wording.FINDING.search(clause):
+        return ""
+    parts = re.split(r"(?<=[\s)）】])|(?=[(（【])", clause)
+    return "".join(
+        part
+        for part in parts
+        if wording.FINDING.search(part) or not wording.ADVERTISING.search(part)
+    )
 
 
 def strip_sex_age(text: str) -> str:
@@ -113,6 +135,8 @@ def keep_thorax(text: str) -> str:
         for clause in clauses(sentence):
             if wording.THORAX.search(clause) or HEADING.fullmatch(clause):
                 elsewhere = False
+            elif wording.HISTORY.search(clause):
+                elsewhere = elsewhere and not wording.THORAX.search(sentence)
             elif wording.OTHER_REGION.search(clause):
                 elsewhere = True
             _append(kept, clause, "" if elsewhere else clause)
@@ -151,7 +175,8 @@ def number(text: str) -> str:
 def is_generic(text: str) -> bool:
     """Whether a report is one line that says "nothing abnormal" and no more.
 
-    Short, without a measurement, each clause normal or an empty phrase. A full report of a normal
+    Short, without a measurement, each clause made of words that say so alone, or of an empty phrase:
+    any other word may be a finding. A full report of a normal
     chest is not generic: it is how a model learns what normal is.
     """
     body = HEADING.sub("", tidy(text))
@@ -166,12 +191,8 @@ def is_generic(text: str) -> bool:
 
 
 def _says_nothing(clause: str) -> bool:
-    if wording.CHANGE.search(clause):
-        return False
-    normal = wording.NORMAL.search(clause)
-    if normal is None:
-        return bool(wording.FILLER.search(clause))
-    return wording.ABNORMAL_BEFORE.search(clause[: normal.start()]) is None
+    normal = wording.NEUTRAL.sub("", wording.NOTHING_ABNORMAL.sub("", clause))
+    return not all(any(map(str.isalnum, r)) for r in (normal, wording.FILLER.sub("", clause)))
 
 
 def reject_empty(row: Candidate) -> str | None:
@@ -206,7 +227,8 @@ def reject_without(pattern: re.Pattern[str]) -> Reject:
 
 def reject_elsewhere(row: Candidate) -> str | None:
     """A reason if the report does not speak of the thorax."""
-    return None if wording.THORAX.search(row.answer) else "says nothing of the thorax"
+    unplaced = wording.LESION.search(row.answer) and not wording.OTHER_REGION.search(row.answer)
+    return None if unplaced or wording.THORAX.search(row.answer) else "says nothing of the thorax"
 
 
 def reject_damage(row: Candidate) -> str | None:
@@ -256,6 +278,14 @@ def sift_near_duplicates(rows: Sequence[Candidate]) -> dict[int, str]:
     watched = [n for n, r in enumerate(rows) if of_one_study[n] or images[r.image_path] > 1]
     carriers = {n: wording.CARRIER.findall(rows[n].answer.lower()) for n in watched}
     found: dict[int, str] = {}
+    first: dict[tuple[str, ...], int] = {}
+    for n in watched:
+        said = wording.EMPTY.sub("", tidy(rows[n].answer).lower())
+        plain = "".join(filter(str.isalnum, said))
+        key = (str(rows[n].image_path), rows[n].question, plain, *carriers[n])
+        if first.setdefault(key, n) != n and plain:
+            case = rows[first[key]].case_id
+            found[n] = f"in other words the report of case {case} above, on the same image"
     for i, j, alike in near_identical([rows[n].answer for n in watched]):
         one, two = watched[i], watched[j]
         if one in found or two in found or carriers[one] != carriers[two]:
@@ -281,7 +311,7 @@ def _without_phone(clause: str) -> str:
     for start, end in sorted(found, reverse=True):
         rest = rest[:start] + rest[end:]
     # "右肺结节（138…）" keeps its finding; "家属电话138…" has nothing but the number to say.
-    if not wording.CLINICAL.search(rest):
+    if not wording.CLINICAL.search(rest) or wording.PHONE_OWNER.fullmatch(rest):
         return ""
     rest = re.sub(
         rf"{wording.PHONE_LABEL}\s?[:：]?(?=[\s，。；,.;]*$)", "", rest, flags=re.IGNORECASE
