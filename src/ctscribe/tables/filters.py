@@ -28,6 +28,8 @@ from ctscribe.tables.text import (
 from ctscribe.tables.unfilled import unfilled
 
 Edit = Callable[[str], str]
+# Where a clause has its parts: at brackets, and at spaces, which Chinese has none between words.
+_PARTS = re.compile(r"(?<=[\u4e00-\u9fff]\s)|(?<=\s)(?=[\u4e00-\u9fff])|(?<=[)）】])|(?=[(（【])")
 GENERIC_CHARACTERS, GENERIC_WORDS = 40, 20  # most that a report without content has (zh, en)
 
 
@@ -88,28 +90,34 @@ def strip_phones(text: str) -> str:
 def strip_advertising(text: str) -> str:
     """Take out clauses that advertise, and what stands by them if it says nothing clinical.
 
-    Of a clause that holds a finding as well, only the part (between spaces or brackets) without one.
+    Of a clause that is clinical as well, only the part between spaces or brackets that advertises.
     """
     text = re.sub(r"[【\[][^】\]\n]*[】\]](?=(.*))", _without_slogan, text)
     return _drop_clauses(text, _without_advertising)
 
 
 def _without_slogan(match: re.Match[str]) -> str:
-    slogan = wording.ADVERTISING.search(match[0]) and wording.FINDING.search(match[1])
+    slogan = wording.ADVERTISING.search(match[0]) and wording.CLINICAL.search(match[1])
     return "" if slogan and not wording.FINDING.search(match[0]) else match[0]
 
 
 def _without_advertising(clause: str) -> str:
-    if not wording.ADVERTISING.search(clause):
+    praise = [match.span() for match in wording.ADVERTISING.finditer(clause)]
+    if not praise:
         return clause
-    if not wording.FINDING.search(clause):
-        return ""
-    parts = re.split(r"(?<=[\s)）】])|(?=[(（【])", clause)
-    return "".join(
-        part
-        for part in parts
-        if wording.FINDING.search(part) or not wording.ADVERTISING.search(part)
-    )
+    seen = [match.span() for match in wording.FINDING.finditer(clause)]
+    kept, at, dropping, clinical = "", 0, False, False
+    for part in _PARTS.split(clause):
+        end = at + len(part)
+        found = any(s < end and at < e for s, e in seen)
+        if not found and any(s < end and at < e for s, e in praise):
+            dropping = True
+        elif found or wording.CLINICAL.search(part) or wording.NEGATION.search(part):
+            dropping, clinical = False, True
+        kept += "" if dropping else part
+        dropping = dropping and not part.endswith((")", "）", "】"))
+        at = end
+    return kept if clinical else ""
 
 
 def strip_sex_age(text: str) -> str:
@@ -135,10 +143,9 @@ def keep_thorax(text: str) -> str:
         for clause in clauses(sentence):
             if wording.THORAX.search(clause) or HEADING.fullmatch(clause):
                 elsewhere = False
-            elif wording.HISTORY.search(clause):
-                elsewhere = elsewhere and not wording.THORAX.search(sentence)
             elif wording.OTHER_REGION.search(clause):
-                elsewhere = True
+                why = wording.HISTORY.search(clause) and wording.THORAX.search(sentence)
+                elsewhere = not why
             _append(kept, clause, "" if elsewhere else clause)
     changed = "".join(kept)
     return text if changed == text else _settle(changed)
@@ -309,14 +316,29 @@ def _without_phone(clause: str) -> str:
         return clause
     rest = clause
     for start, end in sorted(found, reverse=True):
-        rest = rest[:start] + rest[end:]
-    # "右肺结节（138…）" keeps its finding; "家属电话138…" has nothing but the number to say.
-    if not wording.CLINICAL.search(rest) or wording.PHONE_OWNER.fullmatch(rest):
-        return ""
-    rest = re.sub(
-        rf"{wording.PHONE_LABEL}\s?[:：]?(?=[\s，。；,.;]*$)", "", rest, flags=re.IGNORECASE
+        rest = f"{rest[:start]}\0{rest[end:]}"
+    # A bracket around the number has whose it is, at most: "右肺结节（张医生138…）".
+    closed = re.sub(
+        r"[(（][^()（）\0]*\0[^()（）]*[)）]",
+        lambda match: match[0] if wording.CLINICAL.search(match[0]) else "",
+        rest,
     )
-    return re.sub(r"[(（]\s*[)）]", "", rest)
+    if "\0" not in closed:
+        return closed
+    # "右肺结节 家属电话138…" keeps its finding, and not whose the number is.
+    label = rf"{wording.PHONE_LABEL}\s?[:：]?(?=[\s，。；,.;]*$)"
+    parts = [re.sub(label, "", part, flags=re.IGNORECASE) for part in _PARTS.split(rest)]
+    kept = "".join(part for part in parts if not _only_contact(part)).replace("\0", "")
+    return kept if any(map(str.isalnum, kept)) else ""
+
+
+def _only_contact(part: str) -> bool:
+    """Whether a part of a clause says whose a number is or what for, and nothing of the patient."""
+    words = part.replace("\0", "")
+    if wording.PHONE_OWNER.fullmatch(words):
+        return "\0" in part
+    empty = "\0" in part and not any(map(str.isalnum, words))
+    return empty or bool(wording.CONTACT.search(words) and not wording.CLINICAL.search(words))
 
 
 def _drop_clauses(text: str, edit: Edit) -> str:
@@ -329,7 +351,8 @@ def _drop_clauses(text: str, edit: Edit) -> str:
         clinical = any(wording.CLINICAL.search(new) for new in edited)
         emptied = any(new == "" for new in edited)
         for piece, new in zip(pieces, edited, strict=True):
-            filler = emptied and (not clinical or wording.LEAD_IN.search(new))
+            filler = emptied and not wording.CLINICAL.search(new)
+            filler = filler and (not clinical or wording.LEAD_IN.search(new) is not None)
             _append(kept, piece, "" if filler and not HEADING.fullmatch(new) else new)
     changed = "".join(kept)
     return text if changed == text else _settle(changed)

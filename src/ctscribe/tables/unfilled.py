@@ -34,7 +34,7 @@ _ASKED = re.compile(
     r"|[\[<](?:insert|enter|select|choose|specify|fill|your|free text)\b[^\]>\n]*[\]>]"
     r"|\bclick (?:here )?to (?:enter|edit|add|select)\b|\blorem ipsum\b|\bTBD\b|\btext here\b"
     r"|\[[^\]|\n]{1,30}(?:\|[^\]|\n]{1,30})+\]"
-    r"|(?:大小|直径|长径|短径|径线?|约为?|厚|见|值|[×*])[:：]?\s*(?:约为?)?\s*(?:×|…+|\.{3,}|[?？])?\s*"
+    r"|(?:大小|直径|长径|短径|径线?|约为?|厚|见|值|(?<![A-Za-z])[×*])[:：]?\s*(?:约为?)?\s*(?:×|…+|\.{3,}|[?？])?\s*"
     r"(?:mm|cm|HU|毫米|厘米)(?![A-Za-z级])"
     r"|(?:(?<!…)…+|(?<!\.)\.{3,}|(?<![\w）)])[?？])\s*(?:mm|cm|毫米|厘米)(?![A-Za-z级])"
     r"|\bmeasur(?:es|ing) (?:up to |about |approximately )?(?:_+ ?)?(?:x ?_* ?)?(?:mm|cm)\b",

@@ -16,7 +16,7 @@ ADVERTISING = _any(
     r"扫码|扫一扫|二维码|公众号|订阅号|小程序|加微信|微信[:：]",
     r"(?<![轻细稍略])微信(?:号(?!增|减|影|改|强)|搜索|关注|扫|咨询)",  # "轻微信号增高" is a finding
     r"(?<![A-Za-z])VX\s?(?:号|[:：]|[a-z0-9_]{5,})|加[Vv](?:信|[:：]|\s?[a-z0-9_]{5,})|[Vv]信",
-    r"您身边的|健康专家|保驾护航|值得信赖",
+    r"您身边的|健康专家|保驾护航|值得信赖|怎么办[?？]",
     r"微博|抖音|(?<!器)官网|官方网站|网址|客服|优惠|折扣|特价|促销|(?<!受)限时(?!间)|团购|代金券|套餐",
     r"免(?:费|挂号|门票)|赠送|招募.{0,6}(?:志愿者|患者|病友|受试者)|买一送一|新开[张业]",
     r"(?:打|享|低至)[\d一二三四五六七八九.]+折|[一二三四五六七八九]折(?=起|优惠|\W*$)",
@@ -36,20 +36,39 @@ ADVERTISING = _any(
     r"\bdownload (?:our|the) app\b|\bhealth check packages?\b|\bbook (?:online|now|today|your)\b",
     r"\bour (?:new|award-winning|state-of-the-art) \w+|\bcall (?:us|now)\b|\bcustomer service\b",
 )
-# A sentence with one of these is about the patient's chest: only what matches is taken out of it.
+# What may be of the patient, so that no edit may take it along with a contact: broad on purpose.
 CLINICAL = _any(
-    r"肺|(?<!开)胸|结节|纵隔|气管|(?<!中)心(?:影|脏|包|腔)|影(?!像|院)|病?灶|积液|积气|气肿|实变|未见",
-    r"淋巴|肋|骨|胸膜|密度|纹理|复查|随访|随诊|扫描|增强|活检|穿刺|癌|炎|肿|钙化",
-    r"\blungs?\b|\blob(?:e|ar)|nodul|pleura|effusion|emphysema|pneumo|consolidat|opacit|mediastin",
-    r"\bheart|cardiac|\bribs?\b|\bbones?\b|lymph|airway|trachea|bronch|\bmass|\bno\b|normal",
-    r"follow-?up|\bCT\b (?:in|after)|biopsy|calcif|\d\s?(?:mm|cm|毫米|厘米)",
+    r"肺|(?<!开)胸|结节|纵隔|气管|气道|(?<!中)心(?:影|脏|包|腔)|影(?!像|院)|病?灶|病变|积液|积气|气肿|实变|未见",
+    r"淋巴|肋|骨|胸膜|密度|纹理|复查|复诊|随访|随诊|扫描|增强|活检|穿刺|癌|炎|肿|钙化|感染|结核|转移|[良恶]性",
+    r"动脉|静脉|血管|夹层|栓塞|血栓|食管|疝|囊|瘤|狭窄|梗[死阻]|坏死|出血|大疱|乳腺|甲状腺|肝|胆|脾|胰|肾|椎",
+    r"[左右双两]侧|[左右](?![右边键])|[上中下]叶|[前后尖背舌]段|支架|导管|引流|置管|强化|变化|同前|相仿|稳定|正常",
+    r"异常|增[大多厚]|缩小|减[少小]|吸收|进展|好转|残留|纤维|新[发出]|边[界缘]|待[排查定]|除外|考虑|可能|术后|比较",
+    r"对[比照]|[前旧]片|磨玻璃|实性|分叶|毛刺|空洞|光[整滑]|压缩|破裂|不张|愈合|伪影|屏气|位于|[少中大]等?量|量少",
+    r"[多单]发|程度|部位|征(?!集|求)|呈|超声|结合临床|处理|手术|吸烟|病史|咳|\bMT\b|(?<![A-Za-z])(?:IM|SE)\s?\d|\d\s?(?:mm|cm|毫米|厘米)",
+    r"\blungs?\b|\blob(?:e|ar)|nodul|pleura|effusion|emphysema|pneumo|consolidat|opacit|mediastin|atelecta",
+    r"heart|cardi|\bribs?\b|\bbones?\b|lymph|\bnodes?\b|airway|trachea|bronch|\bmass|\bno(?:t|ne|r)?\b|normal|\bscar",
+    r"\baort|dissect|embol|thromb|hernia|\bcyst|aneurysm|stenos|thyroid|liver|hepat|kidney|\brenal|adrenal|spleen",
+    r"\b(?:left|right|both|bilateral\w*|upper|middle|lower|apex|apic\w+|bas(?:e|al|es)|mild|moderate|severe)\b",
+    r"\b(?:solid|small|large|new|trace|contrast|smok\w+|pack-years?|cough|imaging|seen|prior|previous|tube|wall)\b",
+    r"ground-glass|compar|compatible|consist|consider|respectively|lingul|concern|guideline|advised|recommend|malignan|carcinoma|adenoma|benign",
+    r"similar|stable|unchanged|improv|worse|increas|decreas|resol|infect|inflam|suspicious|lesion|fluid|rule out",
+    r"breast|spine|vertebr|fracture|abnormal|follow-?up|\bCT\b (?:in|after|chest)|biopsy|calcif|\bimages? \d",
 )
-# And one with these says what was seen: no edit may take it.
+# And with these a clause that advertises says what was seen.
 FINDING = _any(
     r"\d\s?(?:mm|cm|毫米|厘米)",
     r"[左右双两]侧?(?:肺|胸腔?|胸膜|[上中下]叶|肺门|主支气管|肋骨).{0,12}?(?:见|影|变|灶|液|结节|肿|厚|张|炎|癌|气胸)",
     r"未见|(?:较前|未)[^，]{0,4}(?:增大|缩小|吸收|进展|好转)|纵隔.{0,6}(?:淋巴结|移位|增宽)",
-    r"\b(?:left|right|both|bilateral|upper|middle|lower)\b.*\b(?:nodul|mass|opacit|effusion|consolid|pneumoth|atelec)",
+    r"积液|气胸|实变|气肿|磨玻璃|钙化|骨折|不张|增厚|[上中下]叶|同前|考虑|除外",
+    r"nodul|opacit|effusion|consolidat|pneumothora|atelecta|emphysem|fracture|\bscar|embol|lymphaden|\blobes?\b",
+    r"\b(?:left|right|bilateral)\b|\b(?:lungs?|heart) (?:is|are)\b|unchanged|\bstable\b|malignan",
+)
+NEGATION = _any(r"[未无不没非]", r"\b(?:no|not|without)\b")
+# Whose a number is or what it is for: without the number it says nothing.
+CONTACT = _any(
+    r"医[师生]|护士|主任|家属|联系|咨询|取片|科|[室台处站]|姓名|签名|报告|编?号|备注|随时|疑问|问题|如[有需]|需要?|请|速来|通知|客[户服]|工作日|^\W*(?:患者|病人)\W*$",
+    r"\b(?:contact|please|questions?|call|ring|dial|appointment|reading room|radiologist|physician|dr|pager|page"
+    r"|ward|phoned|reported|result|ext|e-?mail|fax)\b",
 )
 # What leads up to a contact, and means nothing without it.
 LEAD_IN = _any(
@@ -58,12 +77,13 @@ LEAD_IN = _any(
 )
 
 # Mobile numbers of China begin with 13 to 19; so may the number of a study: see IDENTIFIER.
-PHONE = re.compile(
+_NUMBER = (
     r"(?<![A-Za-z\d.\-])(?:(?:\+|00)?86[- ]?)?"
     r"(?:1[3-9]\d[- ]?\d{4}[- ]?\d{4}|\(?0\d{2,3}\)?[- ]\d{3,4}[- ]?\d{4}(?:[-转]\d{1,5})?"
     r"|[48]00[- ]?\d{3}[- ]?\d{4})(?![A-Za-z\d])"
     r"|(?:\b(?:at|on|via)\s)?\([2-9]\d{2}\) ?\d{3}-\d{4}(?!\d)"
 )
+PHONE = re.compile(_NUMBER)
 PHONE_LABEL = (
     r"(?:(?:联系|咨询|预约|家属|服务|值班|办公)?(?:电话|手机|热线|传真)(?:号码?|预约)?|联系方式|致电|拨打|来电"
     r"|\bTel(?:ephone)?\b\.?|\b(?:contact )?(?:tele)?phone(?: number| no\.?)?"
@@ -71,13 +91,16 @@ PHONE_LABEL = (
     r"|\b(?:please )?(?:call|dial))"
 )
 LABELLED_PHONE = re.compile(  # or what stands for one where texts were de-identified
+    # Spaces last, and never up to a number that counts or measures: "电话87654321 12mm".
     rf"{PHONE_LABEL}\s?[:：]?\s?"
-    rf"(?:[+(]?\d[\d\- ()]{{5,}}\d(?:,?\s?(?:转|ext\.?|分机)\s?\d{{1,5}})?(?![A-Za-z\d])"
+    rf"(?:(?:{_NUMBER}|[+(]?\d[\d\-()]{{5,}}\d(?![\d-])"
+    r"|[+(]?\d[\d\- ()]{5,}\d(?!\d|\.\d|[*x×/~+-]| ?(?:mm|cm|HU|x |×|[年月岁枚个处])))"
+    r"(?:,?\s?(?:转|ext\.?|分机)\s?\d{1,5})?(?![A-Za-z\d])"
     r"|\[(?:电话|PHONE)\])"
     r"|(?<![肺膜体])(?:内线|分机|短号)(?:号码?|电话)?\s?[:：]?\s?\d{3,6}(?![\d.]|\s?(?:mm|cm|HU))",
     re.IGNORECASE,
 )
-# Who has the number: it says nothing without ("随访护士电话：…").
+# "随访护士电话：…" and "CT室…": whose it is, in words that are clinical elsewhere.
 PHONE_OWNER = re.compile(
     r"(?!\W*(?:建议|请|转))[\s(（]*[\u4e00-\u9fff]{0,6}(?:护士|医[师生]|科|室|台|处|站|中心|组)[\s)）。，；]*"
 )
@@ -101,8 +124,8 @@ _SEX_EN = r"(?:sex|gender)\s?[:=]\s?(?:male|female|[mf])\b\s?[.,;/]?\s*"
 _AGE_EN = r"age\s?[:=]\s?\d{1,3}\s?(?:y(?:ears?|rs?|/?o)?\b(?: old)?)?(?!\w)[.,;]?\s*"
 SEX_AGE = _any(
     rf"(?:{_PERSON}[，,:：的]?\s?)?[性姓]别\s?[:：为]?\s?{_MALE}{_AFTER}"
-    rf"(?:(?:年龄\s?[:：为]?\s?\d{{1,3}}(?:\s?(?:周?岁|Y(?![A-Za-z\d])))?|{_AGE}){_AFTER})?",
-    rf"年龄\s?[:：]\s?\d{{1,3}}(?!\d)\s?(?:周岁|岁|Y(?![A-Za-z\d]))?{_AFTER}"
+    rf"(?:(?:年龄\s?[:：为]?\s?约?\d{{1,3}}(?:\s?(?:周?岁|Y(?![A-Za-z\d])))?|{_AGE}){_AFTER})?",
+    rf"年龄\s?[:：]\s?约?\d{{1,3}}(?!\d)\s?(?:周岁|岁|Y(?![A-Za-z\d]))?{_AFTER}"
     rf"(?:(?:[性姓]别\s?[:：]?\s?)?{_MALE}(?=\W){_AFTER})?",
     rf"(?:性别\s?[/／]\s?年龄|年龄\s?[/／]\s?性别)\s?[:：]?\s?(?:{_MALE}\s?[/／]\s?\d{{1,3}}\s?[岁Y]?"
     rf"|\d{{1,3}}\s?[岁Y]?\s?[/／]\s?{_MALE}){_AFTER}",
@@ -123,13 +146,13 @@ SEX_AGE = _any(
     r"(?:\d{1,3}\s?y?\s?/\s?[mf]|[mf]\s?/\s?\d{1,3}\s?y?)\b[.,;]?\s*",
     rf"\b{_AGE_EN}(?:{_SEX_EN})?",
     r"(?:\bpatient:? )?\b(?:male|female|man|woman)(?: patient)?,? (?:aged? )?\d{1,3}"
-    r"(?:[- ]years?(?:[- ]old| of age)?| ?y(?:/?o)?)?[.,;]\s?",
+    r"(?:[- ]years?(?:[- ]old| of age)?| ?y(?:/?o|\.o\.?)?)?[.,;]\s?",
     r"\b(?:an? )?(?:elderly|middle-aged|young) (?:man|woman|male|female)(?: patient)?[.,;]\s?",
 )
 
 # Regions that a chest CT does not show, or shows the edge of.
 OTHER_REGION = _any(
-    r"头颅|颅(?!侧)|脑|上颌|副?鼻|[额蝶筛]窦|基底节|丘脑|眼|咽|扁桃体|腮腺|甲状腺|颈(?!胸)|肝|胆|胰|脾|肾",
+    r"头颅|颅(?!侧)|(?<!电)脑|上颌|副?鼻|[额蝶筛]窦|基底节|丘脑|眼|咽|扁桃体|腮腺|甲状腺|颈(?!胸)|肝|胆|胰|脾|肾",
     r"腹(?!侧)|肠|阑尾|输尿管|(?<!反)胃|盆|子宫|卵巢|附件区|前列腺|膀胱|腰|骶|髋|膝|踝|腕|肘|四肢|股骨",
     r"\bbrain|\bskull|\bhead CT|CT (?:of the )?head\b|cerebr|intracran|basal gangli|sinusitis|maxillary|\bthyroid|\bneck\b|\bliver|hepat",
     r"gallbladder|gallston|cholelith|cholecyst|pancrea|spleen|splen|kidney|\brenal|nephrolith|urete|adrenal",
@@ -137,7 +160,7 @@ OTHER_REGION = _any(
 )
 # Why the patient was scanned, and no finding of that region: "肝癌术后，双肺多发转移瘤".
 HISTORY = _any(
-    r"术后|病史|[放化]疗|移植|透析|功能不全|衰竭|治疗后",
+    r"术后|切除|手术|病史|[放化]疗|移植|透析|功能不全|衰竭|治疗后",
     r"status post|\bs/p\b|post-?op|history of|transplant|dialysis|failure|\bknown\b",
 )
 THORAX = _any(
@@ -146,13 +169,13 @@ THORAX = _any(
     r"\blungs?\b|pulmon|\blob(?:e|ar)|chest|thora|pleura|mediastin|\bheart|cardiac|pericard|airway|trachea",
     r"bronch|\bribs?\b|breast|axill|esophag|oesophag|aort|diaphragm|scapul|clavic|emphysema|pneumo|coronary",
     r"(?<!renal )(?<!splenic )\bhil(?:ar|um|a)\b|lingula|\bapical|\bapices|\bbasal\b(?! gangl| cist)|brachioceph",
-    r"vena cava|thym(?:us|ic|oma)|azygos|hiatal|\bT(?:\d|1[0-2])\b(?!-| ?w)",
+    r"carina|vena cava|thym(?:us|ic|oma)|azygos|hiat(?:al|us)|bochdalek|morgagni|kerley|agatston|\bT(?:\d|1[0-2])\b(?!-| ?w)",
 )
 # Lesions that a lung has, in a text that names no place at all: "磨玻璃结节，8mm".
 LESION = _any(
-    r"结节|磨玻璃|实变|斑片|渗出|空洞|树芽|网格|蜂窝|间质|积液|条索|索条|纤维灶|病灶|肿块|淋巴结",
+    r"结节|磨玻璃|实变|斑片|渗出|空洞|树芽|网格|蜂窝|间质|积液|条索|索条|纤维|病灶|肿块|淋巴结|结核|感染|异常",
     r"nodul|ground[- ]glass|opacit|consolidat|atelecta|interstiti|honeycomb|cavit|bulla|effusion|tree-in-bud",
-    r"\bmass(?:es)?\b(?! effect)|lymph ?node|adenopathy",
+    r"\bmass(?:es)?\b(?! effect)|\bnodes?\b|adenopathy|tubercul|infecti|abnormal",
 )
 
 # What makes two reports of the same words different ones.
