@@ -182,9 +182,9 @@ def number(text: str) -> str:
 def is_generic(text: str) -> bool:
     """Whether a report is one line that says "nothing abnormal" and no more.
 
-    Short, without a measurement, each clause made of words that say so alone, or of an empty phrase:
-    any other word may be a finding. A full report of a normal
-    chest is not generic: it is how a model learns what normal is.
+    Short, without a measurement, each clause made of words that say so alone, or of an empty
+    phrase: any other word may be a finding. A full report of a normal chest is not generic: it is
+    how a model learns what normal is.
     """
     body = HEADING.sub("", tidy(text))
     if wording.MEASURE.search(body):
@@ -348,6 +348,9 @@ def _drop_clauses(text: str, edit: Edit) -> str:
     for sentence in sentences(text):
         pieces = clauses(sentence)
         edited = [edit(piece) for piece in pieces]
+        if edited == pieces:
+            kept += pieces
+            continue
         clinical = any(wording.CLINICAL.search(new) for new in edited)
         emptied = any(new == "" for new in edited)
         for piece, new in zip(pieces, edited, strict=True):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ctscribe.tables.wording import MEASURE
 
-# Full-width letters, digits and signs of numbers become half-width; Chinese punctuation stays what it is.
+# Full-width letters, digits and signs of numbers become half-width; Chinese stops stay.
 _HALF = {
     full: full - 0xFEE0
     for first, last in ("０９", "ＡＺ", "ａｚ", "％％", "＋＋", "－－", "／／", "＜＞")

@@ -51,8 +51,10 @@ CLINICAL = _any(
     r"\b(?:left|right|both|bilateral\w*|upper|middle|lower|apex|apic\w+|bas(?:e|al|es)|mild|moderate|severe)\b",
     r"\b(?:solid|small|large|new|trace|contrast|smok\w+|pack-years?|cough|imaging|seen|prior|previous|tube|wall)\b",
     r"ground-glass|compar|compatible|consist|consider|respectively|lingul|concern|guideline|advised|recommend|malignan|carcinoma|adenoma|benign",
-    r"similar|stable|unchanged|improv|worse|increas|decreas|resol|infect|inflam|suspicious|lesion|fluid|rule out",
-    r"breast|spine|vertebr|fracture|abnormal|follow-?up|\bCT\b (?:in|after|chest)|biopsy|calcif|\bimages? \d",
+    r"similar|stable|unchanged|improv|worse|increas|decreas",
+    r"resol|infect|inflam|suspicious|lesion|fluid|rule out",
+    r"breast|spine|vertebr|fracture|abnormal|follow-?up",
+    r"\bCT\b (?:in|after|chest)|biopsy|calcif|\bimages? \d",
 )
 # And with these a clause that advertises says what was seen.
 FINDING = _any(
@@ -66,9 +68,10 @@ FINDING = _any(
 NEGATION = _any(r"[未无不没非]", r"\b(?:no|not|without)\b")
 # Whose a number is or what it is for: without the number it says nothing.
 CONTACT = _any(
-    r"医[师生]|护士|主任|家属|联系|咨询|取片|科|[室台处站]|姓名|签名|报告|编?号|备注|随时|疑问|问题|如[有需]|需要?|请|速来|通知|客[户服]|工作日|^\W*(?:患者|病人)\W*$",
-    r"\b(?:contact|please|questions?|call|ring|dial|appointment|reading room|radiologist|physician|dr|pager|page"
-    r"|ward|phoned|reported|result|ext|e-?mail|fax)\b",
+    r"医[师生]|护士|主任|家属|联系|咨询|取片|科|[室台处站]|姓名|签名|报告|编?号|备注|随时|疑问|问题",
+    r"如[有需]|需要?|请|速来|通知|客[户服]|工作日|^\W*(?:患者|病人)\W*$",
+    r"\b(?:contact|please|questions?|call|ring|dial|appointment|reading room|radiologist|physician"
+    r"|dr|pager?|ward|phoned|reported|result|ext|e-?mail|fax)\b",
 )
 # What leads up to a contact, and means nothing without it.
 LEAD_IN = _any(
@@ -107,7 +110,8 @@ PHONE_OWNER = re.compile(
 # A number after one of these is the study's or the patient's, and no phone number.
 IDENTIFIER = re.compile(
     r"(?:(?<!电话)(?<!手机)(?<!热线)(?<!传真)(?<!联系)(?<!微信)(?<!值班)号|(?<![话机线真])号码|编码|条形?码|批次"
-    r"|\bID|\bMRN|\bNo\.?|(?<!phone )\bnumber|\baccession|\bstudy|\bserial|\b(?:lot|batch|barcode|order|case|exam|report))"
+    r"|\bID|\bMRN|\bNo\.?|(?<!phone )\bnumber|\baccession|\bstudy|\bserial"
+    r"|\b(?:lot|batch|barcode|order|case|exam|report))"
     r"\s?(?:为|is)?\s?[:：#(（]?\s?$",
     re.IGNORECASE,
 )
@@ -154,7 +158,8 @@ SEX_AGE = _any(
 OTHER_REGION = _any(
     r"头颅|颅(?!侧)|(?<!电)脑|上颌|副?鼻|[额蝶筛]窦|基底节|丘脑|眼|咽|扁桃体|腮腺|甲状腺|颈(?!胸)|肝|胆|胰|脾|肾",
     r"腹(?!侧)|肠|阑尾|输尿管|(?<!反)胃|盆|子宫|卵巢|附件区|前列腺|膀胱|腰|骶|髋|膝|踝|腕|肘|四肢|股骨",
-    r"\bbrain|\bskull|\bhead CT|CT (?:of the )?head\b|cerebr|intracran|basal gangli|sinusitis|maxillary|\bthyroid|\bneck\b|\bliver|hepat",
+    r"\bbrain|\bskull|\bhead CT|CT (?:of the )?head\b|cerebr|intracran",
+    r"basal gangli|sinusitis|maxillary|\bthyroid|\bneck\b|\bliver|hepat",
     r"gallbladder|gallston|cholelith|cholecyst|pancrea|spleen|splen|kidney|\brenal|nephrolith|urete|adrenal",
     r"abdom|bowel|\bcolon|append[ie]|duoden|stomach|pelvi|uter(?:us|ine)|ovar|prostat|bladder|lumbar|\bhip\b|\bknee",
 )
@@ -168,13 +173,16 @@ THORAX = _any(
     r"膈|肩胛|锁骨|[上中下]叶|叶间|气肿|(?<![A-Za-z\d])T\d{1,2}(?:[/、-]T?\d{1,2})?\s?椎",
     r"\blungs?\b|pulmon|\blob(?:e|ar)|chest|thora|pleura|mediastin|\bheart|cardiac|pericard|airway|trachea",
     r"bronch|\bribs?\b|breast|axill|esophag|oesophag|aort|diaphragm|scapul|clavic|emphysema|pneumo|coronary",
-    r"(?<!renal )(?<!splenic )\bhil(?:ar|um|a)\b|lingula|\bapical|\bapices|\bbasal\b(?! gangl| cist)|brachioceph",
-    r"carina|vena cava|thym(?:us|ic|oma)|azygos|hiat(?:al|us)|bochdalek|morgagni|kerley|agatston|\bT(?:\d|1[0-2])\b(?!-| ?w)",
+    r"(?<!renal )(?<!splenic )\bhil(?:ar|um|a)\b|lingula",
+    r"\bapical|\bapices|\bbasal\b(?! gangl| cist)|brachioceph",
+    r"carina|vena cava|thym(?:us|ic|oma)|azygos|hiat(?:al|us)",
+    r"bochdalek|morgagni|kerley|agatston|\bT(?:\d|1[0-2])\b(?!-| ?w)",
 )
 # Lesions that a lung has, in a text that names no place at all: "磨玻璃结节，8mm".
 LESION = _any(
     r"结节|磨玻璃|实变|斑片|渗出|空洞|树芽|网格|蜂窝|间质|积液|条索|索条|纤维|病灶|肿块|淋巴结|结核|感染|异常",
-    r"nodul|ground[- ]glass|opacit|consolidat|atelecta|interstiti|honeycomb|cavit|bulla|effusion|tree-in-bud",
+    r"nodul|ground[- ]glass|opacit|consolidat|atelecta",
+    r"interstiti|honeycomb|cavit|bulla|effusion|tree-in-bud",
     r"\bmass(?:es)?\b(?! effect)|\bnodes?\b|adenopathy|tubercul|infecti|abnormal",
 )
 
