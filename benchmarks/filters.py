@@ -51,7 +51,7 @@ FIRST_CONTACT: dict[str, dict[str, tuple[int, int, int, int, int]]] = {
         "thorax_only": (35, 14, 3, 4, 0),
         "near_duplicate": (29, 10, 3, 1, 0),
     },
-    # Of the same author, who had mended the filters with the first by then.
+    # Of the same author, who had mended the filters with the first by then; and after that again.
     "fresh_1": {
         "phone": (14, 6, 0, 0, 1),
         "advertising": (16, 5, 2, 0, 1),
@@ -63,6 +63,16 @@ FIRST_CONTACT: dict[str, dict[str, tuple[int, int, int, int, int]]] = {
         "characters": (4, 2, 0, 0, 0),
         "thorax_only": (15, 5, 0, 0, 0),
         "near_duplicate": (9, 3, 0, 0, 0),
+    },
+    "fresh_2": {
+        "phone": (14, 5, 1, 0, 1),
+        "advertising": (15, 5, 1, 0, 0),
+        "sex_age": (14, 6, 0, 0, 0),
+        "generic_only": (21, 7, 0, 0, 0),
+        "placeholder": (16, 8, 0, 0, 0),
+        "repeats": (6, 3, 0, 0, 0),
+        "thorax_only": (13, 5, 0, 0, 0),
+        "near_duplicate": (7, 2, 0, 1, 0),
     },
 }
 

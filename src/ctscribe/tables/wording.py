@@ -23,7 +23,7 @@ ADVERTISING = _any(
     r"(?:加入?|进入?).{0,4}微信群|(?:患者|病友|交流|粉丝)群(?![体集])|病友",
     r"下载.{0,6}(?:APP|应用|客户端)|(?:APP|客户端).{0,4}(?:下载|查询|查看)",
     r"(?:查看|查阅|查询|获取|领取|下载|打印|浏览).{0,6}电子胶片|电子胶片.{0,6}(?:查询|获取|领取|下载|链接|服务)",
-    r"欢迎(?:您|各位)?(?:前来|来院|来我院)?(?:来我院|预约|来电|咨询|致电|关注|莅临|就诊|拨打|访问|光临|转发)",
+    r"祝您|欢迎(?:您|各位|再次)?(?:前来|来院|来我院)?(?:来我院|预约|来电|咨询|致电|关注|莅临|就诊|拨打|访问|光临|转发)",
     r"竭诚|专家(?:一对一|在线|解读|团队)|一对一|详询|垂询|详情请?(?:咨询|见|访问|询问)|广告",
     r"(?:我|本)(?:院|中心|科)(?:全?新|特色|现已|已)?(?:引进|开展|推出|开设|专业)|权威专家",
     r"https?://|www\.|[a-z0-9-]\.(?:com|cn|net|org)\b|[a-z0-9]@[a-z0-9-]+\.[a-z]{2,}|QQ\s?(?:群|号|[:：]|\d)|邮箱[:：]|乘车路线|(?:地址|院址)[:：]",
@@ -91,7 +91,7 @@ PHONE_LABEL = (
     r"(?:(?:联系|咨询|预约|家属|服务|值班|办公)?(?:电话|手机|热线|传真)(?:号码?|预约)?|联系方式|致电|拨打|来电"
     r"|\bTel(?:ephone)?\b\.?|\b(?:contact )?(?:tele)?phone(?: number| no\.?)?"
     r"|\bmobile|\bhotline|\bfax"
-    r"|\b(?:please )?(?:call|dial))"
+    r"|\b(?:please )?(?:call|dial)|\bring (?:us )?(?:on )?(?=[+0])|\bcell(?: phone|(?=:)))"
 )
 LABELLED_PHONE = re.compile(  # or what stands for one where texts were de-identified
     # Spaces last, and never up to a number that counts or measures: "电话87654321 12mm".
@@ -191,10 +191,12 @@ CARRIER = re.compile(
     r"\d+(?:\.\d+)?|[左右双两]|[上中下]叶|[前后尖背舌][基外内]?段|[未无没]|不(?!大)|增大|缩小|吸收|进展"
     r"|[少中大]量|[轻中重]度|单发|多发|实性|磨玻璃|混合|良性|恶性|癌|炎|感染|结核|转移|肉芽肿|结节|肿块|占位"
     r"|实变|积液|积气|气胸|气肿|不张|空洞|钙化|骨折|栓塞|毛刺|分叶|扩张|狭窄"
+    r"|[厚薄高低粗细新旧欠]|规则|毛糙|光整|模糊|均匀|急性|慢性|弥漫|散在|局限|卫星|囊|斑|条索|网格"
     r"|\b(?:left|right|both|bilateral|upper|middle|lower|no|not|without|new|larger|smaller|small|moderate|large"
     r"|mild|severe|solid|part-solid|ground-glass|benign|malignan\w+|suspicious|cancer|carcinoma|metasta\w+"
     r"|infect\w+|inflammat\w+|granuloma\w*|nodul\w+|mass\w*|effusion\w*|consolidation\w*|pneumothora\w+"
-    r"|atelecta\w+|emphysema\w*|fracture\w*|embol\w+|calcif\w+|spiculat\w+|lobulat\w+)\b"
+    r"|atelecta\w+|emphysema\w*|fracture\w*|embol\w+|calcif\w+|spiculat\w+|lobulat\w+|thick\w*|thin\w*|smooth|irregular|acute|chronic|old|diffuse|focal"
+    r"|central|peripheral|increas\w+|decreas\w+|resol\w+|cyst\w*|cavit\w+)\b"
 )
 # Words that two writings of one report differ by.
 EMPTY = _any(
