@@ -14,10 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from ctscribe.problems import KINDS
+from ctscribe.tables.sheet import DATE_NAMES, ID_KINDS, PATIENT_KINDS, SECTIONS, WHOLE
 
 REPO = Path(__file__).parents[1]
 PAGE = REPO / "docs" / "DATA.md"
 RESULTS = REPO / "benchmarks" / "results"
+
+
+def columns() -> str:
+    """The names by which `ctscribe excel` knows a column."""
+    kinds = {
+        "id; each line is a kind of its own": [" · ".join(kind) for kind in ID_KINDS],
+        "patient; likewise": [" · ".join(kind) for kind in PATIENT_KINDS],
+        **{f"{zh} / {en}": [" · ".join(names)] for zh, en, names in SECTIONS},
+        "the whole report, where it has no sections": [" · ".join(WHOLE)],
+        "date": [" · ".join(DATE_NAMES)],
+    }
+    head = ["| Column | Names, in any case and with any spaces |", "| --- | --- |"]
+    return "\n".join([*head, *(f"| {what} | {'<br>'.join(k)} |" for what, k in kinds.items())])
 
 
 def messages() -> str:
@@ -77,7 +91,12 @@ def figures() -> str:
 
 def page(text: str) -> str:
     """The page with its made parts as they are now."""
-    for name, part in (("messages", messages()), ("faults", faults()), ("figures", figures())):
+    for name, part in (
+        ("columns", columns()),
+        ("messages", messages()),
+        ("faults", faults()),
+        ("figures", figures()),
+    ):
         text = re.sub(
             rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)",
             lambda match, part=part: f"{match[1]}{part}\n{match[2]}",

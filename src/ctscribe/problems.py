@@ -264,6 +264,20 @@ KINDS: dict[str, Kind] = {
         "check that they are one person; if not, correct the ids in the archive and import again",
         "请确认是否为同一人；若不是，请在归档系统中更正编号后重新导入",
     ),
+    "patient-split": Kind(
+        "warning",
+        "one person seems to have several patient ids, and would count as several patients",
+        "同一人疑似有多个患者编号，会被当作多名患者",
+        "if it is one person, give its rows in cases.csv one patient_id, which later imports keep",
+        "若为同一人，请在 cases.csv 中把这些行的 patient_id 改成同一个；再次导入时会保留",
+    ),
+    "id-missing": Kind(
+        "warning",
+        "the header has no patient id, or no accession number to join the report by",
+        "文件头缺少患者编号，或缺少用来对应报告的检查号",
+        "fill it in in cases.csv, which later imports keep",
+        "请在 cases.csv 中填写；再次导入时会保留",
+    ),
     "syntax-unsupported": Kind(
         "error",
         "the pixels are stored in a transfer syntax that cannot be decoded",

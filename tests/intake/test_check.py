@@ -19,7 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ctscribe.cli import app
-from ctscribe.errors import ConfigError
+from ctscribe.errors import ConfigError, DataError
 from ctscribe.imaging.volume import Volume, voxels_sha256
 from ctscribe.intake import check
 from ctscribe.intake.check import CheckResult, as_json, check_data, show
@@ -244,6 +244,28 @@ def test_a_table_makes_a_case_of_each_row(folder: Path, tmp_path: Path) -> None:
     }
     assert len(result.accepted) == 2
     assert result.exit_code == 2
+
+
+def test_no_report_is_of_a_mask(folder: Path, tmp_path: Path) -> None:
+    """Alone a mask is passed over; a row that names it in place of its CT cannot be used."""
+    path = folder.parent / "masks.csv"
+    head = "case_id,patient_id,image_path,question,answer"
+    path.write_text(f"{head}\nA,P1,{folder.name}/mask.nii.gz,,右肺上叶见结节", encoding="utf-8")
+    result = run(path, tmp_path)
+    assert of(result) == {"masks.csv": set(), "A": {"not-hu"}}
+    (problem,) = result.problems
+    assert "a mask (labels beside 0: 1)" in problem.detail
+    assert result.exit_code == 2
+
+
+def test_nothing_to_check_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(DataError, match="nothing in it to check"):
+        run(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "a.txt").write_text("x")
+    with pytest.raises(DataError, match=r"nothing in it to check; a\.txt: neither"):
+        run(tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_accepted_by_name_is_a_note(folder: Path, tmp_path: Path) -> None:

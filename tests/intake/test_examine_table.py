@@ -106,6 +106,31 @@ def test_a_patient_in_two_parts_of_a_split_is_a_leak(tmp_path: Path) -> None:
     }
 
 
+def test_another_spelling_is_no_other_patient_and_no_other_image(tmp_path: Path) -> None:
+    rows = ["A,P 1,a.nii,,右肺,train", "B,ｐ1,b.nii,,左肺,val"]
+    codes = {("A", "patient-leak"), ("B", "patient-leak"), ("B", "repaired")}  # its full-width p
+    assert found(table(tmp_path, rows, HEAD + ",split")) == codes
+    rows = ["A,P 1,./a.nii,,右肺", "A,p1,.\\a.nii,结节?,有"]
+    assert found(table(tmp_path, rows)) == set()
+
+
+@pytest.mark.parametrize(
+    ("cells", "code", "words"),
+    [
+        ("XX,,", "bad-table", "grade is 'XX'"),
+        (",1;2,", "bad-table", "roi_mm is '1;2'"),
+        (",,none.nii", "missing", "mask_path: the image is missing"),
+    ],
+)
+def test_what_training_would_refuse_is_named(
+    cells: str, code: str, words: str, tmp_path: Path
+) -> None:
+    rows = [f"A,P1,a.nii,,右肺,{cells}", 'B,P2,b.nii,,右肺,AIS,"1,2,3",a.nii']
+    (problem,) = examine_csv(table(tmp_path, rows, HEAD + ",grade,roi_mm,mask_path")).problems
+    assert (problem.case, problem.code) == ("A", code)
+    assert words in problem.detail
+
+
 def test_personal_data_is_counted_and_never_quoted(tmp_path: Path) -> None:
     rows = ["A,P1,a.nii,,患者姓名：欧阳建国，电话13812345678，右肺结节"]
     (problem,) = examine_csv(table(tmp_path, rows)).problems

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from ctscribe.errors import DataError
+from ctscribe.intake.examine import studies_of
 from ctscribe.intake.find import Case, find_cases
+from ctscribe.phantom.dicom import Study, write_series
 from tests.intake.hospital import close
+from tests.intake.small_ct import small_ct
 
 
 def names(cases: tuple[Case, ...]) -> dict[str, str]:
@@ -121,3 +124,17 @@ def test_a_folder_that_cannot_be_entered_is_named(
     close(tmp_path / "closed", monkeypatch)
     (other,) = find_cases(tmp_path).others
     assert (other.file, other.reason) == ("closed", "cannot be entered (Permission denied)")
+
+
+def test_a_study_of_an_export_lies_where_its_own_files_do(tmp_path: Path) -> None:
+    export = tmp_path / "导出"
+    ct = small_ct(1)
+    for name, seed in (("甲", 1), ("乙", 2)):
+        for number in range(1, seed + 1):
+            folder = export / name / f"S{number}"
+            write_series(ct, folder, study=Study(seed=seed), number=number, skip=range(3, 999))
+    (case,) = find_cases(tmp_path).cases
+    studies = studies_of(case)
+    assert {study.path for study in studies} == {export / "甲" / "S1", export / "乙"}
+    (told,) = [p for s in studies for p in s.problems if p.code == "several-patients"]
+    assert told.detail == "2 studies in this folder"  # once, not once a study

@@ -18,7 +18,7 @@ from ctscribe.errors import DataError
 from ctscribe.intake import import_dicom
 from ctscribe.intake.import_options import ImportOptions
 from ctscribe.phantom.dicom import write_series
-from ctscribe.tables.csv_file import read_table
+from ctscribe.tables.csv_file import read_table, write_table
 from tests.imaging.bodies import body
 from tests.intake.hospital import TWO, Imported, digest, leaks, quiet
 
@@ -41,7 +41,8 @@ def test_studies_without_uids_and_patients_are_known_by_their_content(
     assert a.case != c.case
     assert a.patient != c.patient
     codes = [[problem.code for problem in study.problems] for study in result.studies]
-    assert codes == [["uid-missing"], ["uid-missing", "image-duplicate"], ["uid-missing"]]
+    known = ["id-missing", "uid-missing"]
+    assert codes == [known, [*known, "image-duplicate"], known]
     assert leaks(out, ["Qingshan"]) == []
 
 
@@ -172,6 +173,35 @@ def test_persons_who_share_an_id_are_warned_of(imported: Imported, tmp_path: Pat
     )
     assert [next(p.code for p in s.problems) for s in result.studies] == ["patient-shared"] * 2
     assert "2 studies share a patient id, but have 2 names" in said
+
+
+def test_a_person_under_two_ids_is_told_and_a_patient_named_by_hand_stays(
+    imported: Imported, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    again = replace(TWO, seed=30, patient_id=TWO.patient_id.removeprefix("ZY"), accession="")
+    write_series(body(seed=5).volume, tmp_path / "later", study=again)
+    shutil.copytree(imported.source / "two", tmp_path / "two")
+    options = replace(imported.options, out=out)
+    quiet(replace(options, source=tmp_path / "two"))
+    (_, first) = read_table(out / "cases.csv").iloc[0][["case_id", "patient_id"]]
+    result, said = quiet(replace(options, source=tmp_path / "later"))
+    assert [p.code for p in result.studies[0].problems] == ["id-missing", "patient-split"]
+    assert f"stand under {first} as well" in said
+    cases = read_table(out / "cases.csv")
+    assert cases.patient_id.is_unique
+    listed = read_table(out / "problems.csv")
+    assert list(listed.case_id.unique()) == list(cases.case_id)  # of both runs
+    assert leaks(out, [TWO.patient_id, "Wang", "19600101"]) == []
+    write_table(cases.assign(patient_id=first, accession=["A1", "A2"]), out / "cases.csv")
+    result, _ = quiet(replace(options, source=tmp_path / "later", overwrite=True))
+    assert [p.code for p in result.studies[0].problems] == ["id-missing"]
+    kept = read_table(out / "cases.csv")
+    assert list(kept.patient_id) == [first, first]
+    assert list(kept.accession) == ["A1", "A2"]
+    problems = read_table(out / "problems.csv")
+    assert "patient-split" not in set(problems.code)
+    assert len(problems) == 2
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_reading(

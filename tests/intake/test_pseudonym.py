@@ -33,9 +33,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_id_alone_counts_where_there_is_one() -> None:
     one = patient(patient_id="0012345", name="Li^Si", birth_date="19800101")
     assert one == patient("9.9", patient_id=" 0012345 ", name="李四", birth_date="")
+    assert one == patient(patient_id="００１２ 345")  # as another machine writes it
     assert one != patient(patient_id="12345", name="Li^Si", birth_date="19800101")
-    assert one != patient(patient_id="0012345", issuer="the other hospital")
     assert one != patient(patient_id="0012345", ids=OTHER)
+
+
+def test_another_spelling_is_no_other_person() -> None:
+    """Once it is a pseudonym no split can tell that "P 001" was "p001"."""
+    assert patient(patient_id="P 001") == patient(patient_id="ｐ001")
+    assert patient(name="张 三", birth_date="1980") == patient(name="张^三", birth_date="1980")
+    assert patient(name="ＬＩ^Si", birth_date="1980") == patient(name="li si", birth_date="1980")
 
 
 def test_without_an_id_name_and_birth_date_then_the_study() -> None:
@@ -45,6 +52,20 @@ def test_without_an_id_name_and_birth_date_then_the_study() -> None:
     assert patient("1") != patient("2")
     assert patient("1") == patient("1", name=" ^^ ", birth_date="19800101")
     assert patient(name="0012345") != patient(patient_id="0012345")
+
+
+def test_a_person_is_known_again_by_any_way_of_writing_the_name() -> None:
+    def persons(name: str, born: str = "19800101") -> set[str]:
+        return set(IDS.persons(Identity("7", name, born)))
+
+    both = persons("Li^Si=李^四")
+    assert len(both) == 2
+    assert persons("LI SI^^^") < both
+    assert persons("李四") < both
+    assert not both & persons("Li^Si=李^四", "19800102")
+    assert not both & set(OTHER.persons(Identity("7", "李四", "19800101")))
+    for nobody in (persons("李四", " "), persons("ANONYMOUS"), persons("匿名"), persons("^^=")):
+        assert nobody == set()
 
 
 @given(words, words, words, words)

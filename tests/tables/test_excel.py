@@ -249,9 +249,11 @@ def test_patients_are_those_of_the_images_where_these_know_them(
     said = capsys.readouterr().out
     assert "patient_id is that of --pairs-csv" in said
     assert "warning" not in said
+    assert "not read: none" in said
     lines[-1] = "A5,c5.nii.gz,"  # not all of them are known
     csv = pairs(tmp_path, *lines, header=header)
     result = excel_to_captions(ExcelOptions(excel=excel, pairs_csv=csv))
+    assert any(note.startswith("warning: row 7 of --pairs-csv without") for note in result.notes)
     assert sorted(result.full.patient_id) == [f"P{i // 2}" for i in range(6)]
 
 
@@ -265,6 +267,23 @@ def test_persons_that_sheet_and_images_tell_apart_otherwise_are_warned_of(tmp_pa
     excel = workbook(tmp_path, [report(i, "PQRRR"[i]) for i in range(5)])
     notes = "\n".join(excel_to_captions(ExcelOptions(excel=excel, pairs_csv=csv)).notes)
     assert "warning: 1 patient of the sheet has several ids in the images" in notes
+    assert "(Sheet!4 and Sheet!6)" in notes
+
+
+def test_a_case_keeps_the_pseudonym_that_its_image_has(tmp_path: Path) -> None:
+    header = "case_id,accession,image_path,patient_id"
+    lines = [f"case{i},A{i},c{i}.nii.gz,p{i}" for i in range(3)]
+    (tmp_path / "pairs.csv").write_text("\n".join([header, *lines]), encoding="utf-8")
+    for i in range(3):
+        (tmp_path / f"c{i}.nii.gz").write_bytes(b"x")
+    excel = workbook(tmp_path, [report(i) for i in range(3)])
+    options = ExcelOptions(excel=excel, pairs_csv=tmp_path / "pairs.csv")
+    full = excel_to_captions(options).full
+    assert list(full.case_id) == ["case0", "case1", "case2"]
+    assert list(full.accession) == ["A0", "A1", "A2"]
+    text = "\n".join([header, *lines]).replace("case2", "case1")  # no name of one study alone
+    (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
+    assert list(excel_to_captions(options).full.case_id) == ["A0", "A1", "A2"]
 
 
 def test_a_sheet_needs_no_patients_where_the_images_know_them(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_every_list_is_read_and_what_is_none_is_named(tmp_path: Path) -> None:
     told = "\n".join(result.notes)
     assert "sheet 图例 is not used: has no column of report text, only 颜色, 含义" in told
     assert "sheet 汇总 is not used: has no column of report text" in told
-    assert "sheet 2月: ids from Accession, patients from 病人ID" in told
+    assert "2月: ids from Accession, patients from 病人ID, reports from 影像所见, 诊断; " in told
     assert list(result.join["status"]) == ["matched"] * 4
     assert list(result.join["partner"]) == ["row 2", "row 3", "1月!2", "2月!3"]
     one = converted(tmp_path, file, ["A1", "A2"], sheet_index=1)
@@ -94,7 +94,11 @@ def test_ids_of_two_kinds_are_never_compared(tmp_path: Path) -> None:
     }
     result = converted(tmp_path, book(tmp_path, sheets), ["1", "2"])
     assert answers(result)["1"] == "所见：右肺结节。"
-    assert any("登记 is not used: its ids are 登记号, not accession" in n for n in result.notes)
+    told = "登记 is not used: its ids are 登记号, not 检查号; if they are the same, rename"
+    assert any(told in note for note in result.notes)
+    assert reasons(result)["登记!2"].startswith("the sheet is not used: its ids are 登记号")
+    (answer,) = result.rejected["answer"][result.rejected["sheet"] == "登记"]
+    assert answer == "结论：肺癌。"
 
 
 def test_sheets_complete_each_other_or_are_quarantined(tmp_path: Path) -> None:
@@ -247,6 +251,54 @@ def test_zeros_that_excel_took_come_back_only_where_one_id_can_be_meant(tmp_path
         ExcelOptions(excel=tmp_path / "总表.xlsx", image_root=folder, val_ratio=0.0)
     )
     assert list(by_name.full["case_id"]) == ["000123"]
+
+
+def test_a_patient_whose_zeros_one_sheet_lost_is_one(tmp_path: Path) -> None:
+    sheets = {
+        "1月": [NAMES, *([f"A{i}", p, f"{i}。", ""] for i, p in enumerate(("0012", "7", "05")))],
+        "2月": [NAMES, *([f"B{i}", p, f"{i}。", ""] for i, p in enumerate((12, 7, 5, 9)))],
+        "3月": [NAMES, ["C0", "005", "三。", ""]],
+    }
+    file = book(tmp_path, sheets)
+    result = converted(tmp_path, file, ["A0", "A1", "A2", "B0", "B1", "B2", "B3", "C0"])
+    patients = dict(zip(result.full["case_id"], result.full["patient_id"], strict=True))
+    assert patients == {
+        **{"A0": "0012", "B0": "0012", "A1": "7", "B1": "7", "A2": "05", "B3": "9", "C0": "005"},
+    }
+    reason = "its patient 5 may have lost zeros: others are 005 and 05"
+    assert reasons(result)["2月!4"] == reason
+    assert "excel 2月!2: its patient is 0012: zeros were lost" in result.notes
+    told = {(p.code, p.detail) for p in examine_workbook(file)}
+    assert told == {
+        ("repaired", "2月!2: zeros of its patient's id were lost"),
+        ("bad-id", f"2月!4: {reason}"),
+    }
+
+
+def test_a_name_is_one_patient_however_it_is_spaced(tmp_path: Path) -> None:
+    names = ("张三", "张\u3000三", "张 三", "LI Si", "Ｌi si")
+    rows = [["检查号", "姓名", "所见"], *([f"A{i}", name, "好。"] for i, name in enumerate(names))]
+    result = converted(tmp_path, book(tmp_path, {"表": rows}), [f"A{i}" for i in range(5)])
+    zhang, also, again, li, too = result.full["patient_id"]
+    assert zhang == also == again != li == too
+    assert not set("".join(names)) & set(zhang + li) - set("pLi")
+
+
+def test_an_image_whose_name_and_folder_are_two_ids_is_used_for_neither(tmp_path: Path) -> None:
+    rows = [NAMES, *([n, f"P{n}", f"{n}。", ""] for n in ("1", "5", "007"))]
+    file = book(tmp_path, {"表": rows})
+    for name in ("1/1.nii.gz", "5/1.nii.gz", "7/scan.nii.gz"):
+        (tmp_path / "ct" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "ct" / name).write_bytes(b"x")
+    options = ExcelOptions(excel=file, image_root=tmp_path / "ct", val_ratio=0.0)
+    result = excel_to_captions(options)
+    images = dict(zip(result.full["case_id"], map(Path, result.full["image_path"]), strict=True))
+    ct = tmp_path / "ct"
+    assert images == {"1": ct / "1" / "1.nii.gz", "007": ct / "7" / "scan.nii.gz"}
+    assert reasons(result) == {
+        "表!3": "no image has this id",
+        "5/1.nii.gz": "its name and its folder are two ids: 1 and 5",
+    }
 
 
 def test_one_image_at_two_ids_is_used_for_neither(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from ctscribe.errors import ConfigError
+from ctscribe.errors import ConfigError, DataError
 from ctscribe.files import write_atomically
 from ctscribe.intake.check_options import CheckOptions
 from ctscribe.intake.examine import Examined, examine, studies_of
@@ -84,11 +84,19 @@ class CheckResult:
 def check_data(options: CheckOptions) -> CheckResult:
     """Examine everything and write check.json and check.html. Source files are only read.
 
-    Raises DataError if there is no such path, ConfigError without one.
+    Raises DataError if there is no such path or nothing in it to examine, ConfigError without one.
     """
     if options.input is None:
         raise ConfigError("nothing to check was named", fix="ctscribe check CSV|FOLDER")
     found = find_cases(options.input, leave=options.output_dir)
+    if not found.cases:  # an empty share must not look like a sound one
+        other = next((f"; {other.file}: {other.reason}" for other in found.others), "")
+        raise DataError(
+            f"there is nothing in it to check{other}",
+            file=options.input,
+            fix="give images, DICOM, archives or tables, or a folder of them",
+            code="missing",
+        )
     cases = _examined(found.cases, options)
     if options.input.is_file() and cases and cases[0].kind == "table":
         cases = _with_images(cases[0], options)
@@ -182,9 +190,17 @@ def _with_images(table: Examined, options: CheckOptions) -> list[Examined]:
         if image is None:
             cases.append(Examined(name, "row", table.file, tuple(own[name])))
             continue
-        problems = (*own[name], *(replace(p, case=name) for p in image.problems))
+        problems = (*own[name], *(_of_row(problem, name) for problem in image.problems))
         cases.append(replace(image, case=name, kind="row", problems=problems))
     return cases
+
+
+def _of_row(problem: Problem, case: str) -> Problem:
+    """An image's problem as its row's. A mask may lie beside CTs, but no report is of one."""
+    if problem.code == "left-out":
+        fix = "name the CT in image_path"
+        return Problem(case, problem.file, "not-hu", problem.detail, fix)
+    return replace(problem, case=case)
 
 
 def _with_duplicates(cases: Iterable[Examined]) -> list[Examined]:
@@ -296,11 +312,14 @@ def show(result: CheckResult) -> None:
         table = Table("case", "file", "problem", "severity", "fix", show_lines=False)
         for problem in problems[:ON_SCREEN]:
             row = _plain(result, problem)
-            what = f"{row['code']}: {row['detail']}"
+            what = f"{row['code']} {row['problem_zh']}: {row['detail']}"
             severity = Text(row["severity"], styles[row["severity"]])
             file = "" if row["file"] == row["case"] else row["file"]
             # Text, because a file's name may hold what looks like rich's own marks.
-            table.add_row(Text(row["case"]), Text(file), Text(what), severity, Text(row["fix"]))
+            fix = Text(
+                row["fix"] if severity.plain == "note" else f"{row['fix']} / {row['fix_zh']}"
+            )
+            table.add_row(Text(row["case"]), Text(file), Text(what), severity, fix)
         console.print(table)
     if len(problems) > ON_SCREEN:
         console.print(f"and {len(problems) - ON_SCREEN} more problems, in the files below")
@@ -311,9 +330,12 @@ def show(result: CheckResult) -> None:
         more = f" and {len(files) - LISTED} more" if len(files) > LISTED else ""
         console.print(Text(f"not looked at: {', '.join(files[:LISTED])}{more} ({reason})", "dim"))
     counts = ", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in result.counts.items())
+    # A table counts beside its rows, for it has problems that none of them has.
+    kinds = Counter(case.kind for case in result.cases)
+    of = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
     console.print(
         f"{len(result.cases)} cases: {len(result.accepted)} accepted, "
-        f"{len(result.rejected)} rejected; {counts}"
+        f"{len(result.rejected)} rejected; {counts} ({of})"
     )
     for written in result.files:
         console.print(Text(str(written)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -122,17 +123,18 @@ def studies_of(case: Case) -> list[Case]:
     for number, series in enumerate(studies, 1):
         name = case.name if len(studies) == 1 else f"{case.name} #{number}"
         files = {str(i.file) for one in series for i in one.instances}
+        own = case if len(studies) == 1 else replace(case, path=_folder_of(files))
         broken = {problem for one in series for problem in one.broken}
         problems = [p for p in scan.problems if p.file in files or p in broken]
         told.update(problems)
         if len(studies) == 1:
             problems = list(scan.problems)
-        else:
-            detail = f"study {number} of {len(studies)} in this folder"
+        elif number == 1:
+            detail = f"{len(studies)} studies in this folder"
             problems.append(Problem("", str(case.path), "several-patients", detail))
         if number == 1:
             problems += _left_out(case, scan.left_out)
-        found.append(_study_case(case, name, problems, series))
+        found.append(_study_case(own, name, problems, series))
     rest = [problem for problem in scan.problems if problem not in told]
     if not studies:
         if not any(problem.severity == "error" for problem in rest):
@@ -142,6 +144,11 @@ def studies_of(case: Case) -> list[Case]:
     if not studies or (len(studies) > 1 and any(p.severity != "note" for p in rest)):
         found.append(_study_case(case, case.name, rest))
     return found
+
+
+def _folder_of(files: Iterable[str]) -> Path:
+    """The folder that holds all of a study, by which a person finds it."""
+    return Path(os.path.commonpath([os.path.dirname(file) for file in files]))
 
 
 def _study_case(

@@ -13,8 +13,9 @@ from ctscribe.problems import Problem, problem_of
 from ctscribe.reports.deidentify import find_personal
 from ctscribe.tables.csv_file import read_table
 from ctscribe.tables.damage import damage, mend
+from ctscribe.tables.grade import GRADE_COLUMN, read_grade
 from ctscribe.tables.ids import read_id
-from ctscribe.tables.manifest import COLUMNS, image_fault, image_path
+from ctscribe.tables.manifest import COLUMNS, image_fault, image_path, patient_key, points
 from ctscribe.tables.text import is_of_one_study, near_identical, tidy
 
 PLAIN = ("utf-8", "utf-8-sig")
@@ -73,6 +74,7 @@ def examine_csv(path: Path) -> TableExam:
     for row in rows:
         listed.append(TableRow(row.case, _image(row, path, found)))
         _look_at_row(row, found, unfilled=unfilled)
+        _look_at_options(row, path, found)
     _compare_rows(rows, found)
     _compare_reports(rows, found)
     _compare_parts(rows, found)
@@ -151,6 +153,20 @@ def _look_at_row(row: _Row, found: _Problems, *, unfilled: bool) -> None:
         found.add(row.case, "personal-data", f"row {row.line}: {listed}")
 
 
+def _look_at_options(row: _Row, path: Path, found: _Problems) -> None:
+    """Columns that a table need not have, read as whoever trains on it reads them."""
+    mask = row.cells.get("mask_path", "")
+    try:
+        read_grade(row.cells.get(GRADE_COLUMN, ""), case=row.case)
+        points(row.cells.get("roi_mm", ""), case=row.case)
+        fault = mask and image_fault(image_path(mask, path.parent, case=row.case))
+    except DataError as error:
+        found.add(row.case, "bad-table", f"row {row.line}: {error.reason}", error.fix)
+    else:
+        if fault:
+            found.add(row.case, "missing", f"row {row.line}, mask_path: {fault}: {mask}")
+
+
 def _compare_rows(rows: Iterable[_Row], found: _Problems) -> None:
     """One case has one patient and one image, and one answer to a question."""
     first: dict[str, _Row] = {}
@@ -159,8 +175,8 @@ def _compare_rows(rows: Iterable[_Row], found: _Problems) -> None:
         if not row.cells.get("case_id"):
             continue
         known = first.setdefault(row.case, row)
-        for column in ("image_path", "patient_id"):
-            if known.cells.get(column) != row.cells.get(column):
+        for column, same in (("image_path", _path), ("patient_id", patient_key)):
+            if same(known.cells.get(column, "")) != same(row.cells.get(column, "")):
                 detail = f"rows {known.line} and {row.line} of this case have another {column}"
                 found.add(row.case, "bad-table", detail, "give each study its own case_id")
         asked.setdefault((row.case, row.cells.get("question", "")), []).append(row)
@@ -199,7 +215,8 @@ def _compare_parts(rows: Iterable[_Row], found: _Problems) -> None:
     for row in rows:
         patient, part = row.cells.get("patient_id", ""), row.cells.get(SPLIT_COLUMN, "")
         if patient and part:
-            parts.setdefault(patient, {}).setdefault(part, []).append(row.case)
+            own = parts.setdefault(patient_key(patient), {})
+            own.setdefault(part, []).append(row.case)
     for by_part in parts.values():
         if len(by_part) > 1:
             for part, cases in by_part.items():
@@ -207,6 +224,11 @@ def _compare_parts(rows: Iterable[_Row], found: _Problems) -> None:
                 for case in dict.fromkeys(cases):
                     detail = f"its patient is in {part} and also in {others}"
                     found.add(case, "patient-leak", detail)
+
+
+def _path(cell: str) -> Path:
+    """However it is spelled."""
+    return Path(cell.replace("\\", "/"))
 
 
 def _few(names: Sequence[Any]) -> str:

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from ctscribe.intake.import_result import (
     PROBLEMS,
     ImportResult,
     Study,
+    held_patients,
     print_result,
     write_tables,
 )
@@ -67,8 +68,7 @@ def import_studies(options: ImportOptions) -> ImportResult:
     salt = load_salt(options.salt_file, outside=(source, out), create=not options.dry_run)
     ids = Pseudonyms(salt)
     source, out = long_path(source), long_path(out)
-    if not options.dry_run:
-        _require_same_salt(out, ids)
+    held = {} if options.dry_run else _held_persons(out, ids)
     with tempfile.TemporaryDirectory(prefix="ctscribe-", ignore_cleanup_errors=True) as folder:
         temporary = Path(folder)
         files, unread = _files(source, temporary)
@@ -79,6 +79,7 @@ def import_studies(options: ImportOptions) -> ImportResult:
         others = _to_studies((*unread, *scan.problems), found)
         if not options.dry_run:
             _require_writable(out)
+        _name_patients(found, held, {} if options.dry_run else held_patients(out))
         _import(found, temporary, out, options, ids)
     names = files | {file.parent: str(Path(name).parent) for file, name in files.items()}
     result = ImportResult(out, tuple(found), others, scan.left_out, names)
@@ -130,11 +131,17 @@ def _paths(options: ImportOptions) -> tuple[Path, Path]:
     return source, out
 
 
-def _require_same_salt(out: Path, ids: Pseudonyms) -> None:
-    """Two salts in one data set would give one patient two ids, on both sides of a split."""
+def _held_persons(out: Path, ids: Pseudonyms) -> dict[str, tuple[str, ...]]:
+    """`Pseudonyms.persons` of each case that is there.
+
+    Refuses two salts in one data set: one patient would get two ids, on both sides of a split.
+    """
+    persons = {}
     for sidecar in sorted((out / IMAGES).glob("*.json")):
         try:
-            held = json.loads(sidecar.read_text(encoding="utf-8"))["salt_fingerprint"]
+            said = json.loads(sidecar.read_text(encoding="utf-8"))
+            held = said["salt_fingerprint"]
+            persons[said["case_id"]] = tuple(said.get("persons", ()))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 "it is no sidecar of this program",
@@ -143,9 +150,10 @@ def _require_same_salt(out: Path, ids: Pseudonyms) -> None:
             ) from error
         if held != ids.fingerprint:
             raise ConfigError(
-                f"{out} was made with another salt: its patients would get second ids",
+                f"{out} was made with another salt or version: its patients would get second ids",
                 fix="name that salt with --salt-file, or choose an empty folder with --out",
             )
+    return persons
 
 
 def _require_writable(out: Path) -> None:
@@ -276,7 +284,14 @@ def _studies(
         case = ids.case(patient, study, series.series_uid or first.content)
         first_file = str(series.instances[0].file)
         detail = f"{many} series would do; taken was {why}"
-        several = [Problem(case, first_file, "several-series", detail)] if many > 1 else []
+        problems = [Problem(case, first_file, "several-series", detail)] if many > 1 else []
+        if lacks := [
+            what
+            for what, said in (("patient id", first.identity.patient_id), ("accession", accession))
+            if not said.strip()
+        ]:
+            detail = f"the study has no {' and no '.join(lacks)}"
+            problems.append(Problem(case, first_file, "id-missing", detail))
         found.append(
             Study(
                 series=group,
@@ -286,15 +301,38 @@ def _studies(
                 why=why,
                 left_out=left_out,
                 patient=patient,
+                persons=ids.persons(first.identity),
                 case=case,
                 accession=ids.accession(accession) if options.hash_accession else accession,
-                problems=several,
+                problems=problems,
             )
         )
     for one in found:
         if shared := shared_by(persons[one.patient]):
             one.problems.append(Problem(one.case, one.source, "patient-shared", shared))
     return found
+
+
+def _name_patients(
+    found: Sequence[Study], persons: Mapping[str, Sequence[str]], patients: Mapping[str, str]
+) -> None:
+    """Keep the patients that cases.csv names; warn where one person would count as several.
+
+    persons, patients: of each case that is there already.
+    """
+    of_person: dict[str, set[str]] = {}
+    for study in found:
+        study.patient = patients.get(study.case) or study.patient
+        for person in study.persons:
+            of_person.setdefault(person, set()).add(study.patient)
+    for case, several in persons.items():
+        for person in several:
+            of_person.setdefault(person, set()).update({patients.get(case, "")} - {""})
+    for study in found:
+        others = set().union(*(of_person[one] for one in study.persons)) - {study.patient}
+        if others:
+            detail = f"its name and birth date stand under {', '.join(sorted(others))} as well"
+            study.problems.append(Problem(study.case, study.source, "patient-split", detail))
 
 
 def _import(
@@ -330,6 +368,7 @@ def _import(
             if outcome.value is not None:
                 extra = {
                     "patient_id": study.patient,
+                    "persons": study.persons,
                     "series_id": ids.series(job.series.series_uid or job.facts.content),
                     "chosen_because": scrub(study.why, study.series, study.facts),
                     "salt_fingerprint": ids.fingerprint,

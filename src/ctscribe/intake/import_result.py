@@ -41,6 +41,7 @@ class Study:
     why: str
     left_out: tuple[tuple[Series, str], ...]
     patient: str
+    persons: tuple[str, ...]  # `Pseudonyms.persons`
     case: str
     accession: str
     verdict: str = ""  # accepted, there already, rejected, or (dry run) would be read
@@ -82,8 +83,22 @@ class ImportResult:
         return self.rejected > 0 or any(p.severity == "error" for p in (*own, *self.problems))
 
 
+def held_patients(out: Path) -> dict[str, str]:
+    """The patient of each case in cases.csv, empty without one.
+
+    Raises DataError: it is no table of cases.
+    """
+    if not (out / CASES).exists():
+        return {}
+    held = read_table(out / CASES, required=COLUMNS)
+    return dict(zip(held["case_id"], held["patient_id"].str.strip(), strict=True))
+
+
 def write_tables(result: ImportResult) -> None:
-    """cases.csv, in which rows that are there keep what was filled in, and problems.csv."""
+    """cases.csv, in which rows that are there keep what was filled in, and problems.csv.
+
+    Rows of studies that this source does not have stay in both.
+    """
     import pandas as pd
 
     path = result.out / CASES
@@ -104,12 +119,18 @@ def write_tables(result: ImportResult) -> None:
         names = list(held.columns)
         for record in held.to_dict("records"):
             row = {str(key): str(value) for key, value in record.items()}
-            rows.append(row | new.pop(row["case_id"], {}))
+            told = new.pop(row["case_id"], {})
+            rows.append(row | {name: text for name, text in told.items() if text})
     rows += new.values()
     frame = pd.DataFrame(rows, columns=names, dtype=str).fillna("")
     if rows:
         write_table(frame, path)
-    write_table(_problem_table(result), result.out / PROBLEMS)
+    table, path = _problem_table(result), result.out / PROBLEMS
+    if path.exists():
+        held = read_table(path, required=PROBLEM_COLUMNS)
+        others = held[~held["case_id"].isin({study.case for study in result.studies})]
+        table = pd.concat([others[list(PROBLEM_COLUMNS)], table]).drop_duplicates()
+    write_table(table, path)
 
 
 def _problem_table(result: ImportResult) -> pd.DataFrame:
@@ -179,8 +200,10 @@ def _said(problem: Problem, names: Mapping[Path, str]) -> str:
     file = names.get(Path(problem.file), problem.file)
     by_number = {path.name: name for path, name in names.items() if path.name != Path(name).name}
     detail = re.sub(r"\b\d{4,6}\b", lambda m: by_number.get(m[0], m[0]), problem.detail)
-    fix = problem.fix or problem.kind.fix_en
-    return f"{problem.severity} {problem.code}: {file}: {detail}. Fix: {fix}"
+    kind = problem.kind
+    said = f"{problem.severity} {problem.code}: {file}: {detail}. Fix: {problem.fix or kind.fix_en}"
+    # A note asks nothing of anybody.
+    return said if problem.severity == "note" else f"{said} / {kind.zh}；{kind.fix_zh}"
 
 
 def _series_left_out(study: Study, *, every: bool) -> list[str]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ctscribe.errors import ConfigError
+from ctscribe.tables.split import patient_key
 
 SALT_BYTES = 32
 ID_CHARACTERS = 16  # of 32 kinds: 80 bits, no two patients of a country share one
@@ -34,7 +35,6 @@ class Identity:
     """What a header says of its patient; never printed, never written."""
 
     patient_id: str = field(default="", repr=False)
-    issuer: str = field(default="", repr=False)
     name: str = field(default="", repr=False)
     birth_date: str = field(default="", repr=False)
 
@@ -50,17 +50,28 @@ class Pseudonyms:
 
     @property
     def fingerprint(self) -> str:
-        """Tells one salt from another, and nothing else of it."""
-        return self._id("f", "salt")
+        """Tells one salt from another, and one rule of making ids: nothing else of either."""
+        return self._id("f", "salt", "patients by id without issuer")
 
     def patient(self, identity: Identity, *, study: str) -> str:
-        """By id and issuer; by name and birth date where the id is empty; else by the study."""
+        """By id; by name and birth date where the id is empty; else by the study.
+
+        Machines write one id in several ways, and its issuer or none, so neither counts: one
+        patient under two ids would stand on both sides of a split, two under one do no such harm.
+        """
         who = identity
-        if who.patient_id.strip():
-            return self._id("p", "patient-id", who.patient_id.strip(), who.issuer.strip())
+        if key := patient_key(who.patient_id):
+            return self._id("p", "patient-id", key)
         if _plain(who.name):
             return self._id("p", "patient-name", _plain(who.name), who.birth_date.strip())
         return self._id("p", "patient-study", study)
+
+    def persons(self, identity: Identity) -> tuple[str, ...]:
+        """Of the birth date with each way the name is written in; none where either is unknown."""
+        born = identity.birth_date.strip()
+        names = {patient_key(part.replace("^", "")) for part in identity.name.split("=")} - {""}
+        known = sorted(name for name in names if not _PLACEHOLDER.fullmatch(name))
+        return tuple(self._id("n", "person", name, born) for name in known if born)
 
     def case(self, *parts: str) -> str:
         """Of one study and series."""
@@ -162,6 +173,5 @@ def _make(path: Path) -> None:
 
 
 def _plain(name: str) -> str:
-    """A person's name without what differs between machines: case, spaces, carets at the end."""
-    groups = [" ".join(group.replace("^", " ").split()) for group in name.split("=")]
-    return "=".join(groups).strip("= ").casefold()
+    """A person's name without what differs between machines: case, width, spaces and carets."""
+    return "=".join(patient_key(group.replace("^", "")) for group in name.split("=")).strip("=")

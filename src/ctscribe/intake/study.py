@@ -29,7 +29,7 @@ from ctscribe.problems import Problem
 
 REMOVED = "[removed]"
 _STANDARD = "1.2.840.10008."  # UIDs of the standard say nothing of a patient
-_IDENTITY = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")
+_IDENTITY = ("PatientID", "PatientName", "PatientBirthDate")
 _PRIVATE_KEYWORDS = {
     "AccessionNumber",
     "AdmissionID",

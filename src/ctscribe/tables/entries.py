@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ctscribe.errors import DataError
 from ctscribe.tables.csv_file import read_table
 from ctscribe.tables.ids import Id, cell_text, read_date, read_id, without_zeros
-from ctscribe.tables.join import Entry
-from ctscribe.tables.manifest import LISTED, image_fault, image_path, rebase
+from ctscribe.tables.join import Entry, several
+from ctscribe.tables.manifest import LISTED, image_fault, image_path, patient_key, rebase
 from ctscribe.tables.sheet import (
     DATE_NAMES,
     ID_NAMES,
@@ -23,7 +24,10 @@ from ctscribe.tables.sheet import (
     sections_of,
 )
 
-PATIENT = "patient_id"  # of a CSV of images, such as import-dicom's: known by the DICOM files
+CASE, PATIENT = (
+    "case_id",
+    "patient_id",
+)  # of a CSV of images, such as import-dicom's: known by the DICOM files
 PATH_NAMES = ("image_path", "path", "image", "影像路径", "图像路径", "文件路径", "路径")
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
@@ -41,6 +45,7 @@ def read_reports(sheet: Sheet) -> list[Entry]:
         patient = read_id(cells[sheet.patient_column]) if sheet.patient_column else Id()
         is_name = sheet.patient_is_name and bool(patient.text)
         entry.patient = _hashed(patient.text) if is_name else patient.text
+        entry.patient_is_number = patient.is_number
         entry.question = cell_text(cells[question]) if question else ""
         entry.date = read_date(cells[date]) if date else ""
         entry.parts = sections_of(sheet, cells)
@@ -61,6 +66,30 @@ def read_reports(sheet: Sheet) -> list[Entry]:
     return entries
 
 
+def put_zeros_back(reports: Sequence[Entry]) -> list[Entry]:
+    """Give patients that stood as numbers the zeros that others of their id have; returns them.
+
+    One sheet may hold "00123" and the next 123: one patient, who would be on both sides of a split.
+    Where several can be meant the row is rejected.
+    """
+    written: dict[str, set[str]] = {}
+    for entry in reports:
+        if entry.patient and not entry.patient_is_number:
+            written.setdefault(without_zeros(entry.patient), set()).add(entry.patient)
+    changed = []
+    for entry in reports:
+        if not entry.patient_is_number:
+            continue
+        meant = written.get(without_zeros(entry.patient), set())
+        if len(meant) > 1:
+            reason = f"its patient {entry.patient} may have lost zeros: others are {several(meant)}"
+            entry.reject(reason, code="bad-id")
+        elif meant - {entry.patient}:
+            (entry.patient,) = meant
+            changed.append(entry)
+    return changed
+
+
 def notes_of(book: Book) -> list[str]:
     """What was repaired or not used in a workbook, and which columns were taken."""
     notes = []
@@ -68,7 +97,13 @@ def notes_of(book: Book) -> list[str]:
         elsewhere = any(other.patient_column for other in book.sheets)
         patients = sheet.patient_column or ("another sheet" if elsewhere else "the images")
         at = f"sheet {sheet.title}"
-        notes.append(f"{at}: ids from {sheet.id_column}, patients from {patients}")
+        used = {*sheet.report_columns, sheet.id_column, sheet.patient_column}
+        used |= {sheet.column(QUESTION_NAMES) or "", sheet.column(DATE_NAMES) or ""}
+        rest = ", ".join(column for column in sheet.columns if column not in used)
+        notes.append(
+            f"{at}: ids from {sheet.id_column}, patients from {patients}, reports from "
+            f"{', '.join(sheet.report_columns) or 'another sheet'}; not read: {rest or 'none'}"
+        )
         if sheet.patient_is_name:
             notes.append(
                 f"{sheet.patient_column} is a name: only its hash is written, as patient_id"
@@ -89,7 +124,20 @@ def notes_of(book: Book) -> list[str]:
                 f"{at}: {len(hidden)} hidden or filtered rows are left out; "
                 "--include-hidden reads them"
             )
-    return notes + [f"sheet {title} is not used: {reason}" for title, reason in book.unused]
+    notes += [f"sheet {title} is not used: {reason}" for title, reason in book.unused]
+    return notes + [f"sheet {sheet.title} is not used: {reason}" for sheet, reason in book.apart]
+
+
+def unused_reports(book: Book) -> list[Entry]:
+    """The rows of sheets whose ids are of another kind: rejected, and never compared by them."""
+    entries = []
+    for sheet, reason in book.apart:
+        for row in sheet.rows:
+            entry = Entry("excel", sheet.title, row.number, Id())
+            entry.answer = report_text(sections_of(sheet, row.cells))
+            entry.reject(f"the sheet is not used: {reason}", code="bad-table")
+            entries.append(entry)
+    return entries
 
 
 def images_of_csv(
@@ -97,7 +145,7 @@ def images_of_csv(
 ) -> list[Entry]:
     """The images that a CSV lists; id_name and path_name are its columns, None for a usual name.
 
-    Its column patient_id, if it has one, says whose they are.
+    Its columns case_id and patient_id, if it has them, say which they are and whose.
 
     Raises DataError: no CSV, a column is missing.
     """
@@ -123,6 +171,7 @@ def images_of_csv(
         cell = str(record[path_column])
         entry.image = rebase(cell, path.parent, out_dir)
         entry.patient = str(record.get(PATIENT, "")).strip()
+        entry.case = "" if id_column == CASE else str(record.get(CASE, "")).strip()
         if entry.id.fault:
             entry.reject(entry.id.fault, code=entry.id.code)
         elif not cell.strip():
@@ -138,7 +187,7 @@ def images_of_csv(
 
 def images_of_folder(root: Path, ids: set[str], out_dir: Path) -> list[Entry]:
     """Images below a folder. The id is the file's name, without nnU-Net's _0000, or its folder's:
-    the first of these that the sheet has, be it without zeros in front.
+    the one of these that the sheet has, be it without zeros in front; with two it is not used.
 
     Raises DataError: no folder, no images in it.
     """
@@ -155,11 +204,17 @@ def images_of_folder(root: Path, ids: set[str], out_dir: Path) -> list[Entry]:
         stem = file.name[: -len(ending)]
         names = (stem, stem.removesuffix("_0000"), file.parent.name)
         close = [name for name in names if without_zeros(name) in short]
-        name = next((name for name in names if name in ids), close[0] if close else stem)
-        entry = Entry("images", "", file.relative_to(root).as_posix(), Id(name))
+        found = Id(next((name for name in names if name in ids), close[0] if close else stem))
+        meant = {without_zeros(name): name for name in close}
+        if len(meant) > 1:  # 5/1.nii.gz, where the sheet has both 1 and 5
+            reason = f"its name and its folder are two ids: {several(meant.values())}"
+            found = Id(fault=reason, code="unmatched")
+        entry = Entry("images", "", file.relative_to(root).as_posix(), found)
         entry.image = rebase(str(file), Path.cwd(), out_dir)
         entry.file = _same_file(file)
-        if fault := image_fault(file):
+        if found.fault:
+            entry.reject(found.fault, code=found.code)
+        elif fault := image_fault(file):
             entry.reject(fault, code="missing")
         entries.append(entry)
     if not entries:
@@ -177,4 +232,4 @@ def _same_file(path: Path) -> str:
 
 
 def _hashed(name: str) -> str:
-    return "p" + hashlib.sha256(name.encode()).hexdigest()[:12]
+    return "p" + hashlib.sha256(patient_key(name).encode()).hexdigest()[:12]

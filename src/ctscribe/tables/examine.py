@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ctscribe.errors import DataError
 from ctscribe.problems import Problem, problem_of
-from ctscribe.tables.entries import read_reports
+from ctscribe.tables.entries import put_zeros_back, read_reports
 from ctscribe.tables.join import Entry, complete_reports
 from ctscribe.tables.manifest import LISTED
 from ctscribe.tables.sheet import read_book
@@ -30,6 +30,8 @@ def examine_workbook(path: str | Path, *, include_hidden: bool = False) -> list[
 
     for title, reason in book.unused:
         found("repaired", f"{title}: the sheet is not used: {reason}")
+    for apart, reason in book.apart:
+        found("bad-table", f"{apart.title}: its {len(apart.rows)} rows are not used: {reason}")
     reports: list[Entry] = []
     for sheet in book.sheets:
         for merge in sheet.merges[:LISTED]:
@@ -39,6 +41,8 @@ def examine_workbook(path: str | Path, *, include_hidden: bool = False) -> list[
         for column in sheet.hidden_columns:
             found("repaired", f"{sheet.title}: the hidden column {column} is left out")
         reports += read_reports(sheet)
+    for report in put_zeros_back(reports):
+        found("repaired", f"{report.label}: zeros of its patient's id were lost", report.id.text)
     for report in reports:
         if report.status == "hidden":
             found("repaired", f"{report.label}: {report.reason}", report.id.text)

@@ -18,7 +18,14 @@ from ctscribe.sandbox import Limits, run_one
 from ctscribe.settings import Config, setting
 from ctscribe.tables.clean import compile_pattern, content_filters
 from ctscribe.tables.csv_file import write_table
-from ctscribe.tables.entries import images_of_csv, images_of_folder, notes_of, read_reports
+from ctscribe.tables.entries import (
+    images_of_csv,
+    images_of_folder,
+    notes_of,
+    put_zeros_back,
+    read_reports,
+    unused_reports,
+)
 from ctscribe.tables.filters import Candidate, Filter
 from ctscribe.tables.join import (
     Conflict,
@@ -152,22 +159,27 @@ def excel_to_captions(options: ExcelOptions) -> ExcelResult:
     if options.pairs_csv is None:
         assert options.image_root is not None
         images = images_of_folder(options.image_root, {e.id.text for e in reports}, out_dir)
+    mended = put_zeros_back(reports)
     conflicts = complete_reports(reports)
     _write_answers(reports, options, needs_patients=not known)
     refuse_repeated_images(images)
     pairs = join(reports, images)
     _require_pairs(pairs, reports, images, options.excel)
-    notes = notes_of(book) + (_notes_of_patients(pairs) if known else [])
+    notes = notes_of(book) + (_notes_of_patients(pairs) if known else _notes_of_unknown(images))
     notes += _notes_of_ids(reports, images, pairs)
+    notes += [f"excel {e.label}: its patient is {e.patient}: zeros were lost" for e in mended]
+    cases = {image.case for _, image in pairs} - {""}
     rows, text_of = [], {}
     for report, image in pairs:
-        case = max(report.id.text, image.id.text, key=len)  # the one that has its zeros
+        accession = max(report.id.text, image.id.text, key=len)  # the one that has its zeros
+        # An accession number is no pseudonym, and the case has one if import-dicom named it.
+        case = image.case if len(cases) == len(pairs) else accession
         text_of[case] = image.image
-        extra = {"accession": case}
+        extra = {"accession": accession}
         patient = image.patient if known else report.patient
         rows.append(Row(case, patient, Path(image.image), report.question, report.answer, extra))
     parts = split_by_patient(rows, val_ratio=options.val_ratio, test_ratio=0, seed=options.seed)
-    both = reports + images
+    both = [*reports, *unused_reports(book), *images]
     return ExcelResult(
         _frame(rows, text_of),
         _frame(parts["train"], text_of),
@@ -264,21 +276,35 @@ def _notes_of_ids(
 
 def _notes_of_patients(pairs: Sequence[tuple[Entry, Entry]]) -> list[str]:
     """That the ids of patients are the images' own, and where the sheet sees other persons."""
-    here: dict[str, set[str]] = {}
-    there: dict[str, set[str]] = {}
+    here: dict[str, dict[str, str]] = {}  # each patient's ids on the other side, and where
+    there: dict[str, dict[str, str]] = {}
     for report, image in pairs:
         if report.patient:
-            here.setdefault(report.patient, set()).add(image.patient)
-            there.setdefault(image.patient, set()).add(report.patient)
+            here.setdefault(report.patient, {}).setdefault(image.patient, report.label)
+            there.setdefault(image.patient, {}).setdefault(report.patient, report.label)
     notes = ["patient_id is that of --pairs-csv; the sheet's is only compared with it"]
     for side, other, groups in (("sheet", "images", here), ("images", "sheet", there)):
-        if count := sum(len(group) > 1 for group in groups.values()):
+        if several := [" and ".join(group.values()) for group in groups.values() if len(group) > 1]:
+            count, more = len(several), ", ..." * (len(several) > LISTED)
             notes.append(
                 f"warning: {count} patient{'s' * (count > 1)} of the {side} "
-                f"{'have' if count > 1 else 'has'} several ids in the {other}: one of the two "
-                "is wrong, and a split by patient may leak"
+                f"{'have' if count > 1 else 'has'} several ids in the {other} "
+                f"({', '.join(several[:LISTED])}{more}): one of the two is wrong, and a split by "
+                "patient may leak. Fix: give a person one patient_id in --pairs-csv, and run again"
             )
     return notes
+
+
+def _notes_of_unknown(images: Sequence[Entry]) -> list[str]:
+    """That the sheet's own ids of patients are written, where others were to be expected."""
+    lacking = [image.label for image in images if not image.patient]
+    if len(lacking) == len(images):
+        return []
+    return [
+        f"warning: {', '.join(lacking[:LISTED])}{', ...' * (len(lacking) > LISTED)} of --pairs-csv "
+        "without patient_id, so all patients are named as in the sheet. Fix: fill it in, and run "
+        "again"
+    ]
 
 
 def _files(out_dir: Path) -> dict[str, Path]:
@@ -349,7 +375,9 @@ def _print(result: ExcelResult, out_dir: Path) -> None:
     from rich.console import Console
 
     console = Console(soft_wrap=True, markup=False, highlight=False)
-    for note in result.notes[: 4 * LISTED]:
+    # None of the warnings may be one of those that are only counted.
+    notes = sorted(result.notes, key=lambda note: not note.startswith("warning"))
+    for note in notes[: 4 * LISTED]:
         console.print(note)
     if len(result.notes) > 4 * LISTED:
         console.print(f"and {len(result.notes) - 4 * LISTED} more notes")

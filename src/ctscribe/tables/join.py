@@ -22,9 +22,10 @@ Status = Literal["matched", "repeated", "twice", "conflict", "unmatched", "unusa
 class Entry:
     """A row of the sheet or an image, with its id; `reason` is why it cannot be used.
 
-    parts: heading and text of each section. code: of `problems.KINDS`, of the reason, where one
-    fits. file: of an image, the same for every way of writing its path. head: the row of the same
-    id that this one completes.
+    patient_is_number: its id stood there as a number, so zeros in front may be lost. parts: heading
+    and text of each section. code: of `problems.KINDS`, of the reason, where one fits. file: of an
+    image, the same for every way of writing its path. case: of an image, the case_id that its table
+    gives it. head: the row of the same id that this one completes.
     """
 
     source: Side
@@ -32,12 +33,14 @@ class Entry:
     row: int | str
     id: Id
     patient: str = ""
+    patient_is_number: bool = False
     question: str = ""
     date: str = ""
     parts: dict[str, tuple[str, str]] = field(default_factory=dict)
     answer: str = ""
     image: str = ""
     file: str = ""
+    case: str = ""
     status: Status = "matched"
     reason: str | None = None
     code: str = ""
@@ -185,8 +188,8 @@ def join(reports: Sequence[Entry], images: Sequence[Entry]) -> list[tuple[Entry,
         unclear = max(len(ours), len(theirs)) > 1 and (ours != theirs or report.id.is_number)
         if unclear and theirs:
             report.reject(
-                f"id {id_} may have lost zeros: the images have {_several(theirs)}, the sheet "
-                f"{_several(ours)}",
+                f"id {id_} may have lost zeros: the images have {several(theirs)}, the sheet "
+                f"{several(ours)}",
                 status="twice",
                 code="bad-id",
             )
@@ -241,5 +244,6 @@ def _ids(entries: Iterable[Entry]) -> dict[str, set[str]]:
     return found
 
 
-def _several(ids: Iterable[str]) -> str:
+def several(ids: Iterable[str]) -> str:
+    """Ids in words."""
     return " and ".join(sorted(ids))

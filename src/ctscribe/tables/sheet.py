@@ -16,7 +16,10 @@ from ctscribe.tables.workbook import Fault, Grid, cell_name, read_workbook
 # Kinds of id: the names within one mean the same, so two sheets may use different ones; two kinds
 # are never compared with each other. Small letters and without spaces; earlier ones are preferred.
 ID_KINDS: tuple[tuple[str, ...], ...] = (
-    ("accession", "accessionnumber", "accession_number", "accessionno", "检查号", "检查编号"),
+    (
+        *("accession", "accessionnumber", "accession_number", "accessionno"),
+        *("检查号", "检查编号", "检查单号", "检查流水号", "影像检查号"),
+    ),
     ("影像号", "影像编号", "放射编号", "放射号", "ct号"),
     ("登记号",),
     ("case_id", "id"),
@@ -33,17 +36,29 @@ NAME_NAMES = PATIENT_KINDS[-1]
 QUESTION_NAMES = ("question", "问题")
 DATE_NAMES = ("检查日期", "检查时间", "报告日期", "报告时间", "studydate", "study_date", "日期")
 # Section in a report: its Chinese and English heading, and the columns that hold it.
-_SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "所见",
         "Findings",
-        ("所见", "影像所见", "检查所见", "ct所见", "影像表现", "检查表现", "影像描述", "findings"),
+        (
+            *("所见", "影像所见", "检查所见", "ct所见", "影像表现", "检查表现", "影像描述"),
+            *(
+                "影像学所见",
+                "影像学表现",
+                "放射学所见",
+                "放射学表现",
+                "报告所见",
+                "检查描述",
+                "findings",
+            ),
+        ),
     ),
     (
         "结论",
         "Impression",
         (
             *("结论", "影像结论", "检查结论", "诊断", "影像诊断", "诊断意见", "诊断结论"),
+            *("影像学诊断", "影像学结论", "放射学诊断", "放射诊断", "报告结论", "诊断印象"),
             *("检查诊断", "印象", "impression", "conclusion"),
         ),
     ),
@@ -54,8 +69,9 @@ _SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("病理倾向", "病理考虑", "pathologytendency", "pathology_tendency"),
     ),
 )
-_WHOLE = ("报告", "报告内容", "报告全文", "检查报告", "report", "answer")
-_REPORT_NAMES = tuple(name for *_, names in _SECTIONS for name in names) + _WHOLE
+WHOLE = ("报告", "报告内容", "报告全文", "检查报告", "report", "answer")
+_SECTION_NAMES = tuple(name for *_, names in SECTIONS for name in names)
+_REPORT_NAMES = _SECTION_NAMES + WHOLE
 _KNOWN = {
     *(ID_NAMES + QUESTION_NAMES + DATE_NAMES + _REPORT_NAMES),
     *(name for kind in PATIENT_KINDS for name in kind),
@@ -95,6 +111,13 @@ class Sheet:
         return find_column(self.columns, names)
 
     @property
+    def report_columns(self) -> tuple[str, ...]:
+        """The columns that `sections_of` reads."""
+        parts = tuple(column for column in self.columns if _plain(column) in _SECTION_NAMES)
+        whole = self.column(WHOLE)
+        return parts or ((whole,) if whole else ())
+
+    @property
     def patient_is_name(self) -> bool:
         """Patients are told apart by their names, which are never handed on."""
         return find_column([self.patient_column], NAME_NAMES) is not None
@@ -102,10 +125,14 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Book:
-    """The sheets that are lists, and why the others (title, reason) are not used."""
+    """The sheets that are lists, and why the others (title, reason) are not used.
+
+    apart: lists that are not used, since their ids are of another kind, and why.
+    """
 
     sheets: tuple[Sheet, ...]
     unused: tuple[tuple[str, str], ...]
+    apart: tuple[tuple[Sheet, str], ...]
 
 
 def find_column(columns: Sequence[str], names: Iterable[str]) -> str | None:
@@ -152,6 +179,7 @@ def read_book(
         grids = [grids[sheet_index]]
     sheets: list[Sheet] = []
     unused: list[tuple[str, str]] = []
+    apart: list[tuple[Sheet, str]] = []
     first: DataError | None = None
     for grid in grids:
         if grid.hidden and sheet_index is None and not include_hidden:
@@ -180,15 +208,15 @@ def read_book(
         raise _no_column(sheets[0], id_name, "id", "--excel-id-col")
     for sheet in sheets:
         if not sheet.column(kind):
-            other = sheet.column(ID_NAMES)
-            what = f"its ids are {other}, not {kind[0]}" if other else "it has no column of the id"
-            unused.append((sheet.title, f"{what}; --excel-id-col chooses"))
+            other, wanted = sheet.column(ID_NAMES), with_id[0].id_column
+            what = f"its ids are {other}, not {wanted}" if other else f"it has no column {wanted}"
+            apart.append((sheet, f"{what}; if they are the same, rename the column to {wanted}"))
     names = (patient_name,) if patient_name else _most(with_id, PATIENT_KINDS)
     needed = needs_patients or patient_name is not None
     if needed and not any(sheet.column(names) for sheet in with_id):
         raise _no_column(with_id[0], patient_name, "patient", "--patient-id-col")
     lists = [replace(sheet, patient_column=sheet.column(names) or "") for sheet in with_id]
-    return Book(tuple(lists), tuple(unused))
+    return Book(tuple(lists), tuple(unused), tuple(apart))
 
 
 def sections_of(sheet: Sheet, cells: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -197,7 +225,7 @@ def sections_of(sheet: Sheet, cells: Mapping[str, Any]) -> dict[str, tuple[str, 
     The whole report is only taken from sheets that have no column of a section.
     """
     parts: dict[str, tuple[str, str]] = {}
-    for chinese, english, names in _SECTIONS:
+    for chinese, english, names in SECTIONS:
         columns = [column for column in sheet.columns if _plain(column) in names]
         bodies: list[str] = []
         for column in columns:
@@ -209,7 +237,7 @@ def sections_of(sheet: Sheet, cells: Mapping[str, Any]) -> dict[str, tuple[str, 
         if bodies:
             heading = f"{english}: " if columns[0].isascii() else f"{chinese}："
             parts[chinese] = (heading, "\n".join(bodies))
-    whole = sheet.column(_WHOLE)
+    whole = sheet.column(WHOLE)
     if not parts and whole is not None and (text := cell_text(cells[whole])):
         parts[""] = ("", text)
     return parts
@@ -221,7 +249,7 @@ def report_text(parts: Mapping[str, tuple[str, str]]) -> str:
     A whole report of another sheet stands first; sections that it holds already are not repeated.
     """
     _, whole = parts.get("", ("", ""))
-    sections = [parts[name] for name, *_ in _SECTIONS if name in parts]
+    sections = [parts[name] for name, *_ in SECTIONS if name in parts]
     texts = [heading + body for heading, body in sections if body not in whole]
     return "\n".join([whole] * bool(whole) + texts)
 
