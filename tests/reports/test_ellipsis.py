@@ -5,7 +5,7 @@ import pytest
 from ctscribe.reports.ellipsis import spelled_out, without_emphasis, without_unnamed
 from ctscribe.reports.labeller import extract
 from ctscribe.reports.statements import statements
-from ctscribe.reports.wide_tokens import tokenize
+from ctscribe.reports.tokens import tokenize
 
 
 def said(text: str) -> list[tuple[str, bool, str | None, float | None]]:

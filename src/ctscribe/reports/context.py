@@ -13,11 +13,10 @@ from ctscribe.reports.schema import Language
 # To the end of the sentence.
 _ONWARD: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:建议|请(?=结合|进一步|临床|及时|排除|除外|注意)|必要时|警惕|需(?:要)?(?:进一步|与"
+        r"(?:为(?:了|进一步)*(?:明确|了解|除外|排除|评估)|建议|请(?=结合|与|对比|对照|进一步|临床|及时|排除|除外|注意)|必要时|警惕|需(?:要)?(?:进一步|与"
         r"|行|支气管|复查|警惕|结合|排除|除外)"
         r"|进一步(?:检查|除外|排除|明确|评估)|(?<!难)以(?:便)?(?:除外|排除)|注意(?:除外|排除)"
-        r"|如(?=出现|有|果|发现|复查|结节|病情|症状|再|胸|若|仍|气胸|积液|[^，,]{0,8}(?:增加"
-        r"|加重|增大|不吸收))|若(?!干)|假如|倘若|一旦|家族史"
+        r"|(?<![例犹正缺])如(?![上下前图常意同此何])|若(?!干)|假如|倘若|一旦|家族史"
         r"|扫描参数|检查(?:方法|技术)|扫描(?:方法|技术)|采用(?=[^，,]*扫描)).*",
         re.DOTALL,
     ),
@@ -90,7 +89,7 @@ _CLAUSE: dict[Language, re.Pattern[str]] = {
 }
 _PRIOR: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:\d{4}[-年./]\d{1,2}(?:[-月./]\d{1,2}日?)?|前[次片]|上次|原片|旧片|外院|老片|既往)"
+        r"(?:\d{4}[-年./]\d{1,2}(?:[-月./]\d{1,2}日?)?|前[次片]|上次|原片|旧片|外院|老片|既往|(?<!本次)胸部?(?:X线|正位|平片|片|DR))"
         r"[^，,较比未本]{0,10}?(?:示|见|提示|显示|所示)(?:(?!本次|此次|现[已为仅])[^，,])*"
     ),
     "en": re.compile(
@@ -100,7 +99,9 @@ _PRIOR: dict[Language, re.Pattern[str]] = {
     ),
 }
 _GONE: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r"(?:未见(?:明确|明显)?(?:显示)?|未显示|消失|吸收)\s*$"),
+    "zh": re.compile(
+        r"(?:未见(?:明确|明显)?(?:显示)?|未再?(?:显示|见到?)|消失|消散|(?<!未)(?<!部分)吸收)(?=\s*(?:$|[，,]))"
+    ),
     "en": re.compile(
         r"\b(?:not|no\s+longer)\s+(?:\w+\s+)?(?:seen|visible|present|identified)\b|\bresolved\b",
         re.I,
@@ -120,6 +121,7 @@ _CORRECTIONS: dict[Language, tuple[re.Pattern[str], ...]] = {
         re.compile(
             r"[右左双两]侧?肺?[上中下]?叶?(?:[^，,（(]{1,5}段)?([（(][^（）()]{0,12}误(?:写|作|报)?[^（）()]{0,8}[）)])"
         ),
+        re.compile(r"([（(](?:非|不是|并非)[右左][^（）()]{0,8}[）)])"),
         re.compile(r"(更正[:：]?[^，,。]{0,30}?(?:应为|应是|改为|更正为))"),
     ),
     "en": (
@@ -128,8 +130,17 @@ _CORRECTIONS: dict[Language, tuple[re.Pattern[str], ...]] = {
             r"|corrected\s+to)\s*:?\s*)(?:right|left)(\))",
             re.I,
         ),
+        re.compile(r"(\(\s*not\s+(?:the\s+)?(?:right|left)[^)]{0,20}\))", re.I),
     ),
 }
+
+
+# "（Im45）", "(series 3, image 88)": where to look, between the words that it stands among.
+_IMAGE = re.compile(
+    r"[（(]\s*(?:(?:im(?:g|age)?|se(?:r|ries)?|图像?|层面?|序列)[\s.:：]*\d+[\s,，、/-]*){1,3}[）)]"
+    r"|[（(]\s*\d{1,2}\s?[/:：-]\s?\d{1,3}\s*[）)]",
+    re.IGNORECASE,
+)
 
 
 def corrected(sentence: str, language: Language) -> str:
@@ -148,6 +159,8 @@ def blank_unread(sentence: str, language: Language) -> tuple[str, list[tuple[int
     there with a size or a change.
     """
     sentence = corrected(sentence, language)
+    for match in _IMAGE.finditer(sentence):
+        sentence = _blank(sentence, *match.span())
     # "双肺除右中叶纤维灶外": the finding is not at the place before 除. 伴 parts as 除 does.
     sentence = re.sub(r"(?<=\A[双两右左]肺)除(?=.*外)", "伴", sentence)
     prior = _PRIOR[language].search(sentence)

@@ -54,7 +54,8 @@ def doubted_heads(
         for head in ahead:
             gap = text[previous.end : head.start]
             if previous is doubt:
-                if _NATURE.search(gap) or _crossing(gap, language):
+                either = re.search(r"(?:或|\bor\s)[^，,]{0,6}$", gap)  # "考虑炎症或不张"
+                if (_NATURE.search(gap) and not either) or _crossing(gap, language):
                     break
                 if re.match(r"影?(?:为|系|是)", text[head.end : head.end + 3]):
                     break
@@ -84,6 +85,8 @@ def _adjacent(text: str, head: Token, doubt: Token, language: Language) -> bool:
     gap = text[head.end : doubt.start]
     if language == "en":
         word = text[doubt.start : doubt.end].lower()
+        if word in ("suspected", "questioned") and not gap.strip():
+            return True  # "a nodule suspected in the left lower lobe"
         return (word in ("versus", "vs", "vs.") and not gap.strip()) or (
             word in ("possible", "likely", "suspected", "questionable")
             and re.fullmatch(r"\s+(?:is|are)\s+", gap) is not None

@@ -14,7 +14,8 @@ from ctscribe.reports.lexicon import Token
 from ctscribe.reports.schema import LOBES, Language, Statement, side_of
 
 _CLAUSE: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r"[^，,：:]+"),
+    # "较前左侧增多、右侧减少": two clauses.
+    "zh": re.compile(r"(?:[^，,：:、]|、(?![右左]侧?(?:胸腔)?(?:[增减略稍]|明显)))+"),
     "en": re.compile(r"[^,;]+"),
 }
 _ZH_INSIDE = r"(?:胸膜?腔|肺)?(?:内|者)?(?:现|本次|目前)?"
@@ -34,7 +35,7 @@ _GONE: dict[Language, re.Pattern[str]] = {
 _STILL: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
         rf"{_ZH_INSIDE}(?:则|仍|尚|亦|也)?(?:可|残)?[见有为余留呈]?(?:约|较前)*"
-        r"(?:[少微大]量|少许|中等?量|[增减]少|增多|好转|相仿|无(?:明显)?变化)"
+        r"(?:[少微大]量|少许|中等?量|[增减]少|增多|增大|缩小|好转|相仿|(?:大?致)?同前|变化不大|无(?:明显)?变化)"
     ),
     "en": re.compile(
         r"\s+(?:side\s+|one\s+)?(?:is|has|remains)\s+(?:\w+\s+)?(?:unchanged|stable|increased"
@@ -81,6 +82,8 @@ def spelled_out(
         listed = named == "nodule" and (language == "zh" or (alone and places[0] is tokens[0]))
         if listed and _starts_with(text, places[0], clause.start()):
             whole = tokens if alone else inside
+            if re.match(r"[，,]\s*(?:约|大小|直径|长径)*\s*\d", text[clause.end() :]):
+                whole = tokens  # "：1.右肺上叶前段，6mm×5mm"
             if any(t.kind == "size" for t in whole) and places[0].spots[0][0]:
                 end = places[-1].end
                 added.append(Token("finding", max(places[-1].start, end - 1), end, word=named))
@@ -146,8 +149,10 @@ def without_unnamed(text: str, tokens: list[Token], language: Language) -> list[
         goes_on = text[clause.end() : clause.end() + 3]
         if goes_on.startswith(("，现为", "，现呈", ",现为", ",现呈")):
             continue
-        if not begun and any(t.kind == "place" for t in inside) and _LESION.search(clause.group()):
-            tokens = [t for t in tokens if t not in inside]
+        about = any(t.kind in ("place", "change") for t in inside)
+        later = any(t.kind == "finding" for t in tokens)
+        if not begun and about and later and _LESION.search(clause.group()):
+            tokens = [t for t in tokens if t not in inside or t.kind == "place"]
     return tokens
 
 
@@ -155,21 +160,53 @@ _LESION = re.compile(r"病灶|病变|炎症|肺炎|感染|\bpneumonia\b", re.IGN
 
 
 def without_emphasis(text: str, tokens: list[Token], language: Language) -> list[Token]:
-    """Without lobes where something is only most: "双肺间质纤维化，下叶明显，伴支气管扩张"."""
+    """Without places where something is only most: "双肺间质纤维化，下叶明显，伴支气管扩张"."""
     if language == "en":
         return tokens
-    kept = []
+    emphasised: list[tuple[int, int]] = []
     for token in tokens:
-        most = token.kind == "place" and _MOST.match(text, token.end)
-        clause = max(text.rfind(stop, 0, token.start) for stop in "，,") + 1
-        whole = re.fullmatch(r"\s*(?:尤?以|多?以)?", text[clause : token.start])
+        most = _MOST.match(text, token.end) if token.kind == "place" else None
+        clause = max(text.rfind(stop, 0, token.start) for stop in "，,（(") + 1
+        whole = re.fullmatch(r"\s*(?:且?尤?以|多?以)?", text[clause : token.start])
         before = any(t.kind == "place" and t.start < clause for t in tokens)
-        if not (most and whole and before and any(lobe for _, lobe, _ in token.spots)):
-            kept.append(token)
+        if most and whole and before:
+            emphasised.append((token.start, most.end()))
+    return [t for t in tokens if not any(start <= t.start < end for start, end in emphasised)]
+
+
+_MOST = re.compile(
+    r"(?:量?[较稍略更偏]多|居多|为[著主多甚]|[较更尤]?(?:明显|显著|著))(?=\s*(?:$|[，,）)]))"
+)
+
+
+def without_nature(text: str, tokens: list[Token], language: Language) -> list[Token]:
+    """Without what a nodule is taken for, when that too is called one: "结节，考虑炎性结节"."""
+    heads = [t for t in tokens if t.word == "nodule"]
+    kept: list[Token] = []
+    for token in tokens:
+        clause = max(text.rfind(stop, 0, token.start) for stop in "，,") + 1
+        if (
+            token in heads[1:]
+            and heads[0].start < clause
+            and _TAKEN_FOR[language].fullmatch(text, clause, token.start)
+            and not any(t.kind == "place" and clause <= t.start < token.start for t in tokens)
+        ):
+            if language == "zh":  # "考虑钙化结节" says no density
+                kept = [t for t in kept if t.kind != "density" or t.start < clause]
+            continue
+        kept.append(token)
     return kept
 
 
-_MOST = re.compile(r"(?:为[著主多甚]|[较更尤]?(?:明显|显著|著))(?=\s*(?:$|[，,]))")
+_TAKEN_FOR: dict[Language, re.Pattern[str]] = {
+    "zh": re.compile(r"\s*(?:首先)?(?:考虑|倾向于?|符合|提示|多?为|疑)[^，,见]{0,8}"),
+    "en": re.compile(
+        r"\s*(?:and\s+)?(?:most\s+)?(?:likely|probably|possibly|presumably|consistent\s+with|compatible\s+with"
+        r"|suggest\w+(?:\s+of)?|favou?r\w*|represent\w+|(?:may|could)\s+(?:be|represent))"
+        r"(?:\s+\w+){0,4}\s+",
+        re.IGNORECASE,
+    ),
+}
 
 
 def rest_of_lungs(text: str, tokens: list[Token]) -> list[Token]:

@@ -1,19 +1,27 @@
-"""A rule labeller: which findings a report asserts, where, how large, of what density.
+"""A rule labeller: which of the five findings that the model has heads for a report asserts.
 
-Sentence by sentence: tokens (`lexicon`), then what each negation covers, then which places and
-attributes belong to which finding. Uncertain findings ("可疑", "不除外", "possible") count as
-asserted; denied, resolved, historical and conditional ones do not; neither do other organs'.
-`statements` reads more findings, and more of each, for what is not trained on or scored.
+Where, how large, of what density and amount: what `statements` reads, kept to these. Uncertain
+findings ("可疑", "不除外", "possible") count as asserted; denied, resolved, historical and
+conditional ones do not; neither do other organs'.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import cast
 
-from ctscribe.reports.binding import Mention, bind
 from ctscribe.reports.language import SLOTS, detect_language
-from ctscribe.reports.schema import Finding, Language, Statement
+from ctscribe.reports.schema import (
+    FINDINGS,
+    LOBAR,
+    PLEURAL,
+    Finding,
+    FindingName,
+    Language,
+    Statement,
+)
 from ctscribe.reports.scope import sentences
 from ctscribe.reports.sections import section_spans
 from ctscribe.reports.statements import statements
@@ -31,6 +39,56 @@ __all__ = [
 
 SIZE_CONFLICT_MM = 2.0  # sizes of one nodule that differ by this much contradict each other
 _SLOT_ORDER: dict[tuple[str, str], int] = {slot: index for index, slot in enumerate(SLOTS)}
+
+
+# A sentence that calls what it looked at normal denies everything there.
+_NORMAL: dict[Language, list[tuple[re.Pattern[str], tuple[FindingName, ...]]]] = {
+    "zh": [
+        (
+            re.compile(
+                r"胸部(?:CT)?(?:平扫|检查)?[^，,。；;]{0,6}(?:未见|无)[^，,。；;]{0,4}异常(?!密度)"
+            ),
+            FINDINGS,
+        ),
+        (
+            re.compile(
+                r"(?:双|两)侧?肺野?(?:清晰|[^，,。；;]{0,6}(?:未见|无)[^，,。；;]{0,4}(?:异常|病变))"
+            ),
+            LOBAR,
+        ),
+    ],
+    "en": [
+        (
+            re.compile(
+                r"\bnormal\s+(?:chest|CT|thora)|\bno\s+(?:significant|acute|focal)?\s*(?:cardiopulmonary\s+)?"
+                r"abnormalit\w+(?:\s+(?:is|are)\s+\w+)?(?:\s+(?:on|in|of)\s+(?:the\s+)?(?:chest|thora)|\s*$)",
+                re.IGNORECASE,
+            ),
+            FINDINGS,
+        ),
+        (
+            re.compile(r"\blungs?\s+(?:fields?\s+)?(?:are|is)\s+(?:clear|normal)\b", re.IGNORECASE),
+            LOBAR,
+        ),
+    ],
+}
+_EXEMPT = re.compile(r"余|其[他它]|\b(?:other|otherwise|remain\w*|rest|elsewhere)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Mention:
+    """One statement about one finding, at text[start:end].
+
+    negated: the text denies it; a denial without a place denies it everywhere, unless `rest`:
+    "余肺未见结节" speaks only of where nothing was said before. section: of `sections.SECTIONS`.
+    """
+
+    finding: Finding
+    negated: bool
+    start: int
+    end: int
+    rest: bool = False
+    section: str = "findings"
 
 
 @dataclass(frozen=True)
@@ -90,24 +148,44 @@ def mentions(text: str, language: Language | None = None) -> list[Mention]:
     language: of the text; found from its characters if not given.
     """
     language = language or detect_language(text)
-    found: list[Mention] = []
+    found = [
+        Mention(_finding(s), s.negated, s.start, s.end, s.rest, s.section)
+        for s in statements(text, language)
+        if s.finding in FINDINGS
+    ]
     for section, section_start, section_end in section_spans(text):
-        if section not in ("findings", "impression"):
+        if section in ("findings", "impression"):
+            for start, end in sentences(text, section_start, section_end):
+                found += [
+                    replace(m, start=m.start + start, end=m.end + start, section=section)
+                    for m in _normal_mentions(text[start:end], language)
+                ]
+    return sorted(found, key=lambda m: m.start)
+
+
+def _finding(s: Statement) -> Finding:
+    """What a statement says of one of the five, with the attributes that this one has."""
+    name = cast(FindingName, s.finding)
+    return Finding(
+        name,
+        s.side,
+        s.lobe if name in LOBAR else None,
+        s.size_mm if name in ("nodule", "consolidation") else None,
+        s.density,
+        s.amount if name in PLEURAL else None,
+    )
+
+
+def _normal_mentions(sentence: str, language: Language) -> list[Mention]:
+    """Denials that "双肺未见异常" or "normal chest CT" stand for."""
+    spoken: list[Mention] = []
+    for pattern, names in _NORMAL[language]:
+        match = pattern.search(sentence)
+        if match is None:
             continue
-        open_ended = 0  # how many of the last statements the next sentence may complete
-        for start, end in sentences(text, section_start, section_end):
-            before = found[len(found) - open_ended :]
-            completed, spoken = bind(text[start:end], language, before)
-            found[len(found) - open_ended :] = completed
-            found += [
-                replace(m, start=m.start + start, end=m.end + start, section=section)
-                for m in spoken
-            ]
-            last = spoken[-1] if spoken else None
-            open_ended = sum(
-                not m.negated and last is not None and m.start == last.start for m in spoken
-            )
-    return found
+        rest = _EXEMPT.search(sentence, 0, match.end()) is not None
+        spoken += [Mention(Finding(n), True, match.start(), match.end(), rest) for n in names]
+    return spoken
 
 
 def covers(general: Finding, finding: Finding) -> bool:

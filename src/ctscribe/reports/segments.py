@@ -65,7 +65,7 @@ _EN_BASAL = r"(?:(?:antero|postero)?(?:medial|lateral)|anterior|posterior)[\s-]+
 EN_SEGMENT = (
     rf"\b(?:apico-?posterior|apical[\s-]posterior|{_EN_BASAL}|(?:superior|inferior)\s+lingular?"
     r"|bas(?:al|ilar)|apical|anterior|posterior|superior|lateral|medial|lingular)\s+segments?\b"
-    r"|\b(?:superior|inferior)\s+lingula\b"
+    r"|\b(?:superior|inferior)\s+lingula\b|\bsegments?\s+(?:10|[1-9])\b"
 )
 CODE = r"(?<![A-Za-z\d])(?:[RL]\s?)?[SB](?:10|[1-9])(?:\+(?:10|[1-9]))?(?!\d)[abc]?(?:i{1,3})?段?"
 
@@ -78,6 +78,9 @@ def segment_name(text: str) -> str:
     if text.endswith(("段", "叶")):
         key = text[:-1]
         return _ZH[key if key in _ZH else key.replace("侧", "")]
+    number = re.fullmatch(r"segments?\s+(\d+)", text, re.IGNORECASE)
+    if number:
+        return f"S{number[1]}"
     words = re.sub(r"[\s-]+", " ", text.lower()).replace("basilar", "basal")
     words = re.sub(r" segments?$", "", words).replace("apical posterior", "apicoposterior")
     words = re.sub(r"lingula$", "lingular", words).replace("apicoposterior", "apicoposterior")

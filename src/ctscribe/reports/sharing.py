@@ -13,8 +13,8 @@ from typing import cast
 from ctscribe.reports.context import blank_unread
 from ctscribe.reports.lexicon import Token
 from ctscribe.reports.schema import Amount, Change, Density, Language, Statement
+from ctscribe.reports.tokens import tokenize
 from ctscribe.reports.vocabulary import AMOUNTED, PLACELESS, PLEURA, SIZED
-from ctscribe.reports.wide_tokens import tokenize
 
 MEASURABLE_MM = 2.0  # less is no growth (Fleischner Society 2017)
 _NEAR = 30  # characters between a size and the one before
@@ -23,14 +23,19 @@ _AND_FLUID = frozenset(
     for a in ("及", "和", "并", "伴", "、", "")
     for b in ("积液", "胸腔积液", "气胸", "积气")
 )
+_LISTS = ("", "、", "及", "和", "与", " and ", ", ")
+_EACH = re.compile(r"[均皆都]|\b(?:both|all)\b")  # "双侧胸腔积液、心包积液均减少"
 _DEVELOPED = re.compile(r"\binterval\s+development\s+of\b", re.IGNORECASE)
+_ALL_STABLE = re.compile(r"\W*(?:stable|unchanged)\s[^,;:]*", re.IGNORECASE)  # "stable A and B"
 _ALL_ARE = re.compile(
-    r"均[为呈系]?(?:纯|部分)?(?:实性|磨玻璃)|\ball\s+(?:\w+\s+)?(?:solid|ground)", re.IGNORECASE
+    r"均[为呈系]?(?:纯|部分)?(?:实性|磨玻璃)"
+    r"|\b(?:all|both)\s+(?:\w+\s+)?(?:solid|part|sub|ground|calcified)",
+    re.IGNORECASE,
 )
 _ALL = re.compile(r"均|都|皆|\b(?:both|all|are|have)\b", re.IGNORECASE)
 # A sentence about what the sentence before it found.
 _GOES_ON = re.compile(
-    r"\s*(?:大小|直径|长径|最大|约|其|边|呈|密度|病灶|较前|it\b|this\b|the\s+(?:nodule|lesion)"
+    r"\s*(?:大小|直径|长径|最大|约|其|边|呈|密度|病灶|较(?![大小])|it\b|this\b|the\s+(?:nodule|lesion)"
     r"|measur|size|"
     r"diameter|approx|about|overall|total\b|整体|总体)",
     re.IGNORECASE,
@@ -120,6 +125,8 @@ def shared_change(spoken: list[Statement], text: str, words: list[Token]) -> lis
     shared = list(spoken)
     if _DEVELOPED.search(text):
         return [s if s.negated or s.comparison else replace(s, comparison="new") for s in spoken]
+    if _ALL_STABLE.fullmatch(text):
+        return [s if s.negated or s.comparison else replace(s, comparison="stable") for s in spoken]
     for i, last in enumerate(spoken):
         if last.comparison not in ("stable", "larger", "smaller"):
             continue
@@ -127,7 +134,12 @@ def shared_change(spoken: list[Statement], text: str, words: list[Token]) -> lis
         for j, one in enumerate(spoken[:i]):
             if one.comparison is not None or one.negated:
                 continue
-            if (of_all and one.finding == last.finding) or _in_one_clause(one, last, text, words):
+            listed = text[one.end : last.start] in _LISTS and _EACH.search(
+                text, last.start, last.end
+            )
+            if (of_all and (one.finding == last.finding or listed)) or _in_one_clause(
+                one, last, text, words
+            ):
                 shared[j] = replace(one, comparison=last.comparison)
     return shared
 

@@ -13,7 +13,15 @@ from typing import cast
 
 from ctscribe.reports import lexicon
 from ctscribe.reports.lexicon import Token
-from ctscribe.reports.schema import OBSERVATIONS, SIDES, Amount, Language, Observation, Side
+from ctscribe.reports.schema import (
+    AMOUNTS,
+    OBSERVATIONS,
+    SIDES,
+    Amount,
+    Language,
+    Observation,
+    Side,
+)
 from ctscribe.reports.segments import place_segment, segment_name
 from ctscribe.reports.vocabulary import RULES
 
@@ -27,7 +35,9 @@ _ORGANS: dict[str, Observation] = {
     "adrenal": "adrenal-nodule",
     "liver": "liver-lesion",
     "hepatic": "liver-lesion",
+    "kidney": "kidney-cyst",
 }
+_CYSTS: dict[str, Observation] = {"liver-lesion": "liver-cyst", "kidney-cyst": "kidney-cyst"}
 _CHANGE = ("new", "larger", "smaller", "stable")
 _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
@@ -36,7 +46,7 @@ _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
         r"|由[^，,。；;至到为m]{0,8}|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|厚度?约?)$"
     ),
     "en": re.compile(
-        r"\b(?:previous\w*|prior|formerly|earlier|compared\s+(?:with|to)|thickness|spacing"
+        r"\b(?:prev(?:ious\w*)?|prior|formerly|earlier|compared\s+(?:with|to)|thickness|spacing"
         r"|slice\s+interval|"
         r"distance|depth|solid\s+(?:component|core|portion|part))\b(?:(?!measur)[^.;,]){0,16}$"
         r"|[(,]\s*(?:was|were)\s+$",
@@ -48,24 +58,27 @@ _SIZE_BEFORE: dict[Language, re.Pattern[str]] = {
         r"(?:原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}|先前[^，,。；;]{0,4}|由[^，,。；;至到为m]{0,8})$"
     ),
     "en": re.compile(
-        r"\b(?:previous\w*|prior|formerly|earlier|compared\s+(?:with|to))\b[^.;,]{0,16}$"
+        r"\b(?:prev(?:ious\w*)?|prior|formerly|earlier|compared\s+(?:with|to))\b[^.;,]{0,16}$"
         r"|[(,]\s*(?:was|were)\s+$",
         re.IGNORECASE,
     ),
 }
+_FROM = re.compile(r"\bfrom\s+(?:about\s+|approximately\s+)?$", re.IGNORECASE)
 _PREVIOUSLY = re.compile(r"\s*previously\b", re.IGNORECASE)
 _ZH_DIAMETERS = re.compile(
     rf"长径约?({lexicon.NUMBER})\s*({lexicon.UNIT})[，,、]?短径约?({lexicon.NUMBER})\s*({lexicon.UNIT})"
 )
 _LUNG_CONTEXT: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r"肺|胸部|余|其他|其它"),
+    "zh": re.compile(r"肺|胸部|余(?!肋|骨|椎|胸膜|腹)|其他|其它"),
     "en": re.compile(r"\b(?:lungs?|chest|thora\w*|pulmonary|cardiopulmonary)\b|^\W*no\b", re.I),
 }
 _ZH_SIDE: dict[str, Side] = {"右": "right", "左": "left"}
 _AMOUNT = re.compile(r"[少微大]量|少许|中等?量")
 _AMOUNTS: dict[str, Amount] = {"少": "small", "微": "small", "大": "large", "中": "moderate"}
-_OF_PLACE = re.compile(
-    r"\s+of\s+(?:the\s+)?(?=\S)|\s+(?=(?:right|left|RUL|RML|RLL|LUL|LLL)\b)", re.IGNORECASE
+_OF_PLACE = re.compile(  # "anterior segment (S3) of the right upper lobe"
+    r"(?:\s*\([SB]\d+(?:\+\d+)?\))?"
+    r"(?:\s+of\s+(?:the\s+)?(?=\S)|\s+(?=(?:right|left|RUL|RML|RLL|LUL|LLL)\b))",
+    re.IGNORECASE,
 )
 _BOTH: tuple[lexicon.Spot, ...] = tuple((side, None, None) for side in SIDES)
 _LUNGS_OWN = re.compile(r"肺[内野叶]?(?:可?见)?(?:多发|散在|弥漫|数枚)?$")
@@ -102,10 +115,15 @@ def _tokens_of(
         yield Token("segment", start, end, word=segment_name(text))
         return
     if name == "organ":
-        organ = next(key for key in _ORGANS if key in text)
+        organ = next(key for key in _ORGANS if key in text.lower())
         sides: set[Side] = {_ZH_SIDE[c] for c in text if c in _ZH_SIDE}
         side = sides.pop() if len(sides) == 1 and not re.search("[双两]", text) else None
-        yield Token("organ", start, end, word=_ORGANS[organ], spots=((side, None, None),))
+        heading = language == "en"
+        of_side: tuple[lexicon.Spot, ...] = () if heading else ((side, None, None),)
+        yield Token("organ", start, end, _ORGANS[organ], of_side, bound=heading)
+        return
+    if name == "organ-word":
+        yield Token("finding", start, end, word="cyst" if "cyst" in text.lower() else "lesion")
         return
     if name == "lingula":
         yield Token(
@@ -124,23 +142,29 @@ def _tokens_of(
     name = "effusion+pericardial-effusion" if name == "both_pericardial" else name
     denied, _, words = name.rpartition(" ")
     if any(word in OBSERVATIONS for word in words.split("+")) and name not in lexicon.FINDING_WORDS:
-        if words == "abnormality" and not denied:
+        if words == "abnormality" and not denied and not re.match("实质|活动|占位", text):
             begin = max(sentence.rfind(stop, 0, start) for stop in "，,") + 1
             if re.match(r"[双两右左]肺伴.*外", sentence[:start]):  # "双肺除…外，未见异常"
                 begin = 0
             if not _LUNG_CONTEXT[language].search(
-                sentence[begin:start] + (sentence[end:] if language == "en" else "")
+                sentence[begin:start] + (sentence[start:] if language == "en" else "")
             ):
                 return
         if "肿大" in text and "淋巴" not in sentence[:start] + text:
             return
-        if denied or re.search("未[见及有]|无(?!名)|没有", text):
+        if denied or re.search(r"未[见及有]|无(?!名)|没有|\bno\b", text):
             yield Token("negation", start, start)
         amount = _AMOUNT.search(text)
-        if text.startswith("心包") and "积液" not in text:  # "心包及双侧胸腔少量积液"
+        in_words = re.search(r"\b(small|moderate|large|trace|minimal)\b", text, re.IGNORECASE)
+        if (
+            not amount and text.startswith("心包") and "积液" not in text
+        ):  # "心包及双侧胸腔少量积液"
             amount = _AMOUNT.search(sentence[end : end + 12])
         if amount and words.endswith("pericardial-effusion"):
             yield Token("amount", start, start, word=_AMOUNTS[amount[0][0]])
+        if in_words:
+            said = in_words[0].lower()
+            yield Token("amount", start, start, word=said if said in AMOUNTS else "small")
         if re.search("可疑|疑似", text):
             yield Token("doubt", start, start, word="doubt")
         yield Token("finding", start, end, word=words)
@@ -183,6 +207,11 @@ def _size(text: str, start: int, end: int, sentence: str, language: Language) ->
         if _SIZE_BEFORE[language].search(before) or _PREVIOUSLY.match(sentence, end):
             yield Token("before", start, end, size_mm=lexicon.longest_mm(text))
         return
+    if _FROM.search(before) and re.search(r"\bto\b", text):  # "from 12 mm to 8 mm"
+        was, text = re.split(r"\bto\b", text, maxsplit=1)
+        if re.search(r"[a-z]", was):
+            yield Token("before", start, start + len(was), size_mm=lexicon.longest_mm(was))
+        start = end - len(text)
     longest = lexicon.longest_mm(text)
     numbers = lexicon.axes_mm(text)
     axes = numbers if re.search(r"[×xX*✕]|\bby\b", text) else (longest,)
@@ -209,13 +238,28 @@ def _own(tokens: list[Token], language: Language) -> list[Token]:
     sentence_has_no_nodule = not any(t.word == "nodule" for t in tokens)
     for token in tokens:
         if token.kind == "place":
-            organ, head = None, ""
+            organ = organ if organ and organ.bound else None  # of "THYROID:" to the end
+            head = ""
         elif token.kind == "organ":
             organ = token
             own.append(token)
             continue
         elif token.kind == "finding":
-            if organ and token.word == "nodule":
+            if token.word in ("cyst", "lesion"):
+                name = organ.word if organ else ""
+                name = _CYSTS.get(name, "") if token.word == "cyst" else name
+                if name in ("", "kidney-cyst") and token.word == "lesion":
+                    continue
+                if not name:
+                    continue
+                lesions = [t for t in own if (t.kind, t.word) == ("finding", "liver-lesion")]
+                if name == "liver-cyst" and lesions:  # "LIVER: hypodense lesion, likely a cyst"
+                    own = [replace(t, word=name) if t in lesions else t for t in own]
+                    continue
+                token = replace(token, word=name)
+            elif organ and token.word == "nodule":
+                if organ.word == "kidney-cyst":
+                    continue
                 token = replace(token, word=organ.word, spots=organ.spots)
             # "nodule in the RUL, without calcification": the nodule's, whatever place is between.
             lacks = last == "nodule" and own and own[-1].word == "without"
@@ -239,7 +283,9 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
     waiting: Token | None = None  # "superior segment of the" before its place
     for token in tokens:
         last = placed[-1] if placed else None
-        if token.kind == "segment":
+        if token.kind == "segment" and waiting is not None:
+            pass  # "(S3)" of "anterior segment (S3) of the": says it twice
+        elif token.kind == "segment":
             apart = language == "en" and not _OF_PLACE.match(sentence, token.end)
             between = _BEFORE_CODE if "S" in token.word or apart else _BETWEEN
             bases = next((t.spots for t in reversed(placed) if t.kind == "place"), ())
@@ -260,7 +306,7 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
                 and last.kind == "place"
                 and _BETWEEN.match(sentence[last.end : token.start])
             ):
-                pass  # "背段（S6）" says it twice
+                placed[-1] = replace(last, end=token.end)  # "背段（S6）" says it twice
             else:
                 spots = tuple(dict.fromkeys((side, lobe, token.word) for side, lobe, _ in bases))
                 bound = _bound(sentence, token.start, language)
@@ -276,6 +322,12 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
                 )
         elif token.kind == "place" and waiting is not None:
             bound = _bound(sentence, waiting.start, language)
+            for i in range(len(placed) - 1, -1, -1):  # "segments S3 and S6 of the left lung"
+                listed = placed[i].word == "segment" and placed[i].spots[0][:2] == (None, None)
+                if not listed or not re.search(r"(?:,|and|&)\s*$", sentence[: waiting.start]):
+                    break
+                own = _narrowed(token, str(placed[i].spots[0][2]), placed[i].start, placed[i].end)
+                placed[i] = replace(own, word="segment", bound=placed[i].bound)
             placed.append(
                 Token(
                     "place",
@@ -326,7 +378,10 @@ def side_beside(sentence: str, token: Token, before: int, language: Language) ->
     if language == "zh":
         found = set(re.findall(r"[右左双两](?=侧|第|肺门|叶|乳|肾|肋|腋|锁|颈|肩)", text))
         return _ZH_SIDE.get("".join(found)) if len(found) == 1 else None
-    stop = re.search(r"[,;]|\b(?:and|with)\b", sentence[token.end :])
+    stop = re.search(  # "of the right 3rd rib and the left clavicle": of both sides
+        r"[,;]|\b(?:and|with)\b(?!\s+(?:the\s+)?(?:left|right)\s+(?:\w+\s+){0,2}(?:ribs?|clavicle|scapula))",
+        sentence[token.end :],
+    )
     text += sentence[token.end : token.end + stop.start()] if stop else sentence[token.end :]
     words = {word.lower() for word in re.findall(r"\b(?:right|left|bilateral|both)\b", text, re.I)}
     return words.pop() if len(words) == 1 and words <= {"right", "left"} else None
