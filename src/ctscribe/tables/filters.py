@@ -28,6 +28,7 @@ from ctscribe.tables.text import (
 from ctscribe.tables.unfilled import unfilled
 
 Edit = Callable[[str], str]
+_COUNTED = re.compile(r"^\W*\d+\W*$|^[\d\s]*[号幢楼层栋室]\W*$")  # what an address goes on with
 # Where a clause has its parts: at brackets, and at spaces, which Chinese has none between words.
 _PARTS = re.compile(r"(?<=[\u4e00-\u9fff]\s)|(?<=\s)(?=[\u4e00-\u9fff])|(?<=[)）】])|(?=[(（【])")
 GENERIC_CHARACTERS, GENERIC_WORDS = 40, 20  # most that a report without content has (zh, en)
@@ -112,7 +113,7 @@ def _without_advertising(clause: str) -> str:
         found = any(s < end and at < e for s, e in seen)
         if not found and any(s < end and at < e for s, e in praise):
             dropping = True
-        elif found or wording.CLINICAL.search(part) or wording.NEGATION.search(part):
+        elif found or (part.strip() and not _leads_to_contact(part) and not _COUNTED.search(part)):
             dropping, clinical = False, True
         kept += "" if dropping else part
         dropping = dropping and not part.endswith((")", "）", "】"))
@@ -341,9 +342,14 @@ def _only_contact(part: str) -> bool:
     return empty or bool(wording.CONTACT.search(words) and not wording.CLINICAL.search(words))
 
 
+def _leads_to_contact(clause: str) -> bool:
+    said = wording.CONTACT.search(clause) or wording.LEAD_IN.search(clause)
+    return said is not None and not wording.CLINICAL.search(clause)
+
+
 def _drop_clauses(text: str, edit: Edit) -> str:
-    """Apply an edit to each clause. Where it empties one, what leads up to it goes too; so does the
-    whole sentence, if nothing that is left of it is clinical."""
+    """Apply an edit to each clause. Where it empties one, what leads up to it goes too: words of
+    contacts and offers, and nothing that may be of the patient."""
     kept: list[str] = []
     for sentence in sentences(text):
         pieces = clauses(sentence)
@@ -351,12 +357,10 @@ def _drop_clauses(text: str, edit: Edit) -> str:
         if edited == pieces:
             kept += pieces
             continue
-        clinical = any(wording.CLINICAL.search(new) for new in edited)
         emptied = any(new == "" for new in edited)
         for piece, new in zip(pieces, edited, strict=True):
-            filler = emptied and not wording.CLINICAL.search(new)
-            filler = filler and (not clinical or wording.LEAD_IN.search(new) is not None)
-            _append(kept, piece, "" if filler and not HEADING.fullmatch(new) else new)
+            filler = emptied and not HEADING.fullmatch(new) and _leads_to_contact(new)
+            _append(kept, piece, "" if filler else new)
     changed = "".join(kept)
     return text if changed == text else _settle(changed)
 

@@ -52,7 +52,7 @@ CLINICAL = _any(
     r"\b(?:solid|small|large|new|trace|contrast|smok\w+|pack-years?|cough|imaging|seen|prior|previous|tube|wall)\b",
     r"ground-glass|compar|compatible|consist|consider|respectively|lingul|concern|guideline|advised|recommend|malignan|carcinoma|adenoma|benign",
     r"similar|stable|unchanged|improv|worse|increas|decreas",
-    r"resol|infect|inflam|suspicious|lesion|fluid|rule out",
+    r"resol|infect|inflam|suspicious|lesion|fluid|rule out|mosaic|attenuat",
     r"breast|spine|vertebr|fracture|abnormal|follow-?up",
     r"\bCT\b (?:in|after|chest)|biopsy|calcif|\bimages? \d",
 )
@@ -65,13 +65,13 @@ FINDING = _any(
     r"nodul|opacit|effusion|consolidat|pneumothora|atelecta|emphysem|fracture|\bscar|embol|lymphaden|\blobes?\b",
     r"\b(?:left|right|bilateral)\b|\b(?:lungs?|heart) (?:is|are)\b|unchanged|\bstable\b|malignan",
 )
-NEGATION = _any(r"[未无不没非]", r"\b(?:no|not|without)\b")
-# Whose a number is or what it is for: without the number it says nothing.
+# Whose a number is, what it is for, what is offered: without the contact it says nothing.
 CONTACT = _any(
-    r"医[师生]|护士|主任|家属|联系|咨询|取片|科|[室台处站]|姓名|签名|报告|编?号|备注|随时|疑问|问题",
-    r"如[有需]|需要?|请|速来|通知|客[户服]|工作日|^\W*(?:患者|病人)\W*$",
-    r"\b(?:contact|please|questions?|call|ring|dial|appointment|reading room|radiologist|physician"
-    r"|dr|pager?|ward|phoned|reported|result|ext|e-?mail|fax)\b",
+    r"医[师生]|护士|主任|家属|联系|咨询|取片|科|[室台处站]|姓名|签名|(?<!初步)报告|编?号|备注|随时|疑问|问题",
+    r"先到先得|立减|分享|名医|邮编|早筛|关注我们|体检季|查[询看]|在线|下载|领取",
+    r"如[有需]|需要?|请(?!结合)|速来|通知|客[户服]|工作日|^\W*(?:患者|病人)\W*$",
+    r"\b(?:contact|please(?! co[rm])|questions?|call|ring|dial|appointment|reading room|radiologist"
+    r"|physician|dr|pager?|ward|phoned|reported|result|ext|e-?mail|fax)\b",
 )
 # What leads up to a contact, and means nothing without it.
 LEAD_IN = _any(
