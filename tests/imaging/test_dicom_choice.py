@@ -4,9 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from ctscribe.imaging.dicom import Choice, Instance, PixelFormat, Series, choose_series, studies
+from ctscribe.imaging.dicom import (
+    Choice,
+    Instance,
+    PixelFormat,
+    Scan,
+    Series,
+    choose_series,
+    studies,
+)
 from ctscribe.imaging.dicom_choice import is_soft, why_not
 from ctscribe.phantom import dicom as phantom
 from tests.imaging.series import scan, small
@@ -88,6 +97,7 @@ def chosen(*candidates: Series) -> tuple[int, Choice]:
         (series("", modality="", sop_class="1.2.840.10008.5.1.4.1.1.4"), "MR Image Storage"),
         (series("Head 5.0 H31s"), "another region (head)"),
         (series("颅脑平扫"), "another region"),
+        (series("Head 5.0", body_part="CHEST", study_description="CT 胸部"), "region (head)"),
         (series("", body_part="KNEE"), "another region (knee)"),
         (series("", study_description="CT 腰椎"), "another region"),
         (series("胸椎 1.0"), "another region"),
@@ -174,7 +184,7 @@ def test_what_counts_before_thinness(worse: Series, why: str) -> None:
     ("kernel", "soft"),
     [
         ("B31f", True), ("B70f", False), ("Br40d\\3", True), ("Bl57d\\2", False), ("I50f", False),
-        ("Bl46f", False),
+        ("Bl46f", False), ("B48f", True),
         ("STANDARD", True), ("LUNG", False), ("BONEPLUS", False), ("SOFT", True), ("FC08", True),
         ("FC52", False), ("B", True), ("YC", False), ("L", False), ("B_SHARP_C", False),
         ("B_SOFT_B", True), ("", None), ("XYZ", None),
@@ -182,6 +192,67 @@ def test_what_counts_before_thinness(worse: Series, why: str) -> None:
 )  # fmt: skip
 def test_kernels_of_all_makers(kernel: str, soft: bool | None) -> None:
     assert is_soft(series("1.0", kernel=kernel)) is soft
+
+
+def test_no_kernel_is_better_than_a_sharp_one() -> None:
+    index, _ = chosen(series("1.0", kernel="B70f", number=2), series("1.0", number=3))
+    assert index == 1
+
+
+def tilted(degrees: float) -> tuple[float, ...]:
+    turn = np.radians(degrees)
+    return 1.0, 0.0, 0.0, 0.0, float(np.cos(turn)), float(np.sin(turn))
+
+
+@pytest.mark.parametrize(
+    ("one", "reason"),
+    [
+        (series(slices=10, step=12.0), ""),
+        (series(slices=9, step=20.0), "only 9 slices"),
+        (series(slices=10, step=11.0), "cover only 99 mm"),
+        (series(orientation=tilted(30)), ""),
+        (series(orientation=tilted(60)), "coronal"),
+    ],
+)
+def test_how_few_how_short_and_how_tilted_a_stack_may_be(one: Series, reason: str) -> None:
+    assert reason in why_not(one)
+    assert bool(reason) == bool(why_not(one))
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "better"),
+    [
+        # Of the longest stack's 299 mm: 65% is a part, 80% is as good as all.
+        (series(), series("Chest 0.6", step=0.6, slices=325, number=3), 0),
+        (series(), series("Chest 0.6", step=0.6, slices=400, number=3), 1),
+        # A soft kernel decides between steps of one class alone: to 1.5, 3 and 6 mm.
+        *(
+            (
+                series(kernel="B70f", step=thin, slices=int(300 / thin)),
+                series(kernel="B31f", step=thick, slices=int(300 / thick), number=3),
+                better,
+            )
+            for thin, thick, better in (
+                *((0.6, 1.4, 1), (1.4, 2.0, 0), (2.0, 2.9, 1), (2.0, 4.0, 0)),
+                *((4.0, 5.9, 1), (5.0, 8.0, 0)),
+            )
+        ),
+    ],
+)
+def test_what_weighs_more(one: Series, two: Series, better: int) -> None:
+    assert chosen(one, two)[0] == better
+
+
+def test_a_study_is_of_one_patient_and_without_a_uid_of_one_day_and_place() -> None:
+    def of(*fields: dict[str, Any]) -> int:
+        return len(studies(Scan(tuple(replace(series(), **given) for given in fields), (), ())))
+
+    assert of({"patient_key": "a"}, {"patient_key": "a"}) == 1
+    assert of({"patient_key": "a"}, {"patient_key": "b"}) == 2
+    none = {"study_uid": "", "study_date": "20240101", "accession": "A1"}
+    assert of(none, none) == 1
+    assert of(none, none | {"study_date": "20240102"}) == 2
+    assert of(none, none | {"accession": "A2"}) == 2
 
 
 def test_a_description_speaks_where_no_kernel_is_named() -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
@@ -173,3 +175,69 @@ def test_slices_of_two_sizes_are_refused(tmp_path: Path) -> None:
 def test_one_slice_is_no_volume(tmp_path: Path) -> None:
     phantom.write_series(small(), tmp_path, skip=range(1, 12))
     assert refusal(tmp_path).code == "not-3d"
+
+
+def of_slice(at: int, keyword: str, value: Any) -> Any:
+    """Set an element of that slice, of every slice for -1."""
+
+    def change(data: Dataset, index: int) -> None:
+        if at in (index, -1):
+            setattr(data, keyword, value)
+
+    return change
+
+
+def moved(at: int, x_mm: float) -> Any:
+    def change(data: Dataset, index: int) -> None:
+        if index == at:
+            x, y, z = map(float, data.ImagePositionPatient)
+            data.ImagePositionPatient = [f"{x + x_mm:.3f}", f"{y:.3f}", f"{z:.3f}"]
+
+    return change
+
+
+ORIENTATION, SPACING = "ImageOrientationPatient", "PixelSpacing"
+
+
+@pytest.mark.parametrize(
+    ("made", "code"),
+    [
+        # A step is 2.5 mm, so a slice may lie 0.25 mm off.
+        ({"shift_mm": {5: 0.2}}, ""),
+        ({"shift_mm": {5: 0.32}}, "uneven-slices"),
+        # One is missing, whatever the rounding of the others; 1.6 steps are no whole number.
+        ({"skip": (9,), "shift_mm": {5: -0.24}}, "slices-missing"),
+        ({"skip": (4,), "shift_mm": {at: 0.25 for at in range(5, 12)}}, "slices-missing"),
+        ({"shift_mm": {at: 1.5 for at in range(6, 12)}}, "uneven-slices"),
+        ({"tilt_deg": 0.45}, ""),
+        ({"tilt_deg": 0.6}, "gantry-tilt"),
+        ({"tilt_deg": 1.0, "skip": range(3, 12)}, ""),  # 0.09 mm: rounding
+        ({"change": moved(6, 0.3)}, ""),
+        ({"change": moved(6, 1.0)}, "uneven-slices"),
+        ({"change": of_slice(7, ORIENTATION, [1, 0.001, 0, -0.001, 1, 0])}, ""),
+        ({"change": of_slice(7, ORIENTATION, [1, 0.01, 0, -0.01, 1, 0])}, "not-3d"),
+        ({"change": of_slice(-1, ORIENTATION, [1.2, 0, 0, 0, 1, 0])}, "no-geometry"),
+        ({"change": of_slice(7, SPACING, ["0.81", "0.7"])}, "spacing"),
+        ({"change": of_slice(-1, SPACING, ["0", "0"])}, "spacing"),
+    ],
+    ids=str,
+)
+def test_where_rounding_ends_and_a_fault_begins(
+    made: dict[str, Any], code: str, tmp_path: Path
+) -> None:
+    phantom.write_series(small(), tmp_path, **made)
+    if code:
+        assert refusal(tmp_path).code == code
+    else:
+        assert read(tmp_path).problems == ()
+
+
+def test_thin_slices_may_lie_off_by_what_positions_are_rounded_to(tmp_path: Path) -> None:
+    thin = replace(small(), affine=small().affine @ np.diag([1, 1, 0.2, 1]))
+    phantom.write_series(thin, tmp_path, shift_mm={5: 0.08})
+    assert read(tmp_path).problems == ()
+
+
+def test_the_step_is_that_of_the_whole_stack(tmp_path: Path) -> None:
+    phantom.write_series(small(), tmp_path, shift_mm={11: 0.2})
+    assert read(tmp_path).volume.spacing_zyx_mm[0] == pytest.approx(2.5 + 0.2 / 11, abs=1e-4)

@@ -302,6 +302,22 @@ def test_a_child_that_crashes_or_bloats_is_one_rejected_case(
     assert result.exit_code == 2
 
 
+def crashing_headers(case: Case) -> list[Case]:
+    os._exit(3)
+
+
+def test_a_folder_whose_headers_crash_the_reader_is_one_rejected_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(small_ct(0), tmp_path / "set" / "a.nii.gz")
+    (tmp_path / "set" / "scan").mkdir()
+    (tmp_path / "set" / "scan" / "IM1.dcm").write_bytes(bytes(128) + b"DICM")
+    monkeypatch.setattr(check, "studies_of", crashing_headers)
+    result = run(tmp_path / "set", tmp_path / "out")
+    assert of(result) == {"a.nii.gz": set(), "scan": {"parse-limit"}}
+    assert [case.case for case in result.rejected] == ["scan"]
+
+
 def test_a_bomb_that_keeps_its_promise_costs_no_more_than_is_allowed(tmp_path: Path) -> None:
     """3 GB of zeros in 3 MB, and a header that says so."""
     image = nib.Nifti1Image(np.zeros((2, 2, 2), np.int16), small_ct(0).affine)

@@ -114,6 +114,35 @@ def test_another_spelling_is_no_other_patient_and_no_other_image(tmp_path: Path)
     assert found(table(tmp_path, rows)) == set()
 
 
+def test_only_who_is_known_in_a_part_that_is_named_can_leak(tmp_path: Path) -> None:
+    rows = [
+        "A,,a.nii,,右肺,train",
+        "B,,b.nii,,左肺,val",
+        "C,P1,a.nii,,双肺,train",
+        "D,P1,b.nii,,肺,",
+    ]
+    assert found(table(tmp_path, rows, HEAD + ",split")) == {("A", "bad-id"), ("B", "bad-id")}
+    rows = ["A,P1,a.nii,,右肺,train", "B,P1,b.nii,,左肺,train", "C,P1,b.nii,,双肺,val"]
+    leaks = {(case, "patient-leak") for case in "ABC"}
+    assert found(table(tmp_path, rows, HEAD + ",split")) == leaks
+
+
+@pytest.mark.parametrize(
+    ("tail", "words"), [("", "can be mended"), ("????", "question marks where text was")]
+)
+def test_damage_that_can_be_mended_is_told_from_what_is_lost(
+    tail: str, words: str, tmp_path: Path
+) -> None:
+    row = "A,P1,a.nii,,双肺未见异常".encode().decode("latin-1") + tail
+    (problem,) = examine_csv(table(tmp_path, [row])).problems
+    assert words in problem.detail
+
+
+def test_a_name_of_another_column_is_known_in_the_report(tmp_path: Path) -> None:
+    rows = ["A,P1,a.nii,,欧阳建国右肺结节,欧阳建国", "B,P2,b.nii,,右肺结节,"]
+    assert found(table(tmp_path, rows, HEAD + ",姓名")) == {("A", "personal-data")}
+
+
 @pytest.mark.parametrize(
     ("cells", "code", "words"),
     [
@@ -159,5 +188,6 @@ def test_a_table_that_waits_for_its_reports_is_told_of_once(tmp_path: Path) -> N
     assert "none of its 3 rows" in empty.detail
     assert "ctscribe excel" in empty.fix
     assert [row.case for row in exam.rows] == ["A", "B", "1E+9"]
+    assert [row.image and row.image.name for row in exam.rows] == ["a.nii", None, "b.nii"]
     rows[0] = "A,P1,a.nii,,右肺结节,1"
     assert ("B", "report-empty") in found(table(tmp_path, rows, f"{HEAD},accession"))

@@ -74,6 +74,11 @@ def test_one_file_is_one_case(tmp_path: Path) -> None:
     assert find_cases(tmp_path / "a.txt").others
     with pytest.raises(DataError, match="no such file or folder"):
         find_cases(tmp_path / "none")
+    dicom(tmp_path / "a")
+    (tmp_path / "b.IMA").write_bytes(b"x")
+    for name in ("a", "b.IMA"):
+        (case,) = find_cases(tmp_path / name).cases
+        assert (case.kind, case.files) == ("dicom", (tmp_path / name,))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right that users of Windows lack")
@@ -112,9 +117,13 @@ def test_near_misses_have_a_reason_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "a.mhd").write_bytes(b"x")
     (tmp_path / "a.raw").write_bytes(bytes(300))
     (tmp_path / "short").write_bytes(b"\x08\x00\x05\x00")  # begins like DICOM, and ends there
+    dicom(tmp_path / "other.bin", b"\x08\x00\x05\x00" + bytes(128))  # and is named otherwise
+    (tmp_path / "b.mhd").write_bytes(b"x")
+    (tmp_path / "b.zraw").write_bytes(bytes(300))
     reasons = {other.file: other.reason for other in find_cases(tmp_path).others}
-    assert reasons.keys() == {"lone.raw", "a.raw", "short"}
-    assert reasons["lone.raw"] == reasons["short"] != reasons["a.raw"]
+    assert reasons.keys() == {"lone.raw", "a.raw", "short", "other.bin", "b.zraw"}
+    assert reasons["lone.raw"] == reasons["short"] == reasons["other.bin"]
+    assert reasons["a.raw"] == reasons["b.zraw"] == "the voxels of the .mhd beside it"
 
 
 def test_a_folder_that_cannot_be_entered_is_named(

@@ -396,6 +396,8 @@ def test_a_closed_folder_is_a_problem(
         replace(imported.options, source=source, out=tmp_path / "out", dry_run=True)
     )
     assert [p.code for p in result.problems] == ["unreadable"]
+    assert result.rejected == 0
+    assert result.has_errors
     assert "the folder cannot be opened (Permission denied)" in said
 
 

@@ -98,6 +98,8 @@ def test_paths_follow_into_another_folder(tmp_path: Path) -> None:
     assert {f.name for f in folder.iterdir()} == {
         *("rows_train.csv", "rows_val.csv", "balance.html", "balance.json")
     }
+    told = json.loads((folder / "balance.json").read_text("utf-8"))
+    assert set(told["parts"]) == {"train", "val"}  # not of a part that was not asked for
 
 
 def test_folds_validate_every_patient_once(tmp_path: Path) -> None:

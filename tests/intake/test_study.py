@@ -97,6 +97,7 @@ SECRET_TAGS = {
     "ContentDate": "20230405",
     "AcquisitionDateTime": "20230406101112",
     "OtherPatientIDs": ["OTHER-ONE", "OTHER-TWO"],
+    "StudyID": "120",
     "ReferencedStudySequence": [{"ReferencedSOPInstanceUID": "1.2.3.4.5.6"}],
     "RequestAttributesSequence": [{"RequestedProcedureID": "REQ-4711"}],
 }
@@ -113,7 +114,7 @@ def test_every_kind_of_secret_is_taken_out_wherever_the_header_has_it(tmp_path: 
     for secret in (*secrets, "赵云", "Ma Chao", "1.2.3.4.5.6", "REQ-4711", "时珍"):
         assert scrub(f"<{secret}>", [series], [fact]) == f"<{REMOVED}>", secret
     # What says nothing of anybody stays, and so does what is too short to be told from other text.
-    for plain in ("1.2.840.10008.5.1.4.1.1.2", "赵", "B31f", "CT"):
+    for plain in ("1.2.840.10008.5.1.4.1.1.2", "赵", "B31f", "CT", "120"):
         assert scrub(f"<{plain}>", [series], [fact]) == f"<{plain}>", plain
 
 

@@ -155,3 +155,66 @@ def test_equal_but_for_zeros_is_two_studies_unless_excel_may_have_made_one(numbe
         [] if number else [("0123", "0123"), ("123", "123")]
     )
     assert all(e.status == ("twice" if number else "matched") for e in reports)
+
+
+def entry(
+    row: int, id_: str = "A1", patient: str = "P1", question: str = "", **parts: str
+) -> Entry:
+    said = {name: ("", text) for name, text in parts.items()}
+    return Entry("excel", "表", row, Id(id_), patient, question=question, parts=said)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "column"),
+    [
+        (entry(2, 所见="好。"), entry(3, patient="P2", 结论="好。"), "patient"),
+        (entry(2, question="甲?", 所见="好。"), entry(3, question="乙?", 结论="好。"), "question"),
+        (entry(2, 所见="右肺上叶结节。"), entry(3, 所见="右肺上叶结节？"), "所见"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_rows_of_one_id_must_agree_in_everything(one: Entry, two: Entry, column: str) -> None:
+    (conflict,) = complete_reports([one, two])
+    assert (conflict.id, conflict.column) == ("A1", column)
+    assert one.status == two.status == "conflict"
+
+
+def test_a_row_that_completes_another_shares_its_fate() -> None:
+    """Neither counts as matched where the report they make has no image."""
+    head, more = entry(2, patient="", 所见="好。"), entry(3, question="甲?", 结论="好。")
+    assert complete_reports([head, more]) == []
+    assert more.head is head
+    assert (head.patient, head.question, set(head.parts)) == ("P1", "甲?", {"所见", "结论"})
+    assert join([head, more], []) == []
+    assert (head.status, more.status) == ("unmatched", "unmatched")
+    assert more.reason == "with 表!2: no image has this id"
+
+
+def joined(ours: list[str], theirs: list[str]) -> list[tuple[str, str]]:
+    """Status and code of reports with these ids, as text, against images of those."""
+    reports = [entry(row, id_, 所见=id_) for row, id_ in enumerate(ours)]
+    images = [Entry("images", "", row, Id(id_), file=id_) for row, id_ in enumerate(theirs)]
+    refuse_repeated_images(images)
+    join(reports, images)
+    return [(report.status, report.code) for report in reports]
+
+
+def test_an_id_that_may_be_another_with_its_zeros_lost_is_used_for_neither() -> None:
+    assert joined(["123"], ["0123"]) == [("matched", "")]
+    assert joined(["123"], ["123", "0123"]) == [("twice", "bad-id")]
+    assert joined(["123", "0123"], ["0123"]) == [("twice", "bad-id")] * 2
+    assert joined(["123", "0123"], ["7"]) == [("unmatched", "unmatched")] * 2
+
+
+def test_a_report_is_told_the_fault_of_its_image() -> None:
+    report, image = entry(2), Entry("images", "", 2, Id("A1"))
+    image.reject("the image is missing", code="missing")
+    assert join([report], [image]) == []
+    assert (report.code, report.reason) == ("missing", "its image: the image is missing")
+
+
+def test_an_image_is_told_the_fault_of_a_report_whose_id_lost_zeros() -> None:
+    report, image = entry(2, "123"), Entry("images", "", 2, Id("0123"))
+    report.reject("no section is filled", code="report-empty")
+    assert join([report], [image]) == []
+    assert (image.code, image.reason) == ("report-empty", "its report: no section is filled")

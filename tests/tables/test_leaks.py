@@ -60,6 +60,8 @@ def test_an_image_in_two_parts() -> None:
     apart = {"train": [row("a", "p1")], "test": [row("b", "p2")]}
     assert check_leaks(apart, {Path("a.nii"): "one", Path("b.nii"): "two"}) == []
     assert check_leaks(apart, None) == []
+    (leak,) = check_leaks(apart, images)
+    assert (leak.what, str(leak)) == ("a.nii", "a.nii: a (train) and b (test)")
 
 
 def test_a_measured_report_in_two_parts() -> None:
@@ -79,5 +81,9 @@ def test_all_leaks_are_counted_and_five_are_named() -> None:
     parts = {p: [row(f"{p}{i}", f"p{i}") for i in range(7)] for p in ("fold0", "fold1", "fold2")}
     leaks = check_leaks(parts, {})
     assert len(leaks) == 3 * 7
-    with pytest.raises(DataError, match=r"21 patients stand in two parts.* and 16 more"):
+    with pytest.raises(DataError, match=r"21 patients stand in two parts.* and 16 more") as caught:
         refuse_leaks(leaks)
+    assert caught.value.reason.count("(fold") == 5
+    with pytest.raises(DataError, match="5 patients stand") as caught:
+        refuse_leaks(leaks[:5])
+    assert "more" not in caught.value.reason

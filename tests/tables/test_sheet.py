@@ -285,11 +285,12 @@ def test_a_name_is_one_patient_however_it_is_spaced(tmp_path: Path) -> None:
 
 
 def test_an_image_whose_name_and_folder_are_two_ids_is_used_for_neither(tmp_path: Path) -> None:
-    rows = [NAMES, *([n, f"P{n}", f"{n}。", ""] for n in ("1", "5", "007"))]
+    rows = [NAMES, *([n, f"P{n}", f"{n}。", ""] for n in ("1", "5", "007", "9", "009", "44"))]
     file = book(tmp_path, {"表": rows})
-    for name in ("1/1.nii.gz", "5/1.nii.gz", "7/scan.nii.gz"):
+    for name in ("1/1.nii.gz", "5/1.nii.gz", "7/scan.nii.gz", "009/9.nii.gz", "44/44.nii.gz"):
         (tmp_path / "ct" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "ct" / name).write_bytes(b"x")
+        (tmp_path / "ct" / name).write_bytes(b"x" * (name != "44/44.nii.gz"))
+    (tmp_path / "ct" / "7" / "007.nii.gz").mkdir()  # a folder is no image, whatever its name
     options = ExcelOptions(excel=file, image_root=tmp_path / "ct", val_ratio=0.0)
     result = excel_to_captions(options)
     images = dict(zip(result.full["case_id"], map(Path, result.full["image_path"]), strict=True))
@@ -298,19 +299,27 @@ def test_an_image_whose_name_and_folder_are_two_ids_is_used_for_neither(tmp_path
     assert reasons(result) == {
         "表!3": "no image has this id",
         "5/1.nii.gz": "its name and its folder are two ids: 1 and 5",
+        **{"表!5": "no image has this id", "表!6": "no image has this id"},
+        "009/9.nii.gz": "its name and its folder are two ids: 009 and 9",
+        "表!7": "its image: the image file is empty",
+        "44/44.nii.gz": "the image file is empty",
     }
 
 
 def test_one_image_at_two_ids_is_used_for_neither(tmp_path: Path) -> None:
-    file = book(tmp_path, {"表": [NAMES, *([f"A{i}", f"P{i}", f"{i}。", ""] for i in range(3))]})
+    file = book(tmp_path, {"表": [NAMES, *([f"A{i}", f"P{i}", f"{i}。", ""] for i in range(4))]})
     (tmp_path / "x.nii.gz").write_bytes(b"x")
     (tmp_path / "y.nii.gz").write_bytes(b"x")
-    lines = ("id,path", "A0,x.nii.gz", "A1,./x.nii.gz", "A2,y.nii.gz")
+    (tmp_path / "in").mkdir()
+    lines = ("id,path", "A0,x.nii.gz", "A1,in/../x.nii.gz", "A2,y.nii.gz", "A3, ")
+    lines += ("1.23E+15,z.nii.gz",)
     (tmp_path / "p.csv").write_text("\n".join(lines))
     options = ExcelOptions(excel=file, pairs_csv=tmp_path / "p.csv", val_ratio=0.0)
     result = excel_to_captions(options)
     assert list(result.full["case_id"]) == ["A2"]
     assert reasons(result)["2"] == "one image stands at ids A0, A1"
+    assert reasons(result)["5"] == "path is empty"
+    assert reasons(result)["6"] == "the id 1.23E+15 has lost digits in Excel"
 
 
 def test_all_tables_are_written_and_the_sums_are_printed(
@@ -344,7 +353,7 @@ def test_examine_names_every_problem_with_its_place(tmp_path: Path) -> None:
         *(["A1", "P1", "好。", ""], ["A2", None, "=1", ""], ["A3", "P3", "藏。", ""]),
         *(["1.23E+15", "P4", "四。", ""], ["A5", "P5", "五。", ""], ["A5", "P5", "六。", ""]),
         *(["A7", "P7", "", ""], ["A8", None, "八。", ""], ["A1", "P1", "好。", ""]),
-        ["Ａ９", "P9", "九。", ""],
+        *(["Ａ９", "P9", "九。", ""], ["B1", "1.23E+15", "一。", ""]),
     ]
     file = book(tmp_path, {"表": rows, "图例": [["红"]]}, change)
     problems = [(p.code, p.case, p.detail.split(":")[0]) for p in examine_workbook(file)]
@@ -360,9 +369,13 @@ def test_examine_names_every_problem_with_its_place(tmp_path: Path) -> None:
             ("report-conflict", "A5", "表!6 and 表!7 give different 所见"),
             ("report-empty", "A7", "表!8"),
             ("bad-id", "A8", "表!9"),
+            ("bad-id", "B1", "表!12"),
         ]
     )
     assert all(p.file == str(file) for p in examine_workbook(file))
+    assert any(
+        "column 患者ID: the id 1.23E+15 has lost digits" in p.detail for p in examine_workbook(file)
+    )
     (tmp_path / "b.xlsx").write_bytes(b"no")
     (broken,) = examine_workbook(tmp_path / "b.xlsx")
     assert (broken.code, broken.severity) == ("unreadable", "error")

@@ -133,7 +133,7 @@ def test_a_rare_finding_reaches_every_part() -> None:
 def test_ids_that_differ_in_case_width_or_spaces_are_one_patient() -> None:
     spelled = ["p001", "P001", " P 001", "Ｐ００１", "P001\u3000"]
     assert len({patient_key(text) for text in spelled}) == 1
-    assert len({patient_key(text) for text in ("p001", "p01", "p010", "q001")}) == 4
+    assert len({patient_key(text) for text in ("p001", "p01", "p010", "q001", "001", "1")}) == 6
     rows = [Row(f"c{i}", text, Path("x"), "", "答") for i, text in enumerate(spelled)]
     rows += [Row(f"d{i}", f"q{i}", Path("x"), "", "答") for i in range(5)]
     for seed in range(10):
@@ -150,6 +150,36 @@ def test_a_split_that_would_leave_a_part_empty(n: int, val: float, test: float) 
     for folds in (1, n + 1):
         with pytest.raises(DataError, match=f"cannot be divided into {folds} folds"):
             folds_by_patient(rows, folds, seed=0)
+    if n > 1:  # one patient in each is as many as can be
+        assert [len(own) for own in folds_by_patient(rows, n, seed=0)] == [1] * n
+    for sizes in ((n,), (n, 2)):
+        with pytest.raises(ValueError, match="units"):
+            stratified([set()] * (n + 1), sizes, seed=0)
+
+
+def test_who_goes_where_is_drawn_by_lot() -> None:
+    rows = [Row(f"c{i}", f"p{i}", Path("x"), "", "答") for i in range(60)]
+    for labels in (None, {row.case_id: {"nodule"} for row in rows}):
+        drawn = [
+            frozenset(
+                patients(
+                    split_by_patient(rows, val_ratio=0.2, test_ratio=0, seed=s, labels=labels)[
+                        "val"
+                    ]
+                )
+            )
+            for s in range(3)
+        ]
+        assert len(set(drawn)) == 3
+
+
+def test_of_parts_that_lack_alike_the_one_with_most_room_takes_the_unit() -> None:
+    labels: list[set[str]] = [*[{"x"}] * 3, *[{"y"}] * 5, set(), set()]
+    for seed in range(20):
+        parts = stratified(labels, [5, 5], seed=seed)
+        x, y = ([parts[at] for at, own in enumerate(labels) if label in own] for label in "xy")
+        assert {x.count(0), x.count(1)} == {1, 2}
+        assert [y.count(0), y.count(1)] == [4 - x.count(0), 4 - x.count(1)]
 
 
 @given(st.lists(st.sets(st.sampled_from(FINDINGS), max_size=3), min_size=1, max_size=60))

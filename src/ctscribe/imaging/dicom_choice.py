@@ -152,7 +152,7 @@ def is_soft(series: Series) -> bool | None:
     kernel = series.kernel.split("\\")[0].strip()
     if found := re.fullmatch(r"FC(\d+)", kernel, re.IGNORECASE):
         return int(found[1]) < 30
-    if found := re.match(r"[A-Z][a-z]?(\d{2})[a-z]?(\\d)?", kernel):
+    if found := re.match(r"[A-Z][a-z]?(\d{2})", kernel):
         return int(found[1]) < 50 and not kernel.startswith("Bl")
     if kernel in ("A", "B", "C"):
         return True

@@ -15,7 +15,8 @@ from ctscribe.tables.csv_file import read_table
 from ctscribe.tables.damage import damage, mend
 from ctscribe.tables.grade import GRADE_COLUMN, read_grade
 from ctscribe.tables.ids import read_id
-from ctscribe.tables.manifest import COLUMNS, image_fault, image_path, patient_key, points
+from ctscribe.tables.manifest import COLUMNS, image_fault, image_path, points
+from ctscribe.tables.split import patient_key
 from ctscribe.tables.text import is_of_one_study, near_identical, tidy
 
 PLAIN = ("utf-8", "utf-8-sig")
@@ -45,9 +46,7 @@ def examine_csv(path: Path) -> TableExam:
     try:
         frame = read_table(path)
     except DataError as error:
-        problem = problem_of(error, case="", file=path)
-        code = problem.code if error.code else "bad-table"
-        return TableExam((Problem("", str(path), code, problem.detail, problem.fix),))
+        return TableExam((problem_of(error, case="", file=path),))
     found = _Problems(path)
     encoding = frame.attrs["encoding"]
     if encoding not in PLAIN:
@@ -172,11 +171,9 @@ def _compare_rows(rows: Iterable[_Row], found: _Problems) -> None:
     first: dict[str, _Row] = {}
     asked: dict[tuple[str, str], list[_Row]] = {}
     for row in rows:
-        if not row.cells.get("case_id"):
-            continue
         known = first.setdefault(row.case, row)
-        for column, same in (("image_path", _path), ("patient_id", patient_key)):
-            if same(known.cells.get(column, "")) != same(row.cells.get(column, "")):
+        for column in ("image_path", "patient_id"):
+            if _alike(column, known) != _alike(column, row):
                 detail = f"rows {known.line} and {row.line} of this case have another {column}"
                 found.add(row.case, "bad-table", detail, "give each study its own case_id")
         asked.setdefault((row.case, row.cells.get("question", "")), []).append(row)
@@ -226,9 +223,10 @@ def _compare_parts(rows: Iterable[_Row], found: _Problems) -> None:
                     found.add(case, "patient-leak", detail)
 
 
-def _path(cell: str) -> Path:
-    """However it is spelled."""
-    return Path(cell.replace("\\", "/"))
+def _alike(column: str, row: _Row) -> str:
+    """The same for every spelling of one path or one patient."""
+    cell = row.cells.get(column, "")
+    return patient_key(cell) if column == "patient_id" else Path(cell.replace("\\", "/")).as_posix()
 
 
 def _few(names: Sequence[Any]) -> str:

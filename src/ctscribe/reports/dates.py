@@ -70,8 +70,13 @@ DAY = re.compile(
     rf"|(?:^|(?<=[，。；;(（\n]))(?P<sixth>{_M}(?:/{_D}|\.(?:[12]\d|3[01]|0[1-9])))(?=复查|外院|本院|我院|来院|入院|出院|手术|行|CT(?!值)|胸片)"
     rf"|(?:[于自至在从（(到较与]|20\d{{2}}\.(?:1[0-2]|[1-9])[-~～—至、])(?P<seventh>(?:19|20)\d{{2}}[./](?:1[0-2]|0?[1-9]))(?![\d.]|[ ]?(?:mm|cm|HU|%|[×x*]))"
     rf"|(?i:\b(?:notes?|visit|study|films?|scans?|exam|report|CT|MRI|PET|radiographs?|x-?rays?|CXR|labs?|clinic|imaging)[ ](?:of|from|dated|on)[ ])(?P<eighth>{_SHARE}{_M}/{_D})(?!\d|[/.]\d|[ ]?(?:mm|cm|HU|%|of\b))"
-    rf"|(?i:\b(?:on|since|dated|done|performed|taken|obtained|acquired|date|seen|scanned|admitted|discharged|born|until|before|after|study[ ]of|from|prior|due|booked|scheduled(?:[ ]for)?|exam|scan|ct|mri|cxr|x-?ray|film|surgery|op|d/c|f/u))"
+    rf"|(?i:\b(?:on|since|dated|done|performed|taken|obtained|acquired|date|seen|scanned|admitted|discharged|born|until|before|after|study[ ]of|from|prior|due|Mon(?:day)?|Tue(?:s(?:day)?)?|Wed(?:nesday)?|Thu(?:r(?:s(?:day)?)?)?|Fri(?:day)?|Sat(?:urday)?|Sun(?:day)?|booked|scheduled(?:[ ]for)?|exam|scan|ct|mri|cxr|x-?ray|film|surgery|op|d/c|f/u))"
     rf"[:( ]{{1,2}}(?P<fourth>{_SHARE}(?:(?:1[0-2]|0?[1-9])/{_D}|{_D}/(?:1[0-2]|0?[1-9])))(?!\d|[/.]\d|[ ]?(?:mm|cm|HU|ml|%|of\b|lobes?|levels?|ribs?|nodules?|lung|[层图肺肋椎个枚处]))"
+    # 6.21拍的, 今日7/15, 申请者[姓名] 6/3, 4/2 with Dr
+    rf"|(?<![\d.\-/A-Za-z约径])(?P<eleventh>(?:{_M}[.]{_D}|{_M}/{_D}))(?=(?<=[T片的查][（(]\d[./]\d\d)[)）]|(?<=[T片的查][（(]\d\d[./]\d\d)[)）]|[ ]?(?:做的|拍的|照的|查的|做过|那次|那天|号的))"
+    rf"|(?<=[今昨明当前][日天早晚])[ ]?(?P<twelfth>{_M}[./]{_D})(?![\d/.×x*%]|[ ]?(?:mm|cm|HU|ml|肺|以|左右|层))"
+    rf"|(?<=\[姓名\])[ ，,]{{1,3}}(?P<thirteenth>{_M}/{_D})(?=[ \t]*(?:$|[，,。；;）)]))"
+    rf"|(?<![\d./A-Za-z-])(?P<fourteenth>{_SHARE}(?:1[0-2]|0?[1-9])/{_D})(?=[ ](?:with[ ](?:Dr|Mr|Ms|Mrs|Prof|Miss|\[NAME)|at[ ](?:\d|\[))|[ ]?(?:appt|appointment|visit|clinic)\b)"
     # 10-09拔管: no range has a leading zero
     rf"|(?<![\d.\-/A-Za-z第列像层图幅帧位])(?<!(?i:se|im)[ ])(?<!(?i:ries|ages|ices|vels)[ ])(?P<tenth>(?:0[1-9]|1[0-2])-(?:0[1-9]|(?:[12]\d|3[01])(?=[ ]?(?:拔|置|{_AFTER_DAY}))))(?=[ ]?[\u3400-\u9fff])(?![ ]?[层肋椎级个枚号次组区段岁年月周天图幅帧])"
     rf"|(?<=[与较于比])(?P<fifth>{_M}月份?)(?=的?(?:CT|片|胸片|旧片|老片|检查|外院|本院|我院))",

@@ -17,6 +17,7 @@ from ctscribe.reports.language import detect_language
 from ctscribe.reports.names import chinese_names, known_names
 from ctscribe.reports.names_context import names_in_context, repeated
 from ctscribe.reports.names_en import latin_names
+from ctscribe.reports.names_people import people
 from ctscribe.reports.schema import Language
 from ctscribe.reports.structured import structured
 
@@ -84,6 +85,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Kind], ...] = (
 _GROUPS = (
     *("found", "also", "third", "fourth", "fifth"),
     *("sixth", "seventh", "eighth", "ninth", "tenth"),
+    *("eleventh", "twelfth", "thirteenth", "fourteenth"),
 )
 # Full-width letters and digits are searched as the plain ones that they stand for.
 _NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F) if chr(wide - 0xFEE0).isalnum()}
@@ -119,7 +121,9 @@ def find_personal(
     It reads what stands beside a name. A name in the middle of a sentence with no role, relation,
     title, verb, age, number or other mark beside it is found only if it stands elsewhere in the
     text, begins with a common given name, is pinyin, or is a common surname with two characters
-    of given names. It sees 小王 and 老周, no other nicknames. It does not see a surname alone
+    of given names. Behind 患者, a relation, staff or a verb of telling, and before what only people
+    have or do, it takes words that mean something else too: 技师金标定位. It sees 小王 and 老周, no
+    other nicknames. It does not see a surname alone
     without a title, names in small letters, names that are words of reports, a year alone (no
     identifier under HIPAA's Safe Harbor), ages, relative times, occupations, villages and streets
     without a number, short numbers without a label, diseases or events that single a person out,
@@ -180,7 +184,7 @@ def _candidates(text: str, names: Sequence[str], institutions: bool) -> Iterator
         yield Span(lead.end() if lead else start, door.end(), "address")
     if institutions:
         yield from _institutions(text)
-    for finder in (chinese_names, names_in_context, latin_names):
+    for finder in (chinese_names, names_in_context, people, latin_names):
         for start, end in finder(text):
             yield Span(start, end, "name")
 

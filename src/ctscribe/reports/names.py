@@ -44,10 +44,10 @@ _LABEL = re.compile(
 _PEOPLES = re.compile(rf"[{_HAN}]{{1,10}}(?:[·•・‧∙][{_HAN}]{{1,10}}){{1,4}}")
 # 扎西·多吉 in a sentence: without the word before it and the title behind it.
 _PEOPLES_END = re.compile(
-    rf"的(?:胸|CT|片|报|影|检|病|家|肺|诊)|电话|核实|陪同|签字|签名|复查|会诊|讨论|介绍|性别|年龄|男|女|因|于|家属|要求|书写|主任|医师|医生|教授|先生|护士|技师|申请|报告|审核|审阅|通知|沟通|{_PERSON}"
+    rf"之[父母子女妻夫兄弟姐妹]|的(?:胸|CT|片|报|影|检|病|家|肺|诊)|电话|核实|陪同|签字|签名|复查|会诊|讨论|介绍|性别|年龄|男|女|因|于|家属|要求|书写|主任|医师|医生|教授|先生|护士|技师|申请|报告|审核|审阅|通知|沟通|{_PERSON}"
 )
 _PEOPLES_ALONE = re.compile(
-    rf"(?:[{_HAN}]{{0,10}}[请经由与和向给被找系知者人师生的属科室])?(?P<name>[{_HAN}]{{1,8}}[·•・‧∙][{_HAN}]{{1,8}}?"
+    rf"(?:[{_HAN}]{{0,10}}[请经由与和向给被找系知者人师生的属科室子妻夫母爸妈兄弟姐妹叔])?(?P<name>[{_HAN}]{{1,8}}[·•・‧∙][{_HAN}]{{1,8}}?"
     rf"(?:[·•・‧∙][{_HAN}]{{1,8}}?)?)(?=[^{_HAN}·•・‧∙]|$|的|因|于|{_PEOPLES_END.pattern})"
 )
 _MASKED = r"(?:某{1,3}|[XxＸ]{1,3}|[*＊×○]{1,3})"
@@ -85,7 +85,7 @@ _BESIDE_NUMBER = re.compile(r"[(（，,]?[ ]?\[(?:编号|电话|ID|PHONE)\]")
 # After one of these a name may begin in the middle of a sentence.
 _LEFT = frozenset("请经由与和向给被让找知系的科室院诉者人是为同对于生师士属")
 _NO_VALUE = frozenset(
-    "通过 成功 顺利 无误 局麻 全麻 驳回 退回 合格 完成 同意 已阅 不详 未知 本人 待定 如下 见上 正常 良好 签名 签字 盖章 不明 匿名 保密 无名 医师 医生 技师 主任 签章 日期 姓名 男性 女性".split()
+    "通过 顺利 无误 局麻 全麻 驳回 退回 合格 完成 同意 已阅 不详 未知 本人 待定 如下 见上 正常 良好 签名 签字 盖章 不明 匿名 保密 无名 医师 医生 技师 主任 签章 电子 当班 值班 家属 现场 日期 姓名 男性 女性".split()
 )
 _LINE_END = re.compile(r"[^\n]+")
 _PLACED_DATE = re.compile(rf"{_SPACE}*(?:\[(?:日期|DATE)\]|{DATE.pattern}){_SPACE}*$")
@@ -172,7 +172,8 @@ def _value(text: str, start: int, *, strong: bool, colon: bool) -> int | None:
         known = name[0] in SURNAMES or not any(c in NOT_IN_NAMES for c in name)
         if _is_surname(name[:-2]) and name[-2:] in TITLES:
             return end - 2
-        if 2 <= len(name) <= 4 and name not in _NO_VALUE and known:
+        said = name[0] in "是有在已请我你他这那要没" and name[:2] not in COMPOUND
+        if 2 <= len(name) <= 4 and name not in _NO_VALUE and known and not said:
             return end
         if 5 <= len(name) <= 10 and all(c in TRANSCRIBED for c in name):
             return end
@@ -236,8 +237,12 @@ def _before(text: str, end: int, *, titled: bool) -> int | None:
             continue
         name = text[start:end]
         head = 2 if name[:2] in COMPOUND else 1
-        if head == 1 and (name[0] not in SURNAMES or length == 4):
+        if head == 1 and (name[0] not in SURNAMES or length == 4 or name[1:] in COMPOUND):
             continue
+        if titled and name[-2:] in {"通知", "报告", "应当", "应予", "联系", "告知"}:
+            return None
+        if length == 2 and titled and name[0] in "向应由和同从让请" and _is_surname(name[1]):
+            continue  # 向隗教授
         if (length == head and not titled) or not _is_name(name, head, sure=titled):
             continue
         free = start == 0 or not _is_han(text[start - 1])

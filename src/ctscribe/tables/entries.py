@@ -11,7 +11,7 @@ from ctscribe.errors import DataError
 from ctscribe.tables.csv_file import read_table
 from ctscribe.tables.ids import Id, cell_text, read_date, read_id, without_zeros
 from ctscribe.tables.join import Entry, several
-from ctscribe.tables.manifest import LISTED, image_fault, image_path, patient_key, rebase
+from ctscribe.tables.manifest import LISTED, image_fault, image_path, rebase
 from ctscribe.tables.sheet import (
     DATE_NAMES,
     ID_NAMES,
@@ -23,6 +23,7 @@ from ctscribe.tables.sheet import (
     report_text,
     sections_of,
 )
+from ctscribe.tables.split import patient_key
 
 CASE, PATIENT = (
     "case_id",
@@ -204,10 +205,10 @@ def images_of_folder(root: Path, ids: set[str], out_dir: Path) -> list[Entry]:
         stem = file.name[: -len(ending)]
         names = (stem, stem.removesuffix("_0000"), file.parent.name)
         close = [name for name in names if without_zeros(name) in short]
-        found = Id(next((name for name in names if name in ids), close[0] if close else stem))
-        meant = {without_zeros(name): name for name in close}
-        if len(meant) > 1:  # 5/1.nii.gz, where the sheet has both 1 and 5
-            reason = f"its name and its folder are two ids: {several(meant.values())}"
+        exact = [name for name in close if name in ids]
+        found = Id([*exact, *close, stem][0])
+        if len(set(exact)) > 1 or len(set(map(without_zeros, close))) > 1:  # 5/1.nii.gz
+            reason = f"its name and its folder are two ids: {several(set(close))}"
             found = Id(fault=reason, code="unmatched")
         entry = Entry("images", "", file.relative_to(root).as_posix(), found)
         entry.image = rebase(str(file), Path.cwd(), out_dir)

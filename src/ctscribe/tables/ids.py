@@ -60,9 +60,8 @@ def read_id(cell: Any) -> Id:
         return Id(fault=f"the id is no whole number ({cell})")
     if isinstance(cell, int | float) and not isinstance(cell, bool):
         text = str(int(cell))
-        # A float has no more digits than 2**53; a whole number in the file may have all of them.
-        lost = isinstance(cell, float) and abs(cell) >= 2**53
-        if len(text) > _DIGITS_KEPT and (lost or int(cell) >= 2**53 or text.endswith("0")):
+        # Other programs may write 16 digits that are whole, below what a float can hold.
+        if len(text) > _DIGITS_KEPT and (abs(cell) >= 2**53 or text.endswith("0")):
             return Id(
                 fault=f"the id {text} is a number, of which Excel keeps {_DIGITS_KEPT} digits"
             )
