@@ -35,6 +35,8 @@ def examine_workbook(path: str | Path, *, include_hidden: bool = False) -> list[
     for apart, reason in book.apart:
         found("bad-table", f"{apart.title}: its {len(apart.rows)} rows are not used: {reason}")
     reports: list[Entry] = []
+    # Names are only compared, here: the secret need not last.
+    ids = Pseudonyms(secrets.token_bytes(SALT_BYTES))
     for sheet in book.sheets:
         for merge in sheet.merges[:LISTED]:
             found("repaired", f"{sheet.title}!{merge}: merged cells count for all their rows")
@@ -42,7 +44,7 @@ def examine_workbook(path: str | Path, *, include_hidden: bool = False) -> list[
             found("repaired", f"{sheet.title}: {len(sheet.merges) - LISTED} more merged ranges")
         for column in sheet.hidden_columns:
             found("repaired", f"{sheet.title}: the hidden column {column} is left out")
-        reports += read_reports(sheet, Pseudonyms(secrets.token_bytes(SALT_BYTES)))
+        reports += read_reports(sheet, ids)
     for report in put_zeros_back(reports):
         found("repaired", f"{report.label}: zeros of its patient's id were lost", report.id.text)
     for report in reports:
