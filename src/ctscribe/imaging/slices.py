@@ -73,7 +73,7 @@ def _jump(hu: NDArray[Any]) -> SliceFault | None:
     jumps = []
     for at in range(len(coarse) - 1):
         here, there = coarse[at], coarse[at + 1]
-        if here.min() == here.max() or there.min() == there.max():
+        if here.max() <= AIR_HU or there.max() <= AIR_HU:
             continue  # padding
         by = there - here
         tissue = (here > TISSUE_HU) & (there > TISSUE_HU)
