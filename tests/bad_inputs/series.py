@@ -51,7 +51,7 @@ def _intercepts(folder: Path, ct: Volume) -> Volume:
     return ct
 
 
-@variant(11, "one-lost", "not-hu", r"jump between slices \(20 to 21 by \+1024 HU")
+@variant(11, "one-lost", "not-hu", r"jump between slices \(20 to 21 by")
 def _one_intercept_lost(folder: Path, ct: Volume) -> None:
     def lose(data: Dataset, at: int) -> None:
         if at == 20:

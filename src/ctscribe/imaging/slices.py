@@ -98,7 +98,7 @@ def _repeated(hu: NDArray[Any]) -> SliceFault | None:
     same = [
         at
         for at in range(len(hu) - 1)
-        if np.array_equal(hu[at], hu[at + 1]) and hu[at].min() != hu[at].max()
+        if hu[at].max() > AIR_HU and np.array_equal(hu[at], hu[at + 1])
     ]
     if not same or len(same) > MOST_REPEATED * len(hu):
         return None
