@@ -44,6 +44,10 @@ FIRST = {
     # By two more, when those too had been mended.
     "independent_4": {"sentences": 100, "strict_f1": 0.9231, "misread": 16},
     "independent_5": {"sentences": 100, "strict_f1": 0.9627, "misread": 5},
+    # By two more, of screening and Taiwan's and Hong Kong's Chinese, and of English as it is
+    # written in many countries, before those two had been mended.
+    "independent_7": {"sentences": 110, "strict_f1": 0.7099, "misread": 41},
+    "independent_8": {"sentences": 110, "strict_f1": 0.859, "misread": 23},
 }
 HOW = {
     "strict": "micro F1 over all statements; one counts if all its attributes agree",
