@@ -19,7 +19,9 @@ _CLAUSE: dict[Language, re.Pattern[str]] = {
 }
 _ZH_INSIDE = r"(?:胸膜?腔|肺)?(?:内|者)?(?:现|本次|目前)?"
 _DENIED: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(rf"{_ZH_INSIDE}(?:则|均)?(?:未见|未及|无|没有|阴性)(?:明显|明确|确切)?\s*$"),
+    "zh": re.compile(
+        rf"{_ZH_INSIDE}(?:则|均|亦|也|并)?(?:未见|未及|无|没有|阴性)(?:明显|明确|确切)?\s*$"
+    ),
     "en": re.compile(r"(?:\s+side)?\s*:\s*(?:none|no)\s*$", re.IGNORECASE),
 }
 _NONE = re.compile(r"\s*(?:(?:and|but)\s+)?none\b", re.IGNORECASE)  # "none on the left"
@@ -42,6 +44,7 @@ _STILL: dict[Language, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
 }
+_TOO = re.compile(r"(?:亦|也|同样)可?[有见]\s*$")
 _ONE_OF = re.compile(r"(?:胸膜?腔|肺野?)?(?:内)?的?者")
 _ANOTHER = re.compile(
     r"\b(?:(?:an?|the)\s+(?:second|third|fourth|other)|another)(?:\s+one)?\b"
@@ -99,7 +102,7 @@ def spelled_out(
             added.append(head)
             parted = True
         elif ((parted or _other_side(tokens, place, named)) and _STILL[language].match(rest)) or (
-            language == "zh" and _ONE_OF.match(rest)
+            language == "zh" and (_ONE_OF.match(rest) or _TOO.match(rest))
         ):
             added.append(head)
         else:

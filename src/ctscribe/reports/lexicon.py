@@ -50,7 +50,7 @@ BARE_LOBES: dict[str, dict[Side, Lobe]] = {
 }
 
 # ----------------------------------------------------------------------------------- sizes
-UNIT = r"(?:mm|cm|毫米|厘米|㎜|㎝|millimet(?:er|re)s?|centimet(?:er|re)s?)"
+UNIT = r"(?:mm|cm|毫米|厘米|公分|㎜|㎝|millimet(?:er|re)s?|centimet(?:er|re)s?)"
 NUMBER = r"\d+(?:\.\d+)?"
 _SEPARATOR = r"(?:[×xX*✕\-–~～至]|by|to)"
 SIZE = (
@@ -81,7 +81,7 @@ def axes_mm(text: str) -> tuple[float, ...]:
 
 
 def _is_cm(unit: str) -> bool:
-    return unit.lower().startswith(("c", "厘", "㎝"))
+    return unit.lower().startswith(("c", "厘", "公", "㎝"))
 
 
 # ----------------------------------------------------------------------------------- words
@@ -169,6 +169,8 @@ def _is_in_pleura(sentence: str, start: int, end: int, name: str) -> bool:
 
 def zh_spots(name: str, text: str) -> list[Spot]:
     """The places of a Chinese place word."""
+    if name == "short":
+        return en_spots(name, text.lower())
     if name == "bare":
         return [(None, BARE_LOBES[_ZH_LEVELS[text[0]]].get("right", "RUL"), None)]
     sides = _ZH_SIDES[text[0]]

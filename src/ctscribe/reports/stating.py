@@ -329,7 +329,7 @@ def _statements_at(
             None if shared[kind][index] is None else words[cast(int, shared[kind][index])]
             for kind in ("size", "density", "amount", "change")
         )
-        if size and name in SIZED:
+        if size and name in SIZED and one.comparison != "resolved":
             one = replace(one, size_mm=size.size_mm, axes_mm=size.axes_mm)
         if density and name == "nodule":
             mixed = has_core and density.word == "ground-glass"

@@ -21,6 +21,7 @@ _ORGANS: dict[str, Observation] = {
     "甲状腺": "thyroid-nodule",
     "乳": "breast-nodule",
     "肾上腺": "adrenal-nodule",
+    "肾": "kidney-cyst",
     "肝": "liver-lesion",
     "thyroid": "thyroid-nodule",
     "breast": "breast-nodule",
@@ -35,7 +36,7 @@ _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
         r"(?:层厚|层距|间隔|距[^，,。；;]{0,8}|原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}"
         r"|先前[^，,。；;]{0,4}"
-        r"|由[^，,。；;至到为m]{0,8}|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|厚度?约?)$"
+        r"|由[^，,。；;至到为m]{0,8}|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|壁?厚度?约?|壁约?|较[^，,。；;增缩减变大小至到为]{1,8})$"
     ),
     "en": re.compile(
         r"\b(?:previous\w*|prior|formerly|earlier|compared\s+(?:with|to)|thickness|spacing"
@@ -115,7 +116,9 @@ def _tokens_of(
         yield Token("organ", start, end, _ORGANS[organ], of_side, bound=heading)
         return
     if name == "organ-word":
-        yield Token("finding", start, end, word="cyst" if "cyst" in text.lower() else "lesion")
+        yield Token(
+            "finding", start, end, word="cyst" if re.search("cyst|囊肿", text.lower()) else "lesion"
+        )
         return
     if name == "lingula":
         yield Token(
@@ -157,7 +160,10 @@ def _tokens_of(
             yield Token("doubt", start, start, word="doubt")
         yield Token("finding", start, end, word=words)
         return
-    if name == "calcified" and re.match("可能|待", sentence[end:]):
+    if name == "calcified" and (
+        re.match("可能|待", sentence[end:])
+        or re.search("(?:疑似?|可能|似)[为有呈]?$", sentence[:start])
+    ):
         return
     if name == "bases":
         table = lexicon.UPPER if "ap" in text.lower() else lexicon.LOWER
