@@ -63,7 +63,7 @@ def _leading(
     placed = False
     for i in range(head - 1, previous, -1):
         word, gap = words[i], _gap(words, i, sentence)
-        if word.kind == "place" and word.bound and previous >= 0:
+        if word.kind == "place" and word.bound and (previous >= 0 or placed):
             break  # "in the right upper lobe": behind the finding before
         if broken(gap, language):
             # Over a break only a list goes on: "右侧少量、左侧中等量胸腔积液".
@@ -80,7 +80,16 @@ def _leading(
         placed = placed or word.kind == "place"
         taken.append(i)
     if previous < 0:  # nobody else can own what is said about the first finding
-        taken += [i for i in range(head) if i not in taken and words[i].kind in ATTRIBUTES]
+        # "少许坠积性改变，双侧胸腔见积液": how much of what is not read, but in Chinese alone.
+        places = [w.start for w in words[:head] if w.kind == "place" and language == "zh"]
+        comma = max((sentence.rfind("，", 0, start) for start in places), default=-1)
+        taken += [
+            i
+            for i in range(head)
+            if i not in taken
+            and words[i].kind in ATTRIBUTES
+            and (words[i].kind != "amount" or words[i].start > comma)
+        ]
     return sorted(taken)
 
 

@@ -86,6 +86,8 @@ def _adjacent(text: str, head: Token, doubt: Token, language: Language) -> bool:
     gap = text[head.end : doubt.start]
     if language == "en":
         word = text[doubt.start : doubt.end].lower()
+        if word in ("suspected", "questioned") and not gap.strip():
+            return True  # "a nodule suspected in the left lower lobe"
         return (word in ("versus", "vs", "vs.") and not gap.strip()) or (
             word in ("possible", "likely", "suspected", "questionable")
             and re.fullmatch(r"\s+(?:is|are)\s+", gap) is not None

@@ -14,7 +14,8 @@ from ctscribe.reports.lexicon import Token
 from ctscribe.reports.schema import LOBES, Language, Statement, side_of
 
 _CLAUSE: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r"[^，,：:]+"),
+    # "较前左侧增多、右侧减少": two clauses.
+    "zh": re.compile(r"(?:[^，,：:、]|、(?![右左]侧?(?:胸腔)?(?:[增减略稍]|明显)))+"),
     "en": re.compile(r"[^,;]+"),
 }
 _ZH_INSIDE = r"(?:胸膜?腔|肺)?(?:内|者)?(?:现|本次|目前)?"
@@ -182,7 +183,7 @@ _MOST = re.compile(
 def without_nature(text: str, tokens: list[Token], language: Language) -> list[Token]:
     """Without what a nodule is taken for, when that too is called one: "结节，考虑炎性结节"."""
     heads = [t for t in tokens if t.word == "nodule"]
-    kept = []
+    kept: list[Token] = []
     for token in tokens:
         clause = max(text.rfind(stop, 0, token.start) for stop in "，,") + 1
         if (
@@ -191,6 +192,8 @@ def without_nature(text: str, tokens: list[Token], language: Language) -> list[T
             and _TAKEN_FOR[language].fullmatch(text, clause, token.start)
             and not any(t.kind == "place" and clause <= t.start < token.start for t in tokens)
         ):
+            if language == "zh":  # "考虑钙化结节" says no density
+                kept = [t for t in kept if t.kind != "density" or t.start < clause]
             continue
         kept.append(token)
     return kept

@@ -179,6 +179,6 @@ _WAS = re.compile(  # "原左肺结节未见显示"
     re.IGNORECASE,
 )
 _GONE_WORD = re.compile(
-    r"吸收|消失|消散|复张|闭合|未再|本次|此次|今|^现|resol|clearance|cleared|no\s+longer",
+    r"吸收|消失|消散|复张|闭合|未再|显示|本次|此次|今|^现|resol|absorb|disappear|vanish|clearance|cleared|no\s+longer",
     re.IGNORECASE,
 )

@@ -72,6 +72,7 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
         i
         for i in [*stretch.leading, *stretch.trailing]
         if words[i].kind in ATTRIBUTES
+        and not (words[i].kind == "change" and _INFECTION.search(text, head.end, words[i].start))
         and (read.denied[i] == negated or words[i].start in read.gone)
     ]
     general, special = (own, behind) if own else (behind[:1], behind[1:])
@@ -106,10 +107,6 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
             group = one_of and _in_one_lobe(general, words)
             group = group and _count_of(stretch.finding, read) == "multiple"
             parts = parts[1:] if each or group else parts
-            if several:  # "两肺上叶及中叶结节，大者位于中叶": the middle lobe's once
-                there = [spot[1] for i in special for spot in words[i].spots]
-                others = [i for i in general if words[i].spots[0][1] not in there]
-                parts[0] = (others or general, outside)
         else:
             parts = [
                 (general, ahead if inside else attributes),
@@ -133,6 +130,7 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
         end=end,
         rest=negated and is_rest(text, head, language),
     )
+    there = {spot[1] for i in special for spot in words[i].spots} if several else set()
     if negated and head.start in read.gone:
         base = replace(base, comparison="resolved")
     spoken = []
@@ -142,6 +140,9 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
             spoken += _statements_at(
                 replace(base, finding=name, side=side), places, own_attributes, read
             )
+        if there:  # "两肺上叶结节，大者位于右肺上叶": the right lobe's once
+            first, last = spoken[: -len(special)], spoken[-len(special) :]
+            spoken = [s for s in first if s.lobe not in there or s.segment] + last
         for places, own_attributes in lesser:  # "双侧少量积液，右侧中量": the left one is small
             told_apart = {s.side for s in spoken if s.finding == name}
             rest = _statements_at(replace(base, finding=name), places, own_attributes, read)
@@ -230,7 +231,9 @@ def with_lent_places(found: list[Stretch], read: Sentence) -> list[Stretch]:
         listed = re.fullmatch(
             r"\s*(?:,|(?:,\s*)?(?:and|or|nor|with))\s+(?:[a-z-]+\s+){0,3}", gap, re.IGNORECASE
         )
-        between = any(j in other.leading for j in range(one.finding + 1, other.finding))
+        kinds = {words[j].kind for j in other.leading if one.finding < j}
+        both_lobar = PLEURA.isdisjoint({*head.word.split("+"), *following.word.split("+")})
+        between = kinds - {"amount"} if both_lobar else kinds  # "with mild bronchiectasis"
         if listed and behind and words[behind[0]].bound and not apart and not between:
             lent[i] = replace(one, trailing=[*one.trailing, *behind])
     return lent
@@ -271,6 +274,9 @@ def _subject(finding: int, read: Sentence) -> list[int]:
 
 
 _AND = re.compile(r"\b(?:and|with)\s+$", re.IGNORECASE)
+_INFECTION = re.compile(
+    r"(?:感染|炎症)(?:较[^，,]*)?$"
+)  # "支扩伴感染较前吸收": the infection's change
 _FRONTED = re.compile(r"\s*on\s+the\s+(?:right|left)(?:\s+side)?\b", re.IGNORECASE)
 _INSIDE = re.compile(r"其内|其中|内部|\bwithin\s+it|therein")
 
@@ -302,6 +308,9 @@ def _statements_at(
         of_kind |= {kind: of_kind[kind][:1] for kind in ("size", "amount", "change")}
     now = [i for i in of_kind["density"] if _NOW.search(read.text, 0, words[i].start)]
     of_kind["density"] = now or of_kind["density"]
+    now = [i for i in of_kind["amount"] if _NOW.search(read.text, 0, words[i].start)]
+    if len(now) == 1 and len(spots) == 1:  # "moderate effusion, now small"
+        of_kind["amount"] = now
     shared = {kind: share(indices, spots) for kind, indices in of_kind.items()}
     densities = {words[i].word for i in of_kind["density"]}
     if len(densities) > 1 and len(places) == 1 and not read.each:

@@ -13,7 +13,15 @@ from typing import cast
 
 from ctscribe.reports import lexicon
 from ctscribe.reports.lexicon import Token
-from ctscribe.reports.schema import OBSERVATIONS, SIDES, Amount, Language, Observation, Side
+from ctscribe.reports.schema import (
+    AMOUNTS,
+    OBSERVATIONS,
+    SIDES,
+    Amount,
+    Language,
+    Observation,
+    Side,
+)
 from ctscribe.reports.segments import place_segment, segment_name
 from ctscribe.reports.vocabulary import RULES
 
@@ -39,7 +47,7 @@ _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
         r"|由[^，,。；;至到为m]{0,8}|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|壁?厚度?约?|壁约?|较[^，,。；;增缩减变大小至到为]{1,8})$"
     ),
     "en": re.compile(
-        r"\b(?:previous\w*|prior|formerly|earlier|compared\s+(?:with|to)|thickness|spacing"
+        r"\b(?:prev(?:ious\w*)?|prior|formerly|earlier|compared\s+(?:with|to)|thickness|spacing"
         r"|slice\s+interval|"
         r"distance|depth|solid\s+(?:component|core|portion|part))\b(?:(?!measur)[^.;,]){0,16}$"
         r"|[(,]\s*(?:was|were)\s+$",
@@ -51,7 +59,7 @@ _SIZE_BEFORE: dict[Language, re.Pattern[str]] = {
         r"(?:原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}|先前[^，,。；;]{0,4}|由[^，,。；;至到为m]{0,8})$"
     ),
     "en": re.compile(
-        r"\b(?:previous\w*|prior|formerly|earlier|compared\s+(?:with|to))\b[^.;,]{0,16}$"
+        r"\b(?:prev(?:ious\w*)?|prior|formerly|earlier|compared\s+(?:with|to))\b[^.;,]{0,16}$"
         r"|[(,]\s*(?:was|were)\s+$",
         re.IGNORECASE,
     ),
@@ -137,7 +145,7 @@ def _tokens_of(
     name = "effusion+pericardial-effusion" if name == "both_pericardial" else name
     denied, _, words = name.rpartition(" ")
     if any(word in OBSERVATIONS for word in words.split("+")) and name not in lexicon.FINDING_WORDS:
-        if words == "abnormality" and not denied:
+        if words == "abnormality" and not denied and not re.match("实质|活动|占位", text):
             begin = max(sentence.rfind(stop, 0, start) for stop in "，,") + 1
             if re.match(r"[双两右左]肺伴.*外", sentence[:start]):  # "双肺除…外，未见异常"
                 begin = 0
@@ -147,15 +155,19 @@ def _tokens_of(
                 return
         if "肿大" in text and "淋巴" not in sentence[:start] + text:
             return
-        if denied or re.search("未[见及有]|无(?!名)|没有", text):
+        if denied or re.search(r"未[见及有]|无(?!名)|没有|\bno\b", text):
             yield Token("negation", start, start)
         amount = _AMOUNT.search(text)
+        in_words = re.search(r"\b(small|moderate|large|trace|minimal)\b", text, re.IGNORECASE)
         if (
             not amount and text.startswith("心包") and "积液" not in text
         ):  # "心包及双侧胸腔少量积液"
             amount = _AMOUNT.search(sentence[end : end + 12])
         if amount and words.endswith("pericardial-effusion"):
             yield Token("amount", start, start, word=_AMOUNTS[amount[0][0]])
+        if in_words:
+            said = in_words[0].lower()
+            yield Token("amount", start, start, word=said if said in AMOUNTS else "small")
         if re.search("可疑|疑似", text):
             yield Token("doubt", start, start, word="doubt")
         yield Token("finding", start, end, word=words)
@@ -245,6 +257,10 @@ def _own(tokens: list[Token], language: Language) -> list[Token]:
                 if name in ("", "kidney-cyst") and token.word == "lesion":
                     continue
                 if not name:
+                    continue
+                lesions = [t for t in own if (t.kind, t.word) == ("finding", "liver-lesion")]
+                if name == "liver-cyst" and lesions:  # "LIVER: hypodense lesion, likely a cyst"
+                    own = [replace(t, word=name) if t in lesions else t for t in own]
                     continue
                 token = replace(token, word=name)
             elif organ and token.word == "nodule":
@@ -363,7 +379,7 @@ def side_beside(sentence: str, token: Token, before: int, language: Language) ->
         found = set(re.findall(r"[右左双两](?=侧|第|肺门|叶|乳|肾|肋|腋|锁|颈|肩)", text))
         return _ZH_SIDE.get("".join(found)) if len(found) == 1 else None
     stop = re.search(  # "of the right 3rd rib and the left clavicle": of both sides
-        r"[,;]|\b(?:and|with)\b(?!\s+(?:the\s+)?(?:left|right)\s+(?:\w+\s+){0,2}(?:ribs?|clavicle|scapula))",
+        r",(?!\s*(?:the\s+)?(?:largest|dominant))|;|\b(?:and|with)\b(?!\s+(?:the\s+)?(?:left|right)\s+(?:\w+\s+){0,2}(?:ribs?|clavicle|scapula))",
         sentence[token.end :],
     )
     text += sentence[token.end : token.end + stop.start()] if stop else sentence[token.end :]

@@ -36,6 +36,12 @@ EN: list[tuple[str, str]] = [
         r"|\b(?:worse|greater|more\s+(?:prominent|marked|pronounced|severe))\s+(?:on|in)\s+the\s+"
         r"(?:right|left)(?:\s+(?:side|lung))?\b",
     ),
+    (
+        "skip",
+        r"\b(?:osseous|bony|skeletal|vascular|cardiac|mediastinal|abdominal|esophageal|chest\s+wall"
+        r"|valvular|soft[- ]tissue)\s+abnormalit\w+",
+    ),
+    ("skip", r"\bwith\s+(?:an?\s+)?(?:\w+\s+)?soft[- ]tissue\s+mass(?:es)?\b"),
     ("no nodule", r"\bnodule[\s-]free\b"),
     (
         "skip",
@@ -49,7 +55,7 @@ EN: list[tuple[str, str]] = [
         r"|\b(?:difficult|hard|(?:im|not\s+)possible|unable)\s+to\s+(?:exclude|rule\s+out)\b"
         r"|\b(?:cannot|can\s?not|could\s+not|not)\s+(?:be\s+)?(?:\w+\s+)?(?:exclude|excluded"
         r"|rule\s+out|ruled\s+out)\b"
-        r"|\b(?:possib(?:le|ly|ility\s+of)|probabl[ey]|likely|questionable|equivocal|suspected"
+        r"|\b(?:is|are)\s+suspected\b|\b(?:possib(?:le|ly|ility\s+of)|probabl[ey]|likely|questionable|equivocal|suspected"
         r"|presumed|doubtful|suspicious(?=\s+(?:\w+\s+)?(?:fracture|pneumothora|effusion))"
         r"|susp(?:icious|icion)\s+(?:for|of)|concerning\s+for|suggest(?:s|ed|ing|ive)?(?:\s+of)?"
         r"|(?:may|might|could)\s+(?:represent|be|reflect|indicate)|versus|vs\.?)(?!\w)",
@@ -70,7 +76,7 @@ EN: list[tuple[str, str]] = [
     ("new", r"\bnew(?:ly)?\b(?:\s+(?:or|and)\s+enlarging)?"),
     (
         "larger",
-        r"\b(?:increas(?:e|ed|ing)|grown|growing|growth|enlarging|larger|progress(?:ed|ion)"
+        r"\b(?:increas(?:e|ed|ing)|grown|growing|growth|enlarging|larger(?!\s+(?:ones?|of)\b)|progress(?:ed|ion)"
         r"|worsen(?:ed|ing))\b"
         rf"(?!\s+(?:attenuation|density|opacit\w+|markings|lucency)){_THAN}",
     ),
@@ -78,6 +84,16 @@ EN: list[tuple[str, str]] = [
         "smaller",
         r"\b(?:decreas(?:e|ed|ing)|smaller|shrunk|improv(?:ed|ing|ement)|diminished"
         rf"|regressed|shrinking)\b{_THAN}|{_PARTLY}",
+    ),
+    (
+        "smaller",
+        r"\b(?:partial(?:ly)?|partly|mostly|obviously|significantly|markedly|slightly|gradually)\s+absorbed\b"
+        r"|\babsorption\s+of\b",
+    ),
+    (
+        "denial",
+        r"\b(?:has|have|had|is|are|was|were)\s+(?:now\s+)?(?:been\s+)?(?:(?:completely|basically|fully|totally)\s+)?"
+        r"(?:absorbed|disappeared|vanished)\b|\b(?:completely|basically|fully)\s+absorbed\b|\bdisappeared\b",
     ),
     ("larger", r"\binterval\s+enlargement\b"),
     ("new", r"\binterval\s+development\s+of\b"),
@@ -122,7 +138,7 @@ EN: list[tuple[str, str]] = [
     ),
     (
         "skip",
-        r"\b(?:splenic|renal|kidney|mediastinal|soft[- ]tissue)\s+(?:\w+\s+)?(?:nodul\w+"
+        r"\b(?:splenic|renal|kidney|mediastinal|subcutaneous|(?:chest|abdominal)\s+wall)\s+(?:\w+\s+){0,2}(?:nodul\w+"
         r"|mass(?:es)?)",
     ),
     # Heart, mediastinum, bones.
@@ -145,6 +161,7 @@ EN: list[tuple[str, str]] = [
     (
         "aortic-calcification",
         r"\b(?:aort\w+)\s+(?:\w+\s+){0,2}?calcif\w+"
+        r"|\baorta\b(?:\s+(?!coronary|valv|no\b|without)\w+){0,8}?\s+calcif\w+"
         r"|\bcalcif\w+\s+(?:\w+\s+){0,2}?(?:of\s+the\s+)?(?:\w+\s+)?aort\w+",
     ),
     (
@@ -167,12 +184,13 @@ EN: list[tuple[str, str]] = [
     ("skip", r"\bintrapulmonary\s+lymph\s+nodes?"),
     (
         "no lymphadenopathy",
-        r"\blymph\s+nodes?\s+(?:are|is)\s+(?:not\s+(?:\w+\s+)?enlarged|normal|within\s+normal)",
+        r"\blymph\s+nodes?\s*,?\s+(?:(?:are|is)\s+)?(?:not\s+(?:\w+\s+)?enlarged|normal|within\s+normal)",
     ),
     (
         "lymphadenopathy",
         r"\b(?:lymph)?adenopathy\b|\blymph\s+nodes?\b|\bnodes?\b(?=\s*,?\s*(?:measuring|\d))"
-        r"|\benlarged\s+(?:\w+\s+){0,2}nodes?\b",
+        r"|\benlarged\s+(?:\w+\s+){0,2}nodes?\b"
+        r"|\b(?:mediastinal|hilar|axillary|supraclavicular|paratracheal|subcarinal)\s+nodes?\b",
     ),
     (
         "rib-lesion",
@@ -186,8 +204,18 @@ EN: list[tuple[str, str]] = [
         r"\bpleural\s*(?:,|or|and|and/or|nor)\s+pericardial\s+(?:effusions?|fluid)"
         r"|\bpericardial\s*(?:,|or|and|and/or)\s+pleural\s+(?:effusions?|fluid)",
     ),
-    ("pericardial-effusion", r"\bpericardial\s+(?:effusions?|fluid)"),
-    ("effusion", r"(?<=trace )fluid\b|(?<=small )fluid\b"),
+    (
+        "pericardial-effusion",
+        r"\bpericardial\s+(?:effusions?|fluid)|\bpericardi(?:um|al\s+(?:cavity|sac|space))\s+"
+        r"(?:shows?|contains?|demonstrates?|has|with)\s+(?:\w+\s+){0,4}?(?:effusion|fluid)\b"
+        r"|\b(?:effusion|fluid)\s+(?:(?:is|are)\s+\w+\s+)?(?:in|within)\s+the\s+pericardi(?:um|al\s+\w+)\b",
+    ),
+    (
+        "effusion",
+        r"(?<=trace )fluid\b|(?<=small )fluid\b"
+        r"|\bfluid\b(?=[^.;,]{0,30}\bpleural\s+(?:cavit|space))"
+        r"|(?<=amount of )(?:free\s+)?fluid\b(?!\s+in\s+the\s+(?:peri|abd|pelv))",
+    ),
     (
         "pleural-thickening",
         r"\bpleural(?:\s+and\s+\w+)?\s+thickening\b"
@@ -201,7 +229,8 @@ EN: list[tuple[str, str]] = [
     ),
     (
         "bronchial-wall-thickening",
-        r"\b(?:peri)?bronchial(?:\s+wall)?\s+thickening\b|\bairway\s+wall\s+thickening\b"
+        r"\bbronchial\s+walls?\b(?=[^.;,]{0,40}\bthickened\b)|\bthickened\s+bronchial\s+walls?\b"
+        r"|\b(?:peri)?bronchial(?:\s+wall)?\s+thickening\b|\bairway\s+wall\s+thickening\b"
         r"|\bbronchitis\b",
     ),
     ("bronchiectasis", r"\bbronchiecta\w+"),
@@ -235,7 +264,7 @@ EN: list[tuple[str, str]] = [
         r"(?:\s+(?:high[\s-]density|exudative))?\s+(?:shadows?|lesions?|foc(?:us|i))\b|\bexudat(?:ion|ive\s+lesion)s?\b",
     ),
     ("calcification", r"\bcalcifications?\b|\bcalcified\s+foc\w+"),
-    ("no abnormality", r"(?<=airways:)\s*(?:clear|normal|unremarkable)\b"),
+    ("no abnormality", r"(?:(?<=airways:)|(?<=\b[RL][UML]L:))\s*(?:clear|normal|unremarkable)\b"),
     (
         "no abnormality",
         r"(?:(?<=lungs:)|(?<=lung:)|(?<=lobe:))\s*(?:are\s+|is\s+)?(?:clear|normal|unremarkable)\b"
@@ -251,7 +280,7 @@ EN: list[tuple[str, str]] = [
     # Places.
     ("side", r"\b(?:minor|horizontal)\s+fissure\b"),
     ("hilum", r"\b(?:right|left)\s+(?:peri)?hil(?:um|ar)\b"),
-    ("lungs", r"(?<=clear )lungs\b"),
+    ("lungs", r"(?<=clear )lungs\b|(?<=in the )lungs\b"),
     (
         "side",
         r"\blungs\b(?=(?:\s*(?:/|and)\s*airways)?\s*:?\s*(?:are|appear|remain|otherwise|clear|normal|unremarkable)\b)",
