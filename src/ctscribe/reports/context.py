@@ -21,9 +21,10 @@ _ONWARD: dict[Language, re.Pattern[str]] = {
         re.DOTALL,
     ),
     "en": re.compile(
-        r"\b(?:recommend(?:ed|ation|ations|s)?|advise[ds]?|please|correlat(?:e|ion)|if|unless"
+        r"\b(?:(?:would|I|we)\s+(?:\w+\s+)?(?:suggest|advise)|kindly"
+        r"|to\s+(?:ensure|confirm|document|verify)|recommend(?:ed|ation|ations|s)?|advise[ds]?|please|correlat(?:e|ion)|if|unless"
         r"|return\s+if"
-        r"|in\s+case\s+of|family\s+history|(?:suggest|consider)(?=\s+(?:follow|CT|PET|repeat"
+        r"|in\s+case\s+of|family\s+history|(?:suggest|consider)(?=\s+(?:an?\s+)?(?:follow|CT|PET|repeat"
         r"|biops|further|clin))"
         r"|consider(?=\s+\w+\s+(?:ultrasound|CT|MRI|PET|biops|evaluat|scan))"
         r"|follow[- ]up\s+(?:CT|imaging|with)"
@@ -54,7 +55,7 @@ _FROM: dict[Language, re.Pattern[str]] = {
         r"\b(?:history\s+of|status\s+post|s/p|(?:resection|excision|removal|lobectomy)\s+(?:of"
         r"|for)|mother|father"
         r"|brother|sister|sibling|aunt|uncle|grandmother|grandfather"
-        r"|prior\s+(?!CT|PET|study|stud|exam|film|scan|report|imag|chest|radiograph"
+        r"|prior\s+(?!(?:is|are|an?|the|and)\b|CT|PET|study|stud|exam|film|scan|report|imag|chest|radiograph"
         r"|comparison))\b",
         re.IGNORECASE,
     ),
@@ -104,7 +105,8 @@ _GONE: dict[Language, re.Pattern[str]] = {
         r"(?:未见(?:明确|明显)?(?:显示)?|未再?(?:显示|见到?)|已?(?:不见|[看见]不到)了?|已?未(?:见|看)到|消失|消散|消退|(?<!未)(?<!部分)吸收)(?=\s*(?:$|[，,]))"
     ),
     "en": re.compile(
-        r"\b(?:not|no\s+longer)\s+(?:\w+\s+)?(?:seen|visible|present|identified)\b|\bresolved\b",
+        r"\b(?:not|no\s+longer)\s+(?:\w+\s+)?(?:seen|visible|present|identified)\b|\bresolved\b"
+        r"|\bdisappeared\b|\bgone\b",
         re.I,
     ),
 }
@@ -142,8 +144,24 @@ _IMAGE = re.compile(
 )
 
 
+# "外侧段结节，更正：内侧段", "右肺上叶结节（应为右肺中叶）": what comes later is right.
+_PUT_RIGHT = re.compile(
+    r"(?P<wrong>[右左双两]侧?肺?[上中下]?叶?|(?<=叶)[^，,、叶段（(]{1,4}段)(?=[^段叶，,、]{0,12}[，,（(])[^段叶，,、（(]{0,12}"
+    r"(?P<begin>[，,（(]\s*(?:更正[为:：]*|应[为是]|实为)\s*)"
+    r"(?P<right>(?P<side>[右左]侧?肺?[上中下]?叶?)|[^，,、叶段（(]{1,4}段)"
+)
+
+
 def corrected(sentence: str, language: Language) -> str:
     """The sentence with what it takes back blanked: "右肺中叶（原报告误写为左肺下叶）"."""
+    later = _PUT_RIGHT.search(sentence) if language == "zh" else None
+    if later:
+        length = later.end("wrong") - later.start("wrong")
+        right = later["right"] if later["side"] or "段" in later["wrong"] else ""
+        if right and len(right) <= length:  # in the place of the wrong one, so that spans stay true
+            sentence = _blank(sentence, later.start("begin"), later.end("right"))
+            begin, end = later.span("wrong")
+            sentence = sentence[:begin] + right.ljust(length) + sentence[end:]
     for pattern in _CORRECTIONS[language]:
         for match in pattern.finditer(sentence):
             for group in range(1, pattern.groups + 1):

@@ -106,6 +106,7 @@ FINDING_WORDS: dict[str, tuple[FindingName, ...]] = {
     "nodule": ("nodule",),
     "ps_nodule": ("nodule",),
     "gg_nodule": ("nodule",),
+    "s_nodule": ("nodule",),
     "consolidation": ("consolidation",),
     "emphysema": ("emphysema",),
     "effusion": ("effusion",),
@@ -114,6 +115,7 @@ FINDING_WORDS: dict[str, tuple[FindingName, ...]] = {
     "pneumothorax": ("pneumothorax",),
     "both_pleural": ("effusion", "pneumothorax"),
 }
+_DENSITY_OF = {"ps_nodule": "part-solid", "gg_nodule": "ground-glass", "s_nodule": "solid"}
 
 
 BOUND: dict[Language, re.Pattern[str]] = {
@@ -126,7 +128,7 @@ BOUND: dict[Language, re.Pattern[str]] = {
 }
 _IN_PLEURA = re.compile(r"胸膜?腔[^，,。；;包]{0,16}$")
 OTHER_SIZE_AFTER = re.compile(
-    r"\s*(?:thick|slices?|sections?|from|away|deep|in\s+depth|previously"
+    r"\s*(?:thick|slices?|sections?|from|away|deep|in\s+depth|previously|before|earlier"
     r"|solid\s+(?:component|core|portion|part))\b",
     re.IGNORECASE,
 )
@@ -138,7 +140,7 @@ def tokens_of(
     """The tokens of one match of the rule `name`."""
     text, (start, end) = match.group(), match.span()
     if name in FINDING_WORDS:
-        density = {"ps_nodule": "part-solid", "gg_nodule": "ground-glass"}.get(name)
+        density = _DENSITY_OF.get(name)
         if density is not None:
             yield Token("density", start, end, word=density)
         if name == "air" and not _is_in_pleura(sentence, start, end, "气胸"):

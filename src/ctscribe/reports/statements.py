@@ -62,6 +62,8 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
             asked = text[end : end + 1] in ("?", "？")
             asking = _ASKING.search(text, max(0, start - 6), start) is not None
             last = found[-1].finding if found and found[-1].section == section else ""
+            if asked and _QUESTION.match(text, start):  # the clinic's
+                continue
             spoken = _read(text[start:end], language, asked, asking, last)
             if not spoken:
                 for i in open_ended:
@@ -171,6 +173,7 @@ def _read(
     return shared_change(once(shared_amount(shared_density(spoken, text), text)), text, read.words)
 
 
+_QUESTION = re.compile(r"\s*(?:is|are|does|do|did|has|have|can|could|any)\b", re.IGNORECASE)
 _ASKING = re.compile(r"(?:^|[\s.;。；])[?？]\s*$")  # "? nodule", not "nodule? Effusion"
 _EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
 _WAS = re.compile(  # "原左肺结节未见显示"
@@ -179,6 +182,6 @@ _WAS = re.compile(  # "原左肺结节未见显示"
     re.IGNORECASE,
 )
 _GONE_WORD = re.compile(
-    r"吸收|消失|消散|复张|闭合|未再|显示|本次|此次|今|^现|resol|absorb|disappear|vanish|clearance|cleared|no\s+longer",
+    r"吸收|消失|消退|已不见|不见了|不到|消散|复张|闭合|未再|显示|本次|此次|今|^现|resol|absorb|disappear|vanish|gone|clearance|cleared|no\s+longer",
     re.IGNORECASE,
 )

@@ -47,25 +47,25 @@ _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
         r"|由[^，,。；;至到为m]{0,8}|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|壁?厚度?约?|壁约?|较[^，,。；;增缩减变大小至到为]{1,8})$"
     ),
     "en": re.compile(
-        r"\b(?:prev(?:ious\w*)?|prior|formerly|earlier|compared\s+(?:with|to)|thickness|spacing"
+        r"\b(?:prev(?:ious\w*)?|prior|formerly|earlier|before|compared\s+(?:with|to)|thickness|spacing"
         r"|slice\s+interval|"
-        r"distance|depth|solid\s+(?:component|core|portion|part))\b(?:(?!measur)[^.;,]){0,16}$"
+        r"distance|depth|solid\s+(?:component|core|portion|part))\b(?:(?!measur|is\s+an?\b|are\b)[^.;,]){0,16}$"
         r"|[(,]\s*(?:was|were)\s+$",
         re.IGNORECASE,
     ),
 }
 _SIZE_BEFORE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}|先前[^，,。；;]{0,4}|由[^，,。；;至到为m]{0,8})$"
+        r"(?:原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}|先前[^，,。；;]{0,4}|由[^，,。；;至到为m]{0,8}|较[^，,。；;增缩减变大小至到为]{1,8})$"
     ),
     "en": re.compile(
-        r"\b(?:prev(?:ious\w*)?|prior|formerly|earlier|compared\s+(?:with|to))\b[^.;,]{0,16}$"
+        r"\b(?:prev(?:ious\w*)?|prior|formerly|earlier|before|compared\s+(?:with|to))\b[^.;,]{0,16}$"
         r"|[(,]\s*(?:was|were)\s+$",
         re.IGNORECASE,
     ),
 }
 _FROM = re.compile(r"\bfrom\s+(?:about\s+|approximately\s+)?$", re.IGNORECASE)
-_PREVIOUSLY = re.compile(r"\s*previously\b", re.IGNORECASE)
+_PREVIOUSLY = re.compile(r"\s*(?:previously|before|earlier)\b", re.IGNORECASE)
 _ZH_DIAMETERS = re.compile(
     rf"长径约?({lexicon.NUMBER})\s*({lexicon.UNIT})[，,、]?短径约?({lexicon.NUMBER})\s*({lexicon.UNIT})"
 )
@@ -301,7 +301,12 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
                 and all(spot[2] is None for spot in last.spots)
                 and between.match(sentence[last.end : token.start])
             )
-            if joined and last is not None:
+            nodule = _in_brackets_of(placed, sentence, token)
+            if nodule is not None:
+                placed[nodule] = _narrowed(
+                    placed[nodule], token.word, placed[nodule].start, placed[nodule].end
+                )
+            elif joined and last is not None:
                 placed[-1] = _narrowed(last, token.word, last.start, token.end)
             elif language == "en" and _OF_PLACE.match(sentence, token.end):
                 waiting = token
@@ -349,6 +354,16 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
         else:
             placed.append(token)
     return placed
+
+
+def _in_brackets_of(placed: list[Token], sentence: str, segment: Token) -> int | None:
+    """Index of the lobe whose nodule has its segment behind it: "右肺上叶结节（5mm，S3）"."""
+    places = [i for i, t in enumerate(placed) if t.kind == "place"]
+    if not places or any(not lobe or name for _, lobe, name in placed[places[-1]].spots):
+        return None
+    heads = sum(t.kind == "finding" for t in placed[places[-1] :])
+    opened = re.search(r"[（(][^（()）]*$", sentence[placed[places[-1]].end : segment.start])
+    return places[-1] if heads == 1 and opened else None
 
 
 def _narrowed(place: Token, segment: str, start: int, end: int) -> Token:

@@ -20,6 +20,7 @@ _PARTLY = (  # still there
     r"(?:resolved|cleared)\b|\bincomplete\s+(?:resolution|clear(?:ing|ance))\b"
 )
 _NOT_GONE = r"\b(?:not|never)\s+(?:yet\s+|significantly\s+)?(?:resolved|cleared)\b"
+_PRIOR = r"(?:before|prior|previous(?:ly)?|earlier|last|old)"
 _ORGAN = r"(?P<organ>thyroid|adrenal|hepatic|liver|breast)"
 # "larger than on the previous CT" is a change, "larger than the left one" none.
 _THAN = (
@@ -69,15 +70,20 @@ EN: list[tuple[str, str]] = [
         "stable",
         r"\b(?:no|without)\s+(?:\w+\s+){0,2}?(?:change|growth|increase|enlargement"
         r"|progression)\b(?:\s+in\b)?"
-        r"|\bunchanged\b|\bstable\b|\bnot\s+(?:significantly\s+)?changed\b"
-        r"|\bsimilar\s+to\s+(?:the\s+)?prior\b|\bnot\s+(?:\w+\s+)?(?:larger|smaller|bigger|increased"
+        r"|\bun(?:changed|altered)\b|\bstable\b|\bnot\s+(?:\w+\s+)?(?:changed|altered)\b"
+        r"|\blittle\s+(?:changed?|altered)\b|\bno\s+(?:\w+\s+)?alteration\b"
+        r"|\bsimilar\s+(?:in\s+\w+\s+)?(?:to|as|with)\s+(?:the\s+|that\s+)?(?:(?:on|in)\s+(?:the\s+)?)?"
+        rf"{_PRIOR}\b|\bthe\s+same(?=\s*(?:$|[.,;]|as\b|size\b))|\bsame\s+(?:in\s+)?size\b"
+        rf"|\b(?:same|identical)\s+(?:as|like|to|with)\s+(?:(?:on|in)\s+)?(?:the\s+)?{_PRIOR}\b"
+        rf"|\bas\s+(?:before|previously|on\s+(?:the\s+)?{_PRIOR})\b(?!\s+(?:describ|not|men|rep|see|sta|ident|dem)\w+)"
+        r"|\bnot\s+(?:\w+\s+)?(?:larger|smaller|bigger|increased"
         r"|grown|enlarged|worse)\b",
     ),
     ("new", r"\bnew(?:ly)?\b(?:\s+(?:or|and)\s+enlarging)?"),
     (
         "larger",
-        r"\b(?:increas(?:e|ed|ing)|grown|growing|growth|enlarging|larger(?!\s+(?:ones?|of)\b)|progress(?:ed|ion)"
-        r"|worsen(?:ed|ing))\b"
+        r"\b(?:increas(?:e|ed|ing)|grown|growing|growth|enlarging|progress(?:ed|ion)"
+        r"|(?<!the )larger(?!\s+(?:ones?|of)\b)|worsen(?:ed|ing))\b"
         rf"(?!\s+(?:attenuation|density|opacit\w+|markings|lucency)){_THAN}",
     ),
     (
@@ -93,7 +99,7 @@ EN: list[tuple[str, str]] = [
     (
         "denial",
         r"\b(?:has|have|had|is|are|was|were)\s+(?:now\s+)?(?:been\s+)?(?:(?:completely|basically|fully|totally)\s+)?"
-        r"(?:absorbed|disappeared|vanished)\b|\b(?:completely|basically|fully)\s+absorbed\b|\bdisappeared\b",
+        r"(?:absorbed|disappeared|vanished|gone)\b|\b(?:completely|basically|fully)\s+absorbed\b|\bdisappeared\b",
     ),
     ("larger", r"\binterval\s+enlargement\b"),
     ("new", r"\binterval\s+development\s+of\b"),
@@ -184,7 +190,9 @@ EN: list[tuple[str, str]] = [
     ("skip", r"\bintrapulmonary\s+lymph\s+nodes?"),
     (
         "no lymphadenopathy",
-        r"\blymph\s+nodes?\s*,?\s+(?:(?:are|is)\s+)?(?:not\s+(?:\w+\s+)?enlarged|normal|within\s+normal)",
+        r"\b(?:(?:mediastinal|hilar|axillary|supraclavicular|paratracheal|subcarinal)\s+)?"
+        r"(?:lymph\s+)?nodes?\s*,?\s+(?:(?:are|is|appear)\s+)?(?:not\s+(?:\w+\s+)?enlarged|(?:of\s+)?normal"
+        r"|within\s+normal)",
     ),
     (
         "lymphadenopathy",
@@ -219,7 +227,8 @@ EN: list[tuple[str, str]] = [
     (
         "pleural-thickening",
         r"\bpleural(?:\s+and\s+\w+)?\s+thickening\b"
-        r"|\bthickening\s+of\s+the\s+(?:\w+\s+)?pleura\b"
+        r"|\bthickening\s+of\s+the\s+(?:\w+\s+)?pleura\b|\bthickened\s+(?:\w+\s+)?pleura\b"
+        r"|\bpleurae?\s+(?:(?:is|are|shows?|appears?|looks?)\s+)?(?:\w+\s+)?thicken(?:ed|ing)\b"
         r"|(?<=effusion or )thickening\b|(?<=effusions or )thickening\b",
     ),
     # Lungs.
@@ -356,15 +365,15 @@ EN: list[tuple[str, str]] = [
         r"\b(?:not|no longer)\s+(?:\w+\s+)?(?:seen|identified|present|evident|visuali[sz]ed|"
         r"demonstrated|detected|noted|visible|confirmed(?!\s+(?:by|at|on)\s+\w*(?:biops|hist|path|surg)))\b(?!\s+(?:on|in)\s+(?:the\s+)?(?:prior|previous|earlier))"
         r"|\b(?:is|are)\s+absent\b"
-        r"|\b(?:has|have|had)\s+(?:completely\s+)?(?:resolved|cleared)\b|\b(?:completely\s+)?resolved\b"
+        r"|\b(?:has|have|had)\s+(?:(?:completely|fully|entirely|totally|now|since|also|all)\s+){0,2}(?:resolved|cleared)\b|\b(?:completely\s+)?resolved\b"
         r"|\b(?:was|were|is|are|been)\s+(?:excluded|ruled\s+out)\b"
-        r"|(?:(?<=[:\-])\s*|\b)(?:none|negative|absent)(?=\s*(?:$|[.;,]))"
+        r"|(?:(?<=[:\-])\s*|\b)(?:none|nil|negative|absent)(?=\s*(?:$|[.;,]))"
         r"|(?<=:)\s*no(?=\s*(?:$|[.;,]))",
     ),
     (
         "negation",
         r"\bclinical(?:ly)?\s+(?:suspected|(?:suspicion|concern)\s+(?:of|for))\b"
-        r"|\b(?:no|without|nor|neither|never)\b|\b(?:negative|evaluate|evaluation)\s+for\b|"
+        r"|\b(?:no|nil|without|nor|neither|never)\b|\b(?:negative|evaluate|evaluation)\s+for\b|"
         r"\bfree\s+of\b|\babsence\s+of\b|\brule\s+out\b|\br/o\b|\bto\s+exclude\b|"
         r"\b(?:history|resolution|clearance)\s+of\b|\bnot\s+(?:show|demonstrate|contain)\b|"
         r"\bif\b",

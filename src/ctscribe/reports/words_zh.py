@@ -182,7 +182,7 @@ ZH: list[tuple[str, str]] = [
         "bronchiectasis",
         r"支气管(?!炎|壁|管壁)[^，,。；;及、肺]{0,6}?扩张|支扩|(?<=[及并、])扩张",
     ),
-    ("atelectasis", r"(?:肺)?不张|膨胀不全|萎陷|肺?塌陷"),
+    ("atelectasis", r"(?:肺)?不张|膨胀不全|萎陷|(?<![廓椎体骨板])塌陷"),
     ("bulla", r"肺?大[疱泡]"),
     ("metastases", r"转移[瘤灶]"),
     ("cavity", r"空洞|开洞"),
@@ -249,6 +249,7 @@ ZH: list[tuple[str, str]] = [
     ("emphysema", r"肺?气肿"),
     ("ps_nodule", r"(?:mGG[NO]|混合GG[NO]|PSN)(?:结节)?"),
     ("gg_nodule", r"(?:p?GGN)(?:结节)?"),
+    ("s_nodule", r"(?-i:(?<![A-Za-z])SN(?![A-Za-z]))(?:结节)?"),
     ("nodule", r"(?<!淋巴)(?:微|小)?结节|肿块|肿物|团块状?(?:软组织)?高?(?:密度)?影|软组织团块"),
     ("consolidation", r"实变|实质化"),
     # What a nodule or an effusion is like.
