@@ -161,7 +161,7 @@ def without_unnamed(text: str, tokens: list[Token], language: Language) -> list[
         about = any(t.kind in ("place", "change") for t in inside)
         later = any(t.kind == "finding" for t in tokens)
         if not begun and about and later and _LESION.search(clause.group()):
-            tokens = [t for t in tokens if t not in inside]
+            tokens = [t for t in tokens if t not in inside or t.kind == "place"]
     return tokens
 
 

@@ -24,6 +24,7 @@ _AND_FLUID = frozenset(
     for b in ("积液", "胸腔积液", "气胸", "积气")
 )
 _DEVELOPED = re.compile(r"\binterval\s+development\s+of\b", re.IGNORECASE)
+_ALL_STABLE = re.compile(r"\W*(?:stable|unchanged)\s[^,;:]*", re.IGNORECASE)  # "stable A and B"
 _ALL_ARE = re.compile(
     r"均[为呈系]?(?:纯|部分)?(?:实性|磨玻璃)"
     r"|\b(?:all|both)\s+(?:\w+\s+)?(?:solid|part|sub|ground|calcified)",
@@ -122,6 +123,8 @@ def shared_change(spoken: list[Statement], text: str, words: list[Token]) -> lis
     shared = list(spoken)
     if _DEVELOPED.search(text):
         return [s if s.negated or s.comparison else replace(s, comparison="new") for s in spoken]
+    if _ALL_STABLE.fullmatch(text):
+        return [s if s.negated or s.comparison else replace(s, comparison="stable") for s in spoken]
     for i, last in enumerate(spoken):
         if last.comparison not in ("stable", "larger", "smaller"):
             continue

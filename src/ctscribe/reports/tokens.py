@@ -394,7 +394,7 @@ def side_beside(sentence: str, token: Token, before: int, language: Language) ->
         found = set(re.findall(r"[右左双两](?=侧|第|肺门|叶|乳|肾|肋|腋|锁|颈|肩)", text))
         return _ZH_SIDE.get("".join(found)) if len(found) == 1 else None
     stop = re.search(  # "of the right 3rd rib and the left clavicle": of both sides
-        r",(?!\s*(?:the\s+)?(?:largest|dominant))|;|\b(?:and|with)\b(?!\s+(?:the\s+)?(?:left|right)\s+(?:\w+\s+){0,2}(?:ribs?|clavicle|scapula))",
+        r"[,;]|\b(?:and|with)\b(?!\s+(?:the\s+)?(?:left|right)\s+(?:\w+\s+){0,2}(?:ribs?|clavicle|scapula))",
         sentence[token.end :],
     )
     text += sentence[token.end : token.end + stop.start()] if stop else sentence[token.end :]

@@ -34,8 +34,9 @@ EN: list[tuple[str, str]] = [
         "skip",
         r"\b(?:right|left)(?:\s+(?:side|lung))?\s*(?:>|<|(?:greater|larger|more|worse|less|smaller)"
         r"(?:\s+\w+)?\s+than)\s*(?:on\s+)?(?:the\s+)?(?:right|left)\b"
-        r"|\b(?:worse|greater|more\s+(?:prominent|marked|pronounced|severe))\s+(?:on|in)\s+the\s+"
-        r"(?:right|left)(?:\s+(?:side|lung))?\b",
+        r"|\b(?:worse|greater|more\s+(?:prominent|marked|pronounced|severe))\s+(?:on|in|at)\s+the\s+"
+        r"(?:(?:right|left)(?:\s+(?:side|lung))?|(?:upper|lower|middle|dependent)\s+(?:lobes?|lungs?|zones?)"
+        r"|(?:lung\s+)?(?:bases|apices)|periphery)\b",
     ),
     (
         "skip",
@@ -173,7 +174,7 @@ EN: list[tuple[str, str]] = [
     (
         "skip",
         r"\b(?:vascular|valv\w+|pleural|nodal)\s+(?:\w+\s+){0,2}?calcif\w+"
-        r"|\bcalcified\s+(?:\w+\s+)?(?:lymph\s+nodes?|plaques?|pleural|hilar|mediastinal)",
+        r"|\bcalcified\s+(?:\w+\s+){0,3}lymph\s+nodes?|\bcalcified\s+(?:\w+\s+)?(?:lymph\s+nodes?|plaques?|pleural|hilar|mediastinal)",
     ),
     (
         "no cardiomegaly",
@@ -337,7 +338,7 @@ EN: list[tuple[str, str]] = [
     ("gg_nodule", r"\bp?GGNs?\b"),
     (
         "nodule",
-        r"\b(?:micro)?nodules?\b|\bnodular\s+(?:opacit|densit|lesion)\w+|\bmass(?:es)?\b"
+        r"\b(?:micro)?nodules?\b|\bnodular\s+(?:opacit|densit|lesion)\w+|\bmass(?:es)?\b(?!-)"
         r"|\bgranulomas?\b",
     ),
     ("consolidation", r"\bconsolidat(?:ion|ions|ive|ed)\b"),
