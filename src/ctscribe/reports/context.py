@@ -77,6 +77,7 @@ _CLINICAL: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
         r"(?<!结合)(?<!请)临床上?(?:高度)?(?:怀疑|可疑|疑似|疑诊|疑有|疑为|疑|拟诊|诊断|考虑)"
         r"[^，,；;。]*?(?=CT|本次|此次|现|但|双肺|两肺|[，,；;。]|$)"
+        r"|主诉[^；;。]*?(?=CT|本次|此次|影像|[双两右左]侧?[肺胸]|[；;。]|$)"
     ),
     "en": re.compile(
         r"\bclinical(?:ly)?\s+(?:suspect\w*|suspicion|concern|query|queried|question)\b"
@@ -127,6 +128,10 @@ _CORRECTIONS: dict[Language, tuple[re.Pattern[str], ...]] = {
         re.compile(r"(更正[:：]?[^，,。]{0,30}?(?:应为|应是|改为|更正为))"),
     ),
     "en": (
+        re.compile(
+            r"\b(?:right|left)(?:\s+\w+){0,2}\s*(\((?:not|rather\s+than)\s+(?:the\s+)?(?:right|left)\))",
+            re.I,
+        ),
         re.compile(
             r"\b((?:right|left)\s*\((?:correction|should\s+(?:be|read)"
             r"|corrected\s+to)\s*:?\s*)(?:right|left)(\))",

@@ -28,7 +28,7 @@ _DENIED: dict[Language, re.Pattern[str]] = {
     ),
 }
 _NONE = re.compile(
-    r"\s*(?:(?:and|but)\s+)?(?:none|nil)\s+(?=on|in|at|of)", re.IGNORECASE
+    r"\s*(?:(?:and|but)\s+)?(?:none|nil)\s+(?=on|in|at|of|(?:the\s+)?(?:right|left))", re.IGNORECASE
 )  # "none on the left"
 _GONE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
@@ -47,7 +47,7 @@ _STILL: dict[Language, re.Pattern[str]] = {
     ),
     "en": re.compile(
         r"\s+(?:side\s+|one\s+)?(?:is|has|remains)\s+(?:\w+\s+)?(?:unchanged|stable|increased"
-        r"|decreased|larger|smaller|small|moderate|large)\b",
+        r"|decreased|larger|smaller|small|trace|tiny|minimal|moderate|large|massive)\b",
         re.IGNORECASE,
     ),
 }

@@ -128,7 +128,7 @@ BOUND: dict[Language, re.Pattern[str]] = {
 }
 _IN_PLEURA = re.compile(r"胸膜?腔[^，,。；;包]{0,16}$")
 OTHER_SIZE_AFTER = re.compile(
-    r"\s*(?:thick|slices?|sections?|from|away|deep|in\s+depth|previously|before|earlier"
+    r"\s*(?:thick|slices?|sections?|from(?!\s+(?:about\s+)?\d)|away|deep|in\s+depth|previously|before|earlier"
     r"|solid\s+(?:component|core|portion|part))\b",
     re.IGNORECASE,
 )

@@ -46,7 +46,7 @@ _ZH: list[tuple[re.Pattern[str], str]] = [
         # Taiwan's and Hong Kong's words, in those of the mainland's reports.
         (r"纵[膈]", "纵隔"),
         (r"肋膜", "胸膜"),
-        (r"(?<=胸膜)积水|(?<=胸膜腔)积水|(?<=心包)积水|(?<=胸腔)积水", "积液"),
+        (r"(?<=心包)积水", "积液"),
         (r"心包膜腔", "心包腔内"),
         (r"心包膜", "心包内"),
         (r"实心(?=[^脏影])", "实性"),

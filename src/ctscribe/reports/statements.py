@@ -178,7 +178,7 @@ _ASKING = re.compile(r"(?:^|[\s.;。；])[?？]\s*$")  # "? nodule", not "nodule
 _EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
 _WAS = re.compile(  # "原左肺结节未见显示"
     r"(?:^|[，,])\s*原(?:有|先|来)?[双两右左][^，,]*$"
-    r"|\b(?:previous(?:ly)?|prior|former(?:ly)?|earlier)\b[^.;]*$",
+    r"|\b(?:previous(?:ly)?|prior|former(?:ly)?|earlier|last)\b[^.;]*$",
     re.IGNORECASE,
 )
 _GONE_WORD = re.compile(

@@ -214,7 +214,7 @@ def _narrower(general: list[int], special: list[int], finding: int, read: Senten
     )
 
 
-_ONE_OF = re.compile(r"[较最]?大者|最大|其一|其中|\blarge(?:r|st)\b", re.IGNORECASE)
+_ONE_OF = re.compile(r"[较最]?大者|较大[两二三]枚|最大|其一|其中|\blarge(?:r|st)\b", re.IGNORECASE)
 
 
 def with_lent_places(found: list[Stretch], read: Sentence) -> list[Stretch]:
@@ -343,7 +343,13 @@ def _statements_at(
         if density and name == "nodule":
             mixed = has_core and density.word == "ground-glass"
             one = replace(one, density=cast(Density, "part-solid" if mixed else density.word))
-        if amount and amount.word and name in AMOUNTED and _amount_of(amount, name, base, read):
+        if (
+            amount
+            and amount.word
+            and name in AMOUNTED
+            and one.comparison != "resolved"
+            and _amount_of(amount, name, base, read)
+        ):
             one = replace(one, amount=cast(Amount, amount.word))
         if change and one.comparison is None:
             one = replace(one, comparison=cast(Change, change.word))

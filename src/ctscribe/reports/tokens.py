@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import cast
 
 from ctscribe.reports import lexicon
@@ -49,7 +50,7 @@ _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
     "en": re.compile(
         r"\b(?:prev(?:ious\w*)?|prior|formerly|earlier|before|compared\s+(?:with|to)|thickness|spacing"
         r"|slice\s+interval|"
-        r"distance|depth|solid\s+(?:component|core|portion|part))\b(?:(?!measur|is\s+an?\b|are\b)[^.;,]){0,16}$"
+        r"distance|depth|solid\s+(?:component|core|portion|part))\b(?:(?!measur|is\s+an?\b|are\b|(?:study|scan|CT|exam\w*)\s+at\s+$)[^.;,]){0,16}$"
         r"|[(,]\s*(?:was|were)\s+$",
         re.IGNORECASE,
     ),
@@ -97,7 +98,8 @@ def tokenize(sentence: str, language: Language) -> list[Token]:
         name = names[int(str(match.lastgroup)[1:])] if match.lastgroup else "skip"
         if name != "skip":
             tokens.extend(_tokens_of(name, match, sentence, language))
-    return _with_segments(_own(_one_size(tokens, sentence, language), language), sentence, language)
+    tokens = _then_and_now(_one_size(tokens, sentence, language), sentence)
+    return _with_segments(_own(tokens, language), sentence, language)
 
 
 def _tokens_of(
@@ -182,6 +184,10 @@ def _tokens_of(
         spots = tuple((side, table[side], None) for side in SIDES)
         yield Token("place", start, end, "tip", spots, bound=_bound(sentence, start, language))
         return
+    if name == "thickening":  # "pleural surfaces are smooth with no thickening"
+        if re.search(r"\bpleura", sentence[:start], re.IGNORECASE):
+            yield Token("finding", start, end, word="pleural-thickening")
+        return
     if name == "hilum":  # nodes have a side of their own
         if re.search(r"\bmass|\bnodule", sentence, re.IGNORECASE) and "node" not in sentence:
             side = cast(Side, text.split()[0].lower())
@@ -235,6 +241,30 @@ def _one_size(tokens: list[Token], sentence: str, language: Language) -> list[To
             whole = Token("size", inside[0].start, match.end(), size_mm=max(axes), axes_mm=axes)
             tokens = [whole if t is inside[0] else t for t in tokens if t is not inside[1]]
     return tokens
+
+
+def _then_and_now(tokens: list[Token], sentence: str) -> list[Token]:
+    """A size that the next one says is the prior's: "3年前4mm，现7mm", "to 4 mm from 7 mm"."""
+    sizes = [i for i, t in enumerate(tokens) if t.kind == "size"]
+    before: set[int] = set()
+    for first, second in pairwise(sizes):
+        between = tokens[first + 1 : second]
+        if any(t.kind in ("finding", "place", "segment", "organ", "core") for t in between):
+            continue
+        gap = sentence[tokens[first].end : tokens[second].start]
+        if _NOW_SIZE.search(gap):
+            before.add(first)
+        elif _THEN_SIZE.search(gap):
+            before.add(second)
+    return [replace(t, kind="before") if i in before else t for i, t in enumerate(tokens)]
+
+
+_NOW_SIZE = re.compile(
+    r"(?:[增缩减变][大小少多长]?|改变)[至到为]约?$|(?:→|->|[＞>])\s*$|(?:现|目前|本次|此次)[^，,。；;]{0,6}$"
+    r"|^[^.;]{0,12}\bnow\b[^.;,]{0,16}$",
+    re.IGNORECASE,
+)
+_THEN_SIZE = re.compile(r"^\s*,?\s*from\s+(?:about\s+)?$", re.IGNORECASE)
 
 
 def _own(tokens: list[Token], language: Language) -> list[Token]:

@@ -34,7 +34,7 @@ EN: list[tuple[str, str]] = [
         "skip",
         r"\b(?:right|left)(?:\s+(?:side|lung))?\s*(?:>|<|(?:greater|larger|more|worse|less|smaller)"
         r"(?:\s+\w+)?\s+than)\s*(?:on\s+)?(?:the\s+)?(?:right|left)\b"
-        r"|\b(?:worse|greater|more\s+(?:prominent|marked|pronounced|severe))\s+(?:on|in|at)\s+the\s+"
+        r"|\b(?:worse|greater|more(?:\s+(?:prominent|marked|pronounced|severe))?)\s+(?:on|in|at)\s+(?:the\s+)?"
         r"(?:(?:right|left)(?:\s+(?:side|lung))?|(?:upper|lower|middle|dependent)\s+(?:lobes?|lungs?|zones?)"
         r"|(?:lung\s+)?(?:bases|apices)|periphery)\b",
     ),
@@ -84,13 +84,14 @@ EN: list[tuple[str, str]] = [
     (
         "larger",
         r"\b(?:increas(?:e|ed|ing)|grown|growing|growth|enlarging|progress(?:ed|ion)"
-        r"|(?<!the )larger(?!\s+(?:ones?|of)\b)|worsen(?:ed|ing))\b"
+        r"|(?:(?<!the )larger|bigger)(?!\s+(?:ones?|of)\b)|worsen(?:ed|ing))\b"
         rf"(?!\s+(?:attenuation|density|opacit\w+|markings|lucency)){_THAN}",
     ),
     (
         "smaller",
         r"\b(?:decreas(?:e|ed|ing)|smaller|shrunk|improv(?:ed|ing|ement)|diminished"
-        rf"|regressed|shrinking)\b{_THAN}|{_PARTLY}",
+        rf"|regressed|shrinking|less(?=\s+than\s+(?!\d)))\b{_THAN}|{_PARTLY}"
+        r"|(?<!volume )\breduc(?:ed|tion)\b(?=\s+(?:in|since|from|of|compared))",
     ),
     (
         "smaller",
@@ -118,7 +119,7 @@ EN: list[tuple[str, str]] = [
         rf"|lobe))?\s+(?:\w+\s+)?(?:nodul\w+|mass(?:es)?|lesions?|adenomas?"
         rf"|hypodensit\w+)"
         rf"|\b(?:nodules?|mass(?:es)?|lesions?)\s+(?:(?:is|are)\s+(?:seen|present|noted|identified)\s+)?(?:in"
-        rf"|of)\s+the\s+(?:(?:right|left)\s+)?(?:lobe\s+of\s+the\s+)?"
+        rf"|of)\s+(?:the\s+)?(?:(?:right|left)\s+)?(?:lobe\s+of\s+(?:the\s+)?)?"
         rf"{_ORGAN.replace('organ', 'organ2')}(?:\s+(?:gland|lobe))?",
     ),
     (
@@ -132,16 +133,23 @@ EN: list[tuple[str, str]] = [
     ),
     (
         "organ",
-        r"\b(?:thyroid(?:\s+gland)?|adrenals?(?:\s+glands?)?|liver|kidneys?|breasts?)(?=\s*:)",
+        r"\b(?:thyroid(?:\s+gland)?|adrenals?(?:\s+glands?)?|liver|kidneys?|breasts?)(?=\s*:)"
+        r"|\b(?:(?:right|left)\s+)?(?:thyroid|adrenal|breast|liver|kidney)(?:\s+(?:gland|lobe))?"
+        r"(?=\s+(?:is|are|shows?|has|contains|demonstrates)\b)",
+    ),
+    (
+        "liver-cyst+kidney-cyst",
+        r"\bcysts?\s+(?:(?:is|are)\s+)?(?:(?:seen|noted|present)\s+)?(?:in|of)\s+(?:the\s+)?"
+        r"(?:liver\s+and\s+(?:\w+\s+){0,2}kidneys?|(?:\w+\s+)?kidneys?\s+and\s+(?:the\s+)?liver)\b",
     ),
     (
         "liver-cyst",
-        r"\b(?:hepatic|liver)\s+(?:\w+\s+)?cysts?\b|\bcysts?\s+(?:(?:is|are)\s+seen\s+)?(?:in|of)\s+the\s+liver\b",
+        r"\b(?:hepatic|liver)\s+(?:\w+\s+)?cysts?\b|\bcysts?\s+(?:(?:is|are)\s+)?(?:(?:seen|noted|present)\s+)?(?:in|of)\s+(?:the\s+)?liver\b",
     ),
     (
         "kidney-cyst",
         r"\b(?:(?:right|left|bilateral)\s+)?(?:renal|kidney)\s+(?:\w+\s+)?cysts?\b"
-        r"|\bcysts?\s+(?:(?:is|are)\s+seen\s+)?(?:in|of)\s+(?:the|both)\s+(?:\w+\s+)?kidneys?\b",
+        r"|\bcysts?\s+(?:(?:is|are)\s+)?(?:(?:seen|noted|present)\s+)?(?:in|of)\s+(?:(?:the|both)\s+)?(?:\w+\s+)?kidneys?\b",
     ),
     (
         "skip",
@@ -273,14 +281,15 @@ EN: list[tuple[str, str]] = [
         r"|\b(?:patchy|flaky|flocculent|cloudy|hazy|spotty|punctate|(?:high|increased)[\s-]density|exudative)"
         r"(?:\s+(?:high[\s-]density|exudative))?\s+(?:shadows?|lesions?|foc(?:us|i))\b|\bexudat(?:ion|ive\s+lesion)s?\b",
     ),
+    ("thickening", r"\bthickening\b"),
     ("calcification", r"\bcalcifications?\b|\bcalcified\s+foc\w+"),
     ("no abnormality", r"(?:(?<=airways:)|(?<=\b[RL][UML]L:))\s*(?:clear|normal|unremarkable)\b"),
     (
         "no abnormality",
         r"(?:(?<=lungs:)|(?<=lung:)|(?<=lobe:))\s*(?:are\s+|is\s+)?(?:clear|normal|unremarkable)\b"
         r"|(?<=lungs )(?:(?:fields?\s+)?(?:are|is)\s+|appear\s+)?(?:otherwise\s+)?(?:clear"
-        r"|normal|unremarkable)\b|(?<=lung )(?:is\s+)?(?:otherwise\s+)?(?:clear|normal"
-        r"|unremarkable)\b|\bclear(?=\s+lungs\b)|\bnormal\s+(?:chest|CT|thora)\w*",
+        r"|normal|unremarkable)\b|(?<=lung )(?:fields?\s+)?(?:is\s+|are\s+)?(?:otherwise\s+)?"
+        r"(?:clear|normal|unremarkable)\b|\bclear(?=\s+lungs\b)|\bnormal\s+(?:chest|CT|thora)\w*",
     ),
     ("organ-word", r"\b(?:cysts?|lesions?)\b"),
     (
@@ -293,7 +302,7 @@ EN: list[tuple[str, str]] = [
     ("lungs", r"(?<=clear )lungs\b|(?<=in the )lungs\b"),
     (
         "side",
-        r"\blungs\b(?=(?:\s*(?:/|and)\s*airways)?\s*:?\s*(?:are|appear|remain|otherwise|clear|normal|unremarkable)\b)",
+        r"\blung(?:s|(?=\s+fields))\b(?=(?:\s*(?:/|and)\s*airways)?(?:\s+fields)?\s*:?\s*(?:are|appear|remain|otherwise|clear|normal|unremarkable)\b)",
     ),
     ("bases", r"\b(?:(?:both|bilateral)\s+)?(?:lung\s+)?(?:bases|apices)\b"),
     ("predominant", r"\b(?:upper|middle|lower)[\s-]+lobes?[\s-]+predominan(?:t|ce)\b"),
