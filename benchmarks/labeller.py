@@ -44,16 +44,19 @@ FIRST = {
     # By two more, when those too had been mended.
     "independent_4": {"sentences": 100, "strict_f1": 0.9231, "misread": 16},
     "independent_5": {"sentences": 100, "strict_f1": 0.9627, "misread": 5},
+    # By two more, of screening and Taiwan's and Hong Kong's Chinese, and of English as it is
+    # written in many countries, before those two had been mended.
+    "independent_7": {"sentences": 110, "strict_f1": 0.7099, "misread": 41},
+    "independent_8": {"sentences": 110, "strict_f1": 0.859, "misread": 23},
     # Hard ones, each set when those before it had been mended.
     "set_10": {"sentences": 110, "strict_f1": 0.7487, "misread": 46},
     "set_11": {"sentences": 66, "strict_f1": 0.873, "misread": 13},
     "set_12": {"sentences": 80, "strict_f1": 0.8247, "misread": 25},
     "set_13": {"sentences": 68, "strict_f1": 0.8101, "misread": 22},
     "set_14": {"sentences": 68, "strict_f1": 0.8755, "misread": 14},
-    # By two more, of screening and Taiwan's and Hong Kong's Chinese, and of English as it is
-    # written in many countries, before those two had been mended.
-    "independent_7": {"sentences": 110, "strict_f1": 0.7099, "misread": 41},
-    "independent_8": {"sentences": 110, "strict_f1": 0.859, "misread": 23},
+    # As reports are on most days, then hard ones again.
+    "set_15": {"sentences": 74, "strict_f1": 0.9328, "misread": 7},
+    "set_16": {"sentences": 50, "strict_f1": 0.8286, "misread": 12},
 }
 HOW = {
     "strict": "micro F1 over all statements; one counts if all its attributes agree",

@@ -18,7 +18,7 @@ from ctscribe.reports.scope import broken, is_connector
 ATTRIBUTES = ("size", "density", "core", "amount", "change")
 EACH = re.compile(r"分别|各|[两二三2３3]枚|\brespectively\b|\b(?:two|three|both)\b", re.IGNORECASE)
 REST_OF = re.compile(
-    r"(?:余|其[他它])(?:[双两]?肺(?:野|叶)?|处|部位)?[轻中重度散在多发见可少许]*\s*$|\b(?:other|remaining)\s+$",
+    r"(?:(?<!残)余|其[他它])(?:[双两]?肺(?:野|叶)?|处|部位)?[轻中重度散在多发见可少许]*\s*$|\b(?:other|remaining)\s+$",
     re.IGNORECASE,
 )
 

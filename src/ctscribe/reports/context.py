@@ -125,6 +125,7 @@ _CORRECTIONS: dict[Language, tuple[re.Pattern[str], ...]] = {
         re.compile(
             r"[右左双两]侧?肺?[上中下]?叶?(?:[^，,（(]{1,5}段)?([（(][^（）()]{0,12}误(?:写|作|报)?[^（）()]{0,8}[）)])"
         ),
+        re.compile(r"([（(](?:非|不是|并非)[右左][^（）()]{0,8}[）)])"),
         re.compile(r"(更正[:：]?[^，,。]{0,30}?(?:应为|应是|改为|更正为))"),
     ),
     "en": (
@@ -137,6 +138,7 @@ _CORRECTIONS: dict[Language, tuple[re.Pattern[str], ...]] = {
             r"|corrected\s+to)\s*:?\s*)(?:right|left)(\))",
             re.I,
         ),
+        re.compile(r"(\(\s*not\s+(?:the\s+)?(?:right|left)[^)]{0,20}\))", re.I),
     ),
 }
 

@@ -43,7 +43,7 @@ _GONE: dict[Language, re.Pattern[str]] = {
 _STILL: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
         rf"{_ZH_INSIDE}(?:则|仍|尚|亦|也)?(?:可|残)?[见有为余留呈]?(?:约|较前)*"
-        r"(?:[少微大]量|少许|中等?量|[增减]少|增多|好转|相仿|无(?:明显)?变化)"
+        r"(?:[少微大]量|少许|中等?量|[增减]少|增多|增大|缩小|好转|相仿|(?:大?致)?同前|变化不大|无(?:明显)?变化)"
     ),
     "en": re.compile(
         r"\s+(?:side\s+|one\s+)?(?:is|has|remains)\s+(?:\w+\s+)?(?:unchanged|stable|increased"
@@ -91,6 +91,8 @@ def spelled_out(
         listed = named == "nodule" and (language == "zh" or (alone and places[0] is tokens[0]))
         if listed and _starts_with(text, places[0], clause.start()):
             whole = tokens if alone else inside
+            if re.match(r"[，,]\s*(?:约|大小|直径|长径)*\s*\d", text[clause.end() :]):
+                whole = tokens  # "：1.右肺上叶前段，6mm×5mm"
             if any(t.kind == "size" for t in whole) and places[0].spots[0][0]:
                 end = places[-1].end
                 added.append(Token("finding", max(places[-1].start, end - 1), end, word=named))

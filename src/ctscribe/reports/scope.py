@@ -44,6 +44,10 @@ _FILLER: dict[Language, re.Pattern[str]] = {
 }
 # Stated without a verb as a clause of their own: "两肺未见病变，主动脉弓钙化".
 _APART = ("aortic-calcification", "coronary-calcification", "cardiomegaly", "hiatal-hernia")
+# "The right effusion is stable and the left one has resolved": two clauses.
+_OWN_VERB = re.compile(
+    r".*\b(?:is|are|has|have|remains?|measures?|shows?)\b.*\b(?:and|but)\s", re.IGNORECASE
+)
 _STATED = re.compile("(?<!未)[见有]|[右左双两]侧")  # "右侧乳腺见一结节" is one word
 _LIST_END = re.compile(r"\b(?:or|nor)\b", re.IGNORECASE)
 _REST: dict[Language, re.Pattern[str]] = {
@@ -127,6 +131,13 @@ def _reach_back(sentence: str, denial: Token, tokens: list[Token], language: Lan
     """Where what a denial covers begins: its clause, and the listed clauses before."""
     starts = [0] + [m.end() for m in _COMMA.finditer(sentence, 0, denial.start)]
     reach = starts[-1]
+    if language == "en":
+        parted = _OWN_VERB.match(sentence, reach, denial.start)
+        own = parted and any(
+            t.kind == "finding" and parted.end() <= t.start < denial.start for t in tokens
+        )
+        if parted and own:
+            return parted.end()
     for begin, end in zip(starts[-2::-1], starts[:0:-1], strict=True):
         if not _is_bare(sentence, begin, end - 1, tokens, language):
             break

@@ -23,6 +23,8 @@ _AND_FLUID = frozenset(
     for a in ("及", "和", "并", "伴", "、", "")
     for b in ("积液", "胸腔积液", "气胸", "积气")
 )
+_LISTS = ("", "、", "及", "和", "与", " and ", ", ")
+_EACH = re.compile(r"[均皆都]|\b(?:both|all)\b")  # "双侧胸腔积液、心包积液均减少"
 _DEVELOPED = re.compile(r"\binterval\s+development\s+of\b", re.IGNORECASE)
 _ALL_STABLE = re.compile(r"\W*(?:stable|unchanged)\s[^,;:]*", re.IGNORECASE)  # "stable A and B"
 _ALL_ARE = re.compile(
@@ -132,7 +134,12 @@ def shared_change(spoken: list[Statement], text: str, words: list[Token]) -> lis
         for j, one in enumerate(spoken[:i]):
             if one.comparison is not None or one.negated:
                 continue
-            if (of_all and one.finding == last.finding) or _in_one_clause(one, last, text, words):
+            listed = text[one.end : last.start] in _LISTS and _EACH.search(
+                text, last.start, last.end
+            )
+            if (of_all and (one.finding == last.finding or listed)) or _in_one_clause(
+                one, last, text, words
+            ):
                 shared[j] = replace(one, comparison=last.comparison)
     return shared
 

@@ -320,11 +320,15 @@ def _statements_at(
     else:
         for i in of_kind["density"]:
             # "三枚结节，前者为部分实性": the first alone.
-            which = _WHICH.search(read.text[: words[i].start])
-            if which and len(spots) > len(of_kind["density"]):
-                first = which[1].lower() in ("前", "first", "former", "largest")
+            which = _which(read.text[: words[i].start])
+            if which is not None and len(spots) > len(of_kind["density"]):
                 shared["density"] = [None] * len(spots)
-                shared["density"][0 if first else -1] = i
+                shared["density"][which] = i
+    for i in of_kind["change"]:
+        which = _which(read.text[: words[i].start])
+        if which is not None and len(spots) > 1 == len(of_kind["change"]):
+            shared["change"] = [None] * len(spots)
+            shared["change"][which] = i
     has_core = any(words[i].kind == "core" for i in attributes)
     found = []
     for index, (_, (side, lobe, segment)) in enumerate(spots):
@@ -367,10 +371,19 @@ def _in(token: Token, spans: Sequence[tuple[int, int]]) -> bool:
     return any(start <= token.start < end for start, end in spans)
 
 
+def _which(before: str) -> Literal[0, -1] | None:
+    """Which of several a word is said of: the first of "前者为…", the last of "the latter is…"."""
+    which = _WHICH.search(before)
+    if which is None:
+        return None
+    first = (which[1] or which[2]).lower() in ("前", "first", "former", "largest")
+    return 0 if first else -1
+
+
 # "原磨玻璃结节现呈部分实性"
 _NOW = re.compile(r"(?:现[呈为]?|[变转]为|\bnow\s+|\bbecome\s+)$", re.IGNORECASE)
 _WHICH = re.compile(
-    r"([前后])者[为呈是]?$|\bthe\s+(first|former|last|latter|largest)(?:\s+\w+)?\s+is\s+$",
+    r"([前后])者[为呈是]?$|\bthe\s+(first|former|last|latter|largest)(?:\s+\w+)?\s+(?:is|has|have|was)\s+$",
     re.IGNORECASE,
 )
 _COUNTS = ("two", "three", "four", "five", "six", "seven", "eight", "nine")

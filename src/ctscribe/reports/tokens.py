@@ -71,7 +71,7 @@ _ZH_DIAMETERS = re.compile(
     rf"长径约?({lexicon.NUMBER})\s*({lexicon.UNIT})[，,、]?短径约?({lexicon.NUMBER})\s*({lexicon.UNIT})"
 )
 _LUNG_CONTEXT: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r"肺|胸部|余|其他|其它"),
+    "zh": re.compile(r"肺|胸部|余(?!肋|骨|椎|胸膜|腹)|其他|其它"),
     "en": re.compile(r"\b(?:lungs?|chest|thora\w*|pulmonary|cardiopulmonary)\b|^\W*no\b", re.I),
 }
 _ZH_SIDE: dict[str, Side] = {"右": "right", "左": "left"}
@@ -363,6 +363,12 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
                 )
         elif token.kind == "place" and waiting is not None:
             bound = _bound(sentence, waiting.start, language)
+            for i in range(len(placed) - 1, -1, -1):  # "segments S3 and S6 of the left lung"
+                listed = placed[i].word == "segment" and placed[i].spots[0][:2] == (None, None)
+                if not listed or not re.search(r"(?:,|and|&)\s*$", sentence[: waiting.start]):
+                    break
+                own = _narrowed(token, str(placed[i].spots[0][2]), placed[i].start, placed[i].end)
+                placed[i] = replace(own, word="segment", bound=placed[i].bound)
             placed.append(
                 Token(
                     "place",

@@ -302,7 +302,7 @@ EN: list[tuple[str, str]] = [
     ("lungs", r"(?<=clear )lungs\b|(?<=in the )lungs\b"),
     (
         "side",
-        r"\blung(?:s|(?=\s+fields))\b(?=(?:\s*(?:/|and)\s*airways)?(?:\s+fields)?\s*:?\s*(?:are|appear|remain|otherwise|clear|normal|unremarkable)\b)",
+        r"\blung(?:s|(?=\s+fields))\b(?=(?:\s*(?:/|and)\s*airways)?(?:\s+fields)?\s*:?\s*(?:are|appear|remain|(?:demonstrate|show|contain)\s+no|otherwise|clear|normal|unremarkable)\b)",
     ),
     ("bases", r"\b(?:(?:both|bilateral)\s+)?(?:lung\s+)?(?:bases|apices)\b"),
     ("predominant", r"\b(?:upper|middle|lower)[\s-]+lobes?[\s-]+predominan(?:t|ce)\b"),

@@ -254,7 +254,10 @@ ZH: list[tuple[str, str]] = [
     ("ps_nodule", r"(?:mGG[NO]|混合GG[NO]|PSN)(?:结节)?"),
     ("gg_nodule", r"(?:p?GGN)(?:结节)?"),
     ("s_nodule", r"(?-i:(?<![A-Za-z])SN(?![A-Za-z]))(?:结节)?"),
-    ("nodule", r"(?<!淋巴)(?:微|小)?结节|肿块|肿物|团块状?(?:软组织)?高?(?:密度)?影|软组织团块"),
+    (
+        "nodule",
+        r"(?<!淋巴)(?:微|小)?结节|肿块|肿物|团块状?(?:软组织)?高?(?:密度)?影|软组织团块|团块(?![影状])",
+    ),
     ("consolidation", r"实变|实质化"),
     # What a nodule or an effusion is like.
     ("core", r"实性(?:成分|部分|核心)"),
