@@ -52,7 +52,7 @@ _FROM: dict[Language, re.Pattern[str]] = {
         r"|层厚|层距|重建间隔|窗宽|窗位"
     ),
     "en": re.compile(
-        r"\b(?:history\s+of|status\s+post|s/p|(?:resection|excision|removal|lobectomy)\s+(?:of"
+        r"\b(?:history\s+of|known\s+case\s+of|status\s+post|s/p|(?:following|after|post)\s+(?:\w+\s+){0,2}biopsy|(?:resection|excision|removal|lobectomy)\s+(?:of"
         r"|for)|mother|father"
         r"|brother|sister|sibling|aunt|uncle|grandmother|grandfather"
         r"|prior\s+(?!(?:is|are|an?|the|and)\b|CT|PET|study|stud|exam|film|scan|report|imag|chest|radiograph"
@@ -66,7 +66,8 @@ _WHOLE: dict[Language, re.Pattern[str]] = {
         r"|不佳)"
     ),
     "en": re.compile(
-        r"\byear[- ]old\b|\bpresent(?:s|ing|ed)\s+with\b|\b(?:is|are|be)\s+(?:recommended"
+        r"\bmay\s+be\s+(?:missed|obscured|overlooked)\b"
+        r"|\byear[- ]old\b|\bpresent(?:s|ing|ed)\s+with\b|\b(?:is|are|be)\s+(?:recommended"
         r"|advised|suggested|considered)\b|\b(?:slices?|slice\s+thickness"
         r"|reconstruct(?:ed|ion|ions)|protocol)\b",
         re.IGNORECASE,

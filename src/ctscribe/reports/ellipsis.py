@@ -217,7 +217,11 @@ def _said_again(text: str, head: Token, token: Token, tokens: list[Token]) -> bo
     short, whole = (re.fullmatch(r"[A-Za-z]+", text[t.start : t.end]) for t in (token, head))
     placed = any(t.kind == "place" and head.end <= t.start < token.start for t in tokens)
     return not placed and (
-        (short is not None and whole is None and not re.search("[、及和与另）)]", gap))
+        (
+            short is not None
+            and whole is None
+            and not re.search("[、及和与另）)]|[较最]大|其[一中]", gap)
+        )
         or (whole is not None and re.fullmatch(r"\s*[（(][^，,、）)]{0,6}", gap) is not None)
     )
 

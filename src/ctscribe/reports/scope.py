@@ -11,7 +11,7 @@ from ctscribe.reports.schema import Language
 
 # A sentence ends at 。；or a full stop that is no decimal point and no list number.
 _END = re.compile(
-    r"[。；;!?！？\n]+|(?<!\bapprox)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bDr)(?<!\bNo)\.(?=\s|$)"
+    r"[。；;!?！？\n]+|[，,](?=\s*\d{1,2}[）)]\s*\D)|(?<!\bapprox)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bDr)(?<!\bNo)\.(?=\s|$)"
 )
 LONGEST = 400  # characters of one sentence
 _LIST_NUMBER = re.compile(r"\s*(?:[（(]?\d{1,2}[）)]|\d{1,2}[.、．](?!\d))\s*")

@@ -60,7 +60,13 @@ def said_where(spoken: list[Statement]) -> list[Statement]:
         told = any((s.amount or s.comparison) and not s.negated for s in same)
         return gone or (told and one.finding in PLEURA)
 
-    return [s for i, s in enumerate(spoken) if not empty(s) and not again(i, s)]
+    def counted(one: Statement) -> bool:
+        """Whether each of so many is spoken of by itself: "双肺见2枚结节：右肺上叶…，左肺…"."""
+        each = [s for s in spoken if s.finding == one.finding and s.lobe and not s.negated]
+        bare = not (one.lobe or one.negated or one.axes_mm or one.comparison)
+        return bare and one.count == len(each) and all(s.start > one.start for s in each)
+
+    return [s for i, s in enumerate(spoken) if not (empty(s) or again(i, s) or counted(s))]
 
 
 def _where(one: Statement) -> tuple[str | None, ...]:

@@ -34,6 +34,7 @@ from ctscribe.reports.listed_sizes import with_listed_sizes
 from ctscribe.reports.schema import Language, Statement
 from ctscribe.reports.scope import denied_tokens, sentences
 from ctscribe.reports.sections import section_spans
+from ctscribe.reports.segments import place_segment
 from ctscribe.reports.sharing import (
     compared,
     completed,
@@ -69,6 +70,8 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
                 for i in open_ended:
                     found[i] = completed(found[i], text[start:end], language)
                 continue
+            if found and found[-1].section == section:
+                spoken = [_in_lung_before(s, found[-1]) for s in spoken]
             first = len(found)
             found += [
                 replace(s, start=s.start + start, end=s.end + start, section=section)
@@ -77,6 +80,14 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
             open_ended = [i for i in range(first, len(found)) if found[i].start == found[-1].start]
             open_ended = [i for i in open_ended if not found[i].negated]
     return [replace(s, start=at(s.start), end=at(s.end)) for s in found]
+
+
+def _in_lung_before(one: Statement, last: Statement) -> Statement:
+    """A statement of "S2" alone, put into the lung of the sentence before it."""
+    if one.segment is None or one.side or last.side is None:
+        return one
+    side, lobe, segment = place_segment(last.side, None, one.segment)
+    return replace(one, side=side, lobe=lobe, segment=segment)
 
 
 def _read_spans(text: str) -> list[tuple[str, int, int]]:
@@ -182,6 +193,6 @@ _WAS = re.compile(  # "原左肺结节未见显示"
     re.IGNORECASE,
 )
 _GONE_WORD = re.compile(
-    r"吸收|消失|消退|已不见|不见了|不到|消散|复张|闭合|未再|显示|本次|此次|今|^现|resol|absorb|disappear|vanish|gone|clearance|cleared|no\s+longer",
+    r"吸收|消失|消退|已不见|不见了|不到|消散|复张|闭合|未再|显示|本次|此次|今|^现|resol|absorb|disappear|vanish|gone|expanded|clearance|cleared|no\s+(?:longer|more)",
     re.IGNORECASE,
 )

@@ -229,7 +229,9 @@ def with_lent_places(found: list[Stretch], read: Sentence) -> list[Stretch]:
         behind = places_behind(other.trailing, words, read.text, read.language)
         gap = read.text[head.end : following.start]
         listed = re.fullmatch(
-            r"\s*(?:,|(?:,\s*)?(?:and|or|nor|with))\s+(?:[a-z-]+\s+){0,3}", gap, re.IGNORECASE
+            r"\s*(?:,|(?:,\s*)?(?:and|or|nor|with|versus|vs\.?))\s+(?:[a-z-]+\s+){0,3}",
+            gap,
+            re.IGNORECASE,
         )
         kinds = {words[j].kind for j in other.leading if one.finding < j}
         both_lobar = PLEURA.isdisjoint({*head.word.split("+"), *following.word.split("+")})

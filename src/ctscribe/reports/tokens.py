@@ -45,7 +45,7 @@ _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
         r"(?:层厚|层距|间隔|距[^，,。；;]{0,8}|原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}"
         r"|先前[^，,。；;]{0,4}"
-        r"|由[^，,。；;至到为m]{0,8}|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|壁?厚度?约?|壁约?|较[^，,。；;增缩减变大小至到为]{1,8})$"
+        r"|由[^，,。；;至到为m]{0,8}|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|壁?厚度?约?|壁约?|[增缩减变][大小]了?约?|较[^，,。；;增缩减变大小至到为]{1,8})$"
     ),
     "en": re.compile(
         r"\b(?:prev(?:ious\w*)?|prior|formerly|earlier|before|compared\s+(?:with|to)|thickness|spacing"
@@ -85,7 +85,7 @@ _OF_PLACE = re.compile(  # "anterior segment (S3) of the right upper lobe"
 _BOTH: tuple[lexicon.Spot, ...] = tuple((side, None, None) for side in SIDES)
 _LUNGS_OWN = re.compile(r"肺[内野叶]?(?:可?见)?(?:多发|散在|弥漫|数枚)?$")
 _LIST_END = re.compile("(?:基底|舌)?段")
-_BETWEEN = re.compile(r"[\s（(]*$")
+_BETWEEN = re.compile(r"[\s（(的]*$")
 _BEFORE_CODE = re.compile(r"[\s（(，,]*$")  # "LUL, S1+2"
 
 
@@ -149,6 +149,10 @@ def _tokens_of(
     if any(word in OBSERVATIONS for word in words.split("+")) and name not in lexicon.FINDING_WORDS:
         if words == "abnormality" and not denied and not re.match("实质|活动|占位", text):
             begin = max(sentence.rfind(stop, 0, start) for stop in "，,") + 1
+            if re.match("异常密度", text) and re.search(
+                "肺[^，,]*清[晰楚][，,]$", sentence[:begin]
+            ):
+                begin = 0
             if re.match(r"[双两右左]肺伴.*外", sentence[:start]):  # "双肺除…外，未见异常"
                 begin = 0
             if not _LUNG_CONTEXT[language].search(
@@ -185,7 +189,7 @@ def _tokens_of(
         yield Token("place", start, end, "tip", spots, bound=_bound(sentence, start, language))
         return
     if name == "thickening":  # "pleural surfaces are smooth with no thickening"
-        if re.search(r"\bpleura", sentence[:start], re.IGNORECASE):
+        if re.search(r"\bpleura|胸膜[^，,]*积液[^，,]*$", sentence[:start], re.IGNORECASE):
             yield Token("finding", start, end, word="pleural-thickening")
         return
     if name == "hilum":  # nodes have a side of their own
@@ -380,6 +384,14 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
                 )
             )
             waiting = None
+        elif (
+            last is not None
+            and last.kind == "place"
+            and (token.kind, token.spots) == (last.kind, last.spots)
+            and _BETWEEN.match(sentence[last.end : token.start])
+        ):  # "左肺下叶（LLL）"
+            closed = re.match(r"[）)]", sentence[token.end :])
+            placed[-1] = replace(last, end=token.end + (closed is not None))
         elif (
             token.word == "lingula"
             and last is not None

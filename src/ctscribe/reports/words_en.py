@@ -57,7 +57,7 @@ EN: list[tuple[str, str]] = [
         r"|\b(?:difficult|hard|(?:im|not\s+)possible|unable)\s+to\s+(?:exclude|rule\s+out)\b"
         r"|\b(?:cannot|can\s?not|could\s+not|not)\s+(?:be\s+)?(?:\w+\s+)?(?:exclude|excluded"
         r"|rule\s+out|ruled\s+out)\b"
-        r"|\b(?:is|are)\s+suspected\b|\b(?:possib(?:le|ly|ility\s+of)|probabl[ey]|likely|questionable|equivocal|suspected"
+        r"|\b(?:is|are)\s+suspected\b|\b(?:possib(?:le|ly|ility\s+of)|probabl[ey]|likely|questionable|query|equivocal|suspect(?:ed)?"
         r"|presumed|doubtful|suspicious(?=\s+(?:\w+\s+)?(?:fracture|pneumothora|effusion))"
         r"|susp(?:icious|icion)\s+(?:for|of)|concerning\s+for|suggest(?:s|ed|ing|ive)?(?:\s+of)?"
         r"|(?:may|might|could)\s+(?:represent|be|reflect|indicate)|versus|vs\.?)(?!\w)",
@@ -101,7 +101,7 @@ EN: list[tuple[str, str]] = [
     (
         "denial",
         r"\b(?:has|have|had|is|are|was|were)\s+(?:now\s+)?(?:been\s+)?(?:(?:completely|basically|fully|totally)\s+)?"
-        r"(?:absorbed|disappeared|vanished|gone)\b|\b(?:completely|basically|fully)\s+absorbed\b|\bdisappeared\b",
+        r"(?:absorbed|disappeared|vanished|gone|re-?expanded)\b|\b(?:completely|basically|fully)\s+absorbed\b|\bdisappeared\b",
     ),
     ("larger", r"\binterval\s+enlargement\b"),
     ("new", r"\binterval\s+development\s+of\b"),
@@ -134,7 +134,7 @@ EN: list[tuple[str, str]] = [
     (
         "organ",
         r"\b(?:thyroid(?:\s+gland)?|adrenals?(?:\s+glands?)?|liver|kidneys?|breasts?)(?=\s*:)"
-        r"|\b(?:(?:right|left)\s+)?(?:thyroid|adrenal|breast|liver|kidney)(?:\s+(?:gland|lobe))?"
+        r"|\b(?:(?:right|left)\s+)?(?:thyroid|adrenals?|breasts?|liver|kidneys?)(?:\s+(?:glands?|lobe))?"
         r"(?=\s+(?:is|are|shows?|has|contains|demonstrates)\b)",
     ),
     (
@@ -201,11 +201,12 @@ EN: list[tuple[str, str]] = [
         "no lymphadenopathy",
         r"\b(?:(?:mediastinal|hilar|axillary|supraclavicular|paratracheal|subcarinal)\s+)?"
         r"(?:lymph\s+)?nodes?\s*,?\s+(?:(?:are|is|appear)\s+)?(?:not\s+(?:\w+\s+)?enlarged|(?:of\s+)?normal"
-        r"|within\s+normal)",
+        r"|within\s+normal)|\b(?:lymph\s+)?nodes?\s*:\s*(?:none|not)\s+(?:\w+\s+)?enlarged",
     ),
     (
         "lymphadenopathy",
         r"\b(?:lymph)?adenopathy\b|\blymph\s+nodes?\b|\bnodes?\b(?=\s*,?\s*(?:measuring|\d))"
+        r"|(?<=[cm]m )nodes?\b"
         r"|\benlarged\s+(?:\w+\s+){0,2}nodes?\b"
         r"|\b(?:mediastinal|hilar|axillary|supraclavicular|paratracheal|subcarinal)\s+nodes?\b",
     ),
@@ -372,7 +373,8 @@ EN: list[tuple[str, str]] = [
     # Negation.
     (
         "denial",
-        r"\b(?:not|no longer)\s+(?:\w+\s+)?(?:seen|identified|present|evident|visuali[sz]ed|"
+        r"\b(?:not|no (?:longer|more))\s+(?:\w+\s+)?"
+        r"(?:seen|identified|present|evident|visuali[sz]ed|"
         r"demonstrated|detected|noted|visible|confirmed(?!\s+(?:by|at|on)\s+\w*(?:biops|hist|path|surg)))\b(?!\s+(?:on|in)\s+(?:the\s+)?(?:prior|previous|earlier))"
         r"|\b(?:is|are)\s+absent\b"
         r"|\b(?:has|have|had)\s+(?:(?:completely|fully|entirely|totally|now|since|also|all)\s+){0,2}(?:resolved|cleared)\b|\b(?:completely\s+)?resolved\b"
