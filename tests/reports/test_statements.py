@@ -39,7 +39,7 @@ def test_hand_labelled_sentences_are_read_right(scores: Scores) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["independent_1", "independent_2", "independent_3"])
+@pytest.mark.parametrize("name", [f"independent_{n}" for n in range(1, 6)])
 def test_sentences_of_authors_who_wrote_no_rule_are_read_right(name: str) -> None:
     rows = [row for row in SENTENCES if row.get("set") == name]
     assert len(rows) >= 95
@@ -150,6 +150,23 @@ def test_what_was_there_and_is_not_seen_is_resolved(text: str) -> None:
     assert {(s.negated, s.lobe, s.comparison) for s in statements(text)} == {
         (True, "LLL", "resolved")
     }
+
+
+def test_which_of_several_a_word_is_said_of() -> None:
+    found = statements("Nodules in the right upper and left lower lobes, the latter is calcified.")
+    assert [(s.lobe, s.density) for s in found] == [("RUL", None), ("LLL", "calcified")]
+    found = statements("Effusions, small on the left, moderate on the right, the latter has grown.")
+    assert [(s.side, s.comparison) for s in found] == [("left", None), ("right", "larger")]
+
+
+def test_an_organ_named_by_a_heading_owns_what_follows() -> None:
+    text = "THYROID: 12 mm nodule in the left lobe. KIDNEYS: 31 mm cyst on the left. LIVER: Cysts."
+    assert [(s.finding, s.side, s.size_mm) for s in statements(text)] == [
+        ("thyroid-nodule", "left", 12.0),
+        ("kidney-cyst", "left", 31.0),
+        ("liver-cyst", None, None),
+    ]
+    assert extract(text) == ()
 
 
 def test_a_history_may_end_with_what_is_seen_now() -> None:
