@@ -30,7 +30,7 @@ _ONWARD: dict[Language, re.Pattern[str]] = {
         r"|follow[- ]up\s+(?:CT|imaging|with)"
         r"|(?<!difficult\s)(?<!hard\s)(?<!possible\s)(?<!unable\s)to\s+(?:exclude|rule\s+out|evaluate"
         r"|assess|detect)"
-        r"|(?<!cannot\s)(?<!not\s)(?<!be\s)rule\s+out|r/o|evaluat(?:e|ion)\s+for"
+        r"|(?<!cannot\s)(?<!not\s)(?<!be\s)rule\s+out|r/o|evaluat(?:e|ion)\s+for|for\s+evaluation"
         r"|(?:symptoms|signs)\s+of|should\s+(?:\w+\s+){1,3}?(?:occur|develop|appear|arise"
         r"|persist|grow))\b.*",
         re.IGNORECASE | re.DOTALL,
@@ -62,7 +62,7 @@ _FROM: dict[Language, re.Pattern[str]] = {
 }
 _WHOLE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:病|既往|手术|家族)史|CAD|因“|(?:体检|查体)发现|入院|主诉|漏诊|伪影|发现[^，,]{0,8}\d+[年月周天]|请问|有无|有没有|是否(?:有|存在|合并|较|增|变)|显示(?:欠佳"
+        r"(?:病|既往|手术|家族)史|CAD|因“|(?:体检|查体)发现|入院|主诉|漏诊|伪影|可能(?:无法|难以|未能)(?:完全)?(?:侦测|显示|检出|评估|发现)|发现[^，,]{0,8}\d+[年月周天]|请问|有无|有没有|是否(?:有|存在|合并|较|增|变)|显示(?:欠佳"
         r"|不佳)"
     ),
     "en": re.compile(

@@ -222,6 +222,7 @@ def _said_again(text: str, head: Token, token: Token, tokens: list[Token]) -> bo
             and whole is None
             and not re.search("[、及和与另）)]|[较最]大|其[一中]", gap)
         )
+        or (short is not None and re.search("[增变转][大化]?[为成]$", gap) is not None)
         or (whole is not None and re.fullmatch(r"\s*[（(][^，,、）)]{0,6}", gap) is not None)
     )
 

@@ -50,7 +50,7 @@ BARE_LOBES: dict[str, dict[Side, Lobe]] = {
 }
 
 # ----------------------------------------------------------------------------------- sizes
-UNIT = r"(?:mm|cm|毫米|厘米|公分|㎜|㎝|millimet(?:er|re)s?|centimet(?:er|re)s?)"
+UNIT = r"(?:mm|cm|毫米|厘米|公分|公[厘釐]|㎜|㎝|millimet(?:er|re)s?|centimet(?:er|re)s?)"
 NUMBER = r"\d+(?:\.\d+)?"
 _SEPARATOR = r"(?:[×xX*✕\-–~～至]|by|to)"
 SIZE = (
@@ -81,7 +81,7 @@ def axes_mm(text: str) -> tuple[float, ...]:
 
 
 def _is_cm(unit: str) -> bool:
-    return unit.lower().startswith(("c", "厘", "公", "㎝"))
+    return unit.lower().startswith(("c", "厘", "公分", "㎝"))
 
 
 # ----------------------------------------------------------------------------------- words
@@ -127,9 +127,15 @@ BOUND: dict[Language, re.Pattern[str]] = {
     ),
 }
 _IN_PLEURA = re.compile(r"胸膜?腔[^，,。；;包]{0,16}$")
+# "5 mm in 2021", "9 mm on the prior CT"
+EN_PRIOR = (
+    r"(?:previously|before|earlier|in\s+(?:19|20)\d\d|on\s+\d{1,2}[/-]\d+"
+    r"|(?:on|at)\s+(?:the\s+)?(?:prior|previous|last|old))\b"
+)
 OTHER_SIZE_AFTER = re.compile(
-    r"\s*(?:thick|slices?|sections?|from(?!\s+(?:about\s+)?\d)|away|deep|in\s+depth|previously|before|earlier"
-    r"|solid\s+(?:component|core|portion|part))\b",
+    r"\s*(?:thick|slices?|sections?|from(?!\s+(?:about\s+)?\d)|away|deep|in\s+depth"
+    r"|solid\s+(?:component|core|portion|part))\b"
+    rf"|\s*{EN_PRIOR}",
     re.IGNORECASE,
 )
 

@@ -20,7 +20,7 @@ _WRAPPED = re.compile(r"(?<=[a-z,\d])\n(?=[a-z\d(])")
 
 _BREAK: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"[，,；;、及和与并伴]|另"),
-    "en": re.compile(r"[,;]|\b(?:and|or|with|plus)\b", re.IGNORECASE),
+    "en": re.compile(r"[,;&]|\b(?:and|or|with|plus)\b", re.IGNORECASE),
 }
 _CONNECTOR: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"[\s、,，/及和与以并或（）()约为呈]*$"),

@@ -64,7 +64,8 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
     inherited = [] if REST_OF.search(text, 0, head.start) else stretch.inherited
     if negated and names[0] != "cavity":
         inherited = _subject(stretch.finding, read)
-    if behind and not words[behind[0]].bound and (own or inherited or negated):
+    close = language == "en" and behind and not text[head.end : words[behind[0]].start].strip()
+    if behind and not (words[behind[0]].bound or close) and (own or inherited or negated):
         told = ("amount", "change")
         amounts = not lobar and any(words[i].kind in told for i in stretch.trailing)
         behind = behind if amounts and not negated else []
@@ -97,7 +98,9 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
         if not inside:
             inside = [i for i in after if words[i].kind == "size"]
         if lobar:
-            each = read.each and len(special) > 1  # "两枚，分别位于上叶和下叶": no third one
+            each = (
+                read.each and len(special) > 1 and "次大" not in text
+            )  # "两枚，分别位于上叶和下叶": no third one
             outside = [i for i in attributes if i not in inside]
             parts = [
                 (general, outside),
@@ -142,7 +145,9 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
             )
         if there:  # "两肺上叶结节，大者位于右肺上叶": the right lobe's once
             first, last = spoken[: -len(special)], spoken[-len(special) :]
-            spoken = [s for s in first if s.lobe not in there or s.segment] + last
+            told = [(s.lobe, s.segment) for s in last]
+            spoken = [s for s in first if s.lobe not in there or s.segment]
+            spoken = [s for s in spoken if (s.lobe, s.segment) not in told] + last
         for places, own_attributes in lesser:  # "双侧少量积液，右侧中量": the left one is small
             told_apart = {s.side for s in spoken if s.finding == name}
             rest = _statements_at(replace(base, finding=name), places, own_attributes, read)
@@ -383,7 +388,7 @@ def _which(before: str) -> Literal[0, -1] | None:
 
 
 # "原磨玻璃结节现呈部分实性"
-_NOW = re.compile(r"(?:现[呈为]?|[变转]为|\bnow\s+|\bbecome\s+)$", re.IGNORECASE)
+_NOW = re.compile(r"(?:现[呈为]?|[变转增][大化]?[为成]|\bnow\s+|\bbecome\s+)$", re.IGNORECASE)
 _WHICH = re.compile(
     r"([前后])者[为呈是]?$|\bthe\s+(first|former|last|latter|largest)(?:\s+\w+)?\s+(?:is|has|have|was)\s+$",
     re.IGNORECASE,

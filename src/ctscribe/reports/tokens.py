@@ -65,8 +65,9 @@ _SIZE_BEFORE: dict[Language, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
 }
+_CORE_THEN = re.compile(r"实性(?:成分|部分)[^，,；;]{0,20}$")  # "实性成分6mm（前次5mm）"
 _FROM = re.compile(r"\bfrom\s+(?:about\s+|approximately\s+)?$", re.IGNORECASE)
-_PREVIOUSLY = re.compile(r"\s*(?:previously|before|earlier)\b", re.IGNORECASE)
+_PREVIOUSLY = re.compile(rf"\s*(?:{lexicon.EN_PRIOR})", re.IGNORECASE)
 _ZH_DIAMETERS = re.compile(
     rf"长径约?({lexicon.NUMBER})\s*({lexicon.UNIT})[，,、]?短径约?({lexicon.NUMBER})\s*({lexicon.UNIT})"
 )
@@ -124,6 +125,12 @@ def _tokens_of(
         heading = language == "en"
         of_side: tuple[lexicon.Spot, ...] = () if heading else ((side, None, None),)
         yield Token("organ", start, end, _ORGANS[organ], of_side, bound=heading)
+        return
+    if name == "organ-lobe":  # "甲状腺右叶结节8mm，左叶结节13mm"
+        named = re.findall("甲状腺|肝", sentence[:start])
+        if named:
+            side = _ZH_SIDE[text[0]] if named[-1] == "甲状腺" else None
+            yield Token("organ", start, end, _ORGANS[named[-1]], ((side, None, None),))
         return
     if name == "organ-word":
         yield Token(
@@ -198,6 +205,10 @@ def _tokens_of(
             bound = _bound(sentence, start, language)
             yield Token("place", start, end, "side", ((side, None, None),), bound=bound)
         return
+    if name == "neither":
+        yield Token("negation", start, start)
+        yield Token("place", start, end, "side", _BOTH)
+        return
     if name == "lungs":  # "clear lungs": the place stands behind what is denied there
         yield Token("place", start, end, "side", _BOTH, bound=True)
         return
@@ -220,6 +231,8 @@ def _tokens_of(
 def _size(text: str, start: int, end: int, sentence: str, language: Language) -> Iterator[Token]:
     before = sentence[max(0, start - 40) : start]
     if _OTHER_SIZE[language].search(before) or lexicon.OTHER_SIZE_AFTER.match(sentence, end):
+        if _CORE_THEN.search(before):
+            return
         if _SIZE_BEFORE[language].search(before) or _PREVIOUSLY.match(sentence, end):
             yield Token("before", start, end, size_mm=lexicon.longest_mm(text))
         return

@@ -83,7 +83,8 @@ EN: list[tuple[str, str]] = [
     ("new", r"\bnew(?:ly)?\b(?:\s+(?:or|and)\s+enlarging)?"),
     (
         "larger",
-        r"\b(?:increas(?:e|ed|ing)|grown|growing|growth|enlarging|progress(?:ed|ion)"
+        r"\b(?:increas(?:e|ed|ing)|(?<=has )enlarged|(?<=have )enlarged|grown|growing"
+        r"|growth|enlarging|progress(?:ed|ion)"
         r"|(?:(?<!the )larger|bigger)(?!\s+(?:ones?|of)\b)|worsen(?:ed|ing))\b"
         rf"(?!\s+(?:attenuation|density|opacit\w+|markings|lucency)){_THAN}",
     ),
@@ -237,7 +238,7 @@ EN: list[tuple[str, str]] = [
     (
         "pleural-thickening",
         r"\bpleural(?:\s+and\s+\w+)?\s+thickening\b"
-        r"|\bthickening\s+of\s+the\s+(?:\w+\s+)?pleura\b|\bthickened\s+(?:\w+\s+)?pleura\b"
+        r"|\bthickening(?=\s+of\s+(?:the\s+)?(?:\w+\s+)?pleura\b)|\bthickened\s+(?:\w+\s+)?pleura\b"
         r"|\bpleurae?\s+(?:(?:is|are|shows?|appears?|looks?)\s+)?(?:\w+\s+)?thicken(?:ed|ing)\b"
         r"|(?<=effusion or )thickening\b|(?<=effusions or )thickening\b",
     ),
@@ -333,6 +334,7 @@ EN: list[tuple[str, str]] = [
     ("lingula", r"\blingul(?:a|ar)\b"),
     ("predominant", rf"\b{EN_LEVEL}[\s-]+lobes?[\s-]+predominant\b"),
     ("bare", rf"\b{EN_LEVEL}(?:\s+and\s+{EN_LEVEL})?\s+lobes?\b"),
+    ("neither", r"\bneither\s+(?:side|lung)\b"),
     ("side", r"\beither\s+(?:side|lung|hemithorax|pleural\s+(?:space|cavity))\b"),
     (
         "side",
@@ -343,7 +345,7 @@ EN: list[tuple[str, str]] = [
     ("both_pleural", r"\bh(?:ydro|a?emo)pneumothora\w+"),
     ("effusion", r"\b(?:pleural\s+)?effusions?\b|\bpleural\s+fluid\b|\bha?emothora\w+|\bempyema\b"),
     ("pneumothorax", r"\bpneumothora(?:x|ces)\b"),
-    ("emphysema", r"\bemphysema(?:tous)?\b"),
+    ("emphysema", r"\bemphysema(?:tous)?\b(?!\s+bull)"),
     ("ps_nodule", r"\bmGGNs?\b"),
     ("gg_nodule", r"\bp?GGNs?\b"),
     (
