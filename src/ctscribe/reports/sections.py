@@ -42,7 +42,7 @@ _SYNONYMS: dict[str, str] = {
     "history": r"(?:临床|主要)?病史|临床(?:诊断|资料|信息|症状|表现)|主诉|既往史|现病史"
     r"|家族史|(?:检查|申请)目的"
     r"|(?:Clinical|Medical|Family) (?:history|information|data|details)|History"
-    r"|Indications?(?: for exam)?"
+    r"|(?:Clinical )?Indications?(?: for (?:exam(?:ination)?|study))?|Clinical (?:question|summary)"
     r"|Reason for (?:exam(?:ination)?|study)",
     "comparison": r"比较|对比|对照(?:检查|片)|对比检查|既往(?:检查|影像)"
     r"|Comparisons?(?: (?:study|studies|exam))?"

@@ -189,10 +189,11 @@ _ASKING = re.compile(r"(?:^|[\s.;。；])[?？]\s*$")  # "? nodule", not "nodule
 _EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
 _WAS = re.compile(  # "原左肺结节未见显示"
     r"(?:^|[，,])\s*原(?:有|先|来)?[双两右左][^，,]*$"
-    r"|\b(?:previous(?:ly)?|prior|former(?:ly)?|earlier|last)\b[^.;]*$",
+    r"|\b(?:previous(?:ly)?|original|prior|former(?:ly)?|earlier|last)\b[^.;]*$",
     re.IGNORECASE,
 )
 _GONE_WORD = re.compile(
-    r"吸收|消失|消退|已不见|不见了|不到|消散|复张|闭合|未再|显示|本次|此次|今|^现|resol|absorb|disappear|vanish|gone|expanded|clearance|cleared|no\s+(?:longer|more)",
+    r"吸收|消失|消退|已不见|不见了|不到|消散|复张|闭合|未再|显示|本次|此次|今|^现|resol|absorb|disappear|vanish|gone"
+    r"|expanded|clear(?:ance|ed|ing)|no\s+(?:longer|more)",
     re.IGNORECASE,
 )

@@ -234,7 +234,7 @@ def with_lent_places(found: list[Stretch], read: Sentence) -> list[Stretch]:
         behind = places_behind(other.trailing, words, read.text, read.language)
         gap = read.text[head.end : following.start]
         listed = re.fullmatch(
-            r"\s*(?:,|(?:,\s*)?(?:and|or|nor|with|versus|vs\.?))\s+(?:[a-z-]+\s+){0,3}",
+            r"\s*(?:,|(?:,\s*)?(?:and|or|nor|with(?!\s+an?\b)|versus|vs\.?))\s+(?:[a-z-]+\s+){0,3}",
             gap,
             re.IGNORECASE,
         )

@@ -168,7 +168,7 @@ def _tokens_of(
                 return
         if "肿大" in text and "淋巴" not in sentence[:start] + text:
             return
-        if denied or re.search(r"未[见及有]|无(?!名)|没有|\bno\b", text):
+        if denied or re.search(r"未[见及有]|无(?!名)|没有|\bnot?\b", text):
             yield Token("negation", start, start)
         amount = _AMOUNT.search(text)
         in_words = re.search(r"\b(small|moderate|large|trace|minimal)\b", text, re.IGNORECASE)

@@ -22,6 +22,19 @@ _PARTLY = (  # still there
 _NOT_GONE = r"\b(?:not|never)\s+(?:yet\s+|significantly\s+)?(?:resolved|cleared)\b"
 _PRIOR = r"(?:before|prior|previous(?:ly)?|earlier|last|old)"
 _ORGAN = r"(?P<organ>thyroid|adrenal|hepatic|liver|breast)"
+_DARK = (
+    r"\b(?:hypodensit(?:y|ies)|(?:low[\s-]density|hypodense|hypoattenuating)\s+"
+    r"(?:foc(?:us|i)|lesions?|areas?|shadows?|nodules?))(?:\s+(?:is|are)\s+\w+)?"
+)
+_LIVER = r"(?:(?:right|left)\s+lobe\s+of\s+the\s+)?liver"
+# The body's own cavities.
+_NO_BODY = "".join(
+    rf"(?<!{organ} )"
+    for organ in (
+        *("pleural", "thoracic", "chest", "abdominal", "pericardial", "peritoneal", "medullary"),
+        *("marrow", "nasal", "oral", "pelvic"),
+    )
+)
 # "larger than on the previous CT" is a change, "larger than the left one" none.
 _THAN = (
     r"(?!\s+than\b(?!\s+(?:(?:on|in|at)\s+)?(?:the\s+)?(?:before|previous\w*"
@@ -91,8 +104,8 @@ EN: list[tuple[str, str]] = [
     (
         "smaller",
         r"\b(?:decreas(?:e|ed|ing)|smaller|shrunk|improv(?:ed|ing|ement)|diminished"
-        rf"|regressed|shrinking|less(?=\s+than\s+(?!\d)))\b{_THAN}|{_PARTLY}"
-        r"|(?<!volume )\breduc(?:ed|tion)\b(?=\s+(?:in|since|from|of|compared))",
+        rf"|regressed|shrinking|less(?=\s+than\s+(?!\d))|reduced(?!\s+(?:lung|volume|attenuation|density)))\b{_THAN}|{_PARTLY}"
+        r"|(?<!volume )\breduction\b(?=\s+(?:in|since|from|of|compared))",
     ),
     (
         "smaller",
@@ -106,6 +119,9 @@ EN: list[tuple[str, str]] = [
     ),
     ("larger", r"\binterval\s+enlargement\b"),
     ("new", r"\binterval\s+development\s+of\b"),
+    ("larger", r"\bmore\s+than\s+(?:before|previous\w*)\b"),
+    ("smaller", r"\bless\s+than\s+(?:before|previous\w*)\b"),
+    ("stable", r"\bsame\s+as\s+(?:before|previous\w*|(?:the\s+|on\s+)*(?:prior|last))\b"),
     ("larger", r"\bworse\b(?!\s+on\b)|\bmore\s+(?:extensive|prominent|conspicuous)\b"),
     ("smaller", r"\bless\s+(?:extensive|prominent|conspicuous)\b"),
     (
@@ -117,20 +133,10 @@ EN: list[tuple[str, str]] = [
     (
         "organ-nodule",
         rf"\b(?:(?:right|left|bilateral)\s+)?{_ORGAN}(?:\s+(?:gland"
-        rf"|lobe))?\s+(?:\w+\s+)?(?:nodul\w+|mass(?:es)?|lesions?|adenomas?"
-        rf"|hypodensit\w+)"
+        rf"|lobe))?\s+(?:\w+\s+)?(?:nodul\w+|mass(?:es)?|lesions?|adenomas?)"
         rf"|\b(?:nodules?|mass(?:es)?|lesions?)\s+(?:(?:is|are)\s+(?:seen|present|noted|identified)\s+)?(?:in"
-        rf"|of)\s+(?:the\s+)?(?:(?:right|left)\s+)?(?:lobe\s+of\s+(?:the\s+)?)?"
+        rf"|of)\s+(?:(?:the|both)\s+)?(?:(?:right|left)\s+)?(?:lobes?\s+of\s+(?:the\s+)?)?"
         rf"{_ORGAN.replace('organ', 'organ2')}(?:\s+(?:gland|lobe))?",
-    ),
-    (
-        "liver-cyst",
-        r"\bhypodens\w+\s+(?:\w+\s+)?(?:(?:is|are)\s+\w+\s+)?in\s+the\s+liver\b(?=[^.;]{0,40}\bcysts?\b)",
-    ),
-    (
-        "kidney-cyst",
-        r"\bhypodens\w+\s+(?:\w+\s+)?(?:(?:is|are)\s+\w+\s+)?in\s+the\s+(?:\w+\s+)?kidneys?\b"
-        r"(?=[^.;]{0,40}\bcysts?\b)",
     ),
     (
         "organ",
@@ -140,9 +146,13 @@ EN: list[tuple[str, str]] = [
     ),
     (
         "liver-cyst+kidney-cyst",
-        r"\bcysts?\s+(?:(?:is|are)\s+)?(?:(?:seen|noted|present)\s+)?(?:in|of)\s+(?:the\s+)?"
+        r"\bcysts?\s+(?:(?:is|are)\s+)?(?:(?:seen|noted|present)\s+)?(?:in|of)\s+(?:(?:the|both)\s+)?"
         r"(?:liver\s+and\s+(?:\w+\s+){0,2}kidneys?|(?:\w+\s+)?kidneys?\s+and\s+(?:the\s+)?liver)\b",
     ),
+    ("liver-cyst", rf"{_DARK}\s+in\s+the\s+{_LIVER}\b(?=[^.;]{{0,40}}\bcysts?\b)"),
+    ("kidney-cyst", rf"{_DARK}\s+in\s+the\s+(?:\w+\s+)?kidneys?\b(?=[^.;]{{0,40}}\bcysts?\b)"),
+    ("thyroid-nodule", r"\bthyroid(?:\s+\w+)?\s+with\s+(?:\w+\s+){0,2}nodul\w+"),
+    ("liver-lesion", rf"(?!\bhypodensit){_DARK}\s+in\s+the\s+{_LIVER}\b"),
     (
         "liver-cyst",
         r"\b(?:hepatic|liver)\s+(?:\w+\s+)?cysts?\b|\bcysts?\s+(?:(?:is|are)\s+)?(?:(?:seen|noted|present)\s+)?(?:in|of)\s+(?:the\s+)?liver\b",
@@ -160,7 +170,7 @@ EN: list[tuple[str, str]] = [
     # Heart, mediastinum, bones.
     (
         "coronary-calcification+aortic-calcification",
-        r"\b(?:coronary(?:\s+arter\w+)?\s+and\s+aortic"
+        r"\b(?:coronary(?:\s+arter\w+)?\s+and\s+(?:thoracic\s+)?aortic"
         r"|aortic\s+and\s+coronary(?:\s+arter\w+)?)\s+(?:\w+\s+)?calcif\w+"
         r"|\bcalcif\w+\s+(?:of|in|along|within)\s+(?:the\s+)?(?:coronar\w+(?:\s+arter\w+)?(?:,|,?\s+and)"
         r"\s+(?:the\s+)?(?:\w+\s+)?aort\w+|(?:\w+\s+)?aort\w+(?:\s+(?:arch|wall))?(?:,|,?\s+and)\s+"
@@ -189,7 +199,7 @@ EN: list[tuple[str, str]] = [
         "no cardiomegaly",
         r"\b(?:heart|cardiac)(?:\s+(?:size|silhouette|\w+))?(?:\s*[:\-])?\s+(?:is\s+|are\s+)?"
         r"(?:(?:top|upper|within|high)[\s-]+(?:limits?\s+of\s+)?)?(?:normal(?:\s+in\s+size)?"
-        r"|not\s+enlarged)\b|\bnormal\s+(?:heart|cardiac)\s+size\b",
+        r"|not\s+(?:enlarged|large|big|increased))\b|\bnormal\s+(?:heart|cardiac)\s+size\b",
     ),
     (
         "cardiomegaly",
@@ -202,7 +212,7 @@ EN: list[tuple[str, str]] = [
         "no lymphadenopathy",
         r"\b(?:(?:mediastinal|hilar|axillary|supraclavicular|paratracheal|subcarinal)\s+)?"
         r"(?:lymph\s+)?nodes?\s*,?\s+(?:(?:are|is|appear)\s+)?(?:not\s+(?:\w+\s+)?enlarged|(?:of\s+)?normal"
-        r"|within\s+normal)|\b(?:lymph\s+)?nodes?\s*:\s*(?:none|not)\s+(?:\w+\s+)?enlarged",
+        r"|within\s+normal)|\b(?:(?:mediastinal|hilar|axillary)\s+)?(?:lymph\s+)?nodes?\s*[:,]?\s*(?:none|not)\s+(?:\w+\s+){0,2}enlarged\b",
     ),
     (
         "lymphadenopathy",
@@ -243,6 +253,18 @@ EN: list[tuple[str, str]] = [
         r"|(?<=effusion or )thickening\b|(?<=effusions or )thickening\b",
     ),
     # Lungs.
+    ("nodule+cavity", r"\bcavitary\s+(?:nodules?|mass(?:es)?)\b"),
+    (
+        "gg_nodule",
+        r"\bnodular\s+ground[\s-]?glass\s+(?:density\s+)?(?:shadows?|opacit\w+)"
+        r"|\bground[\s-]?glass\s+(?:density\s+)?nodular\s+(?:shadows?|opacit\w+|densit\w+)",
+    ),
+    ("nodule", r"\bnodular\s+(?:(?:high|soft|tissue|density)[\s-]+){0,3}shadows?\b"),
+    ("no pleural-thickening", r"\bpleurae?\s+(?:is|are)\s+not\s+(?:\w+\s+)?thickened\b"),
+    (
+        "pleural-thickening",
+        r"\bpleurae?\s+(?:is|are)\s+(?:\w+\s+)?thickened\b|\bthickened\s+pleurae?\b",
+    ),
     (
         "septal-thickening",
         r"\b(?:inter\w+\s+)?septal\s+thickening\b|\bthickened\s+(?:interlobular\s+)?sept\w+",
@@ -262,13 +284,14 @@ EN: list[tuple[str, str]] = [
         r"|\bcollapsed\b(?=\s+(?:\w+\s+){0,2}(?:lobe|lung|segment|RUL|RML|RLL|LUL|LLL))",
     ),
     ("bulla", r"\bbull(?:a|ae|ous)\b"),
-    ("cavity", r"\bcavit(?:y|ies|ary\s+lesions?|ations?)\b"),
+    ("cavity", _NO_BODY + r"\bcavit(?:y|ies|ary\s+lesions?|ations?)\b"),
     ("mosaic-attenuation", r"\bmosaic\s+(?:attenuation|perfusion|pattern)\b"),
     (
         "fibrosis",
         r"\bfibro(?:sis|tic)\b(?:\s+(?:change|band|strand|focus|foci|lesion|shadow|cord)s?)?"
         r"|\bscar(?:s|ring)?\b"
-        r"|\b(?:(?:strip|streak|cord|line|strand)y?(?:[\s-]?like)?|linear|stripe-like)\s+shadows?\b",
+        r"|\b(?:(?:strip|streak|cord|line|strand)y?(?:[\s-]?like)?|linear|stripe-like)"
+        r"(?=\s+(?:and|or)\s+\w+\s+shadows?\b|\s+shadows?\b)(?:\s+shadows?\b)?",
     ),
     (
         "ground-glass-opacity",
@@ -375,9 +398,9 @@ EN: list[tuple[str, str]] = [
     # Negation.
     (
         "denial",
-        r"\b(?:not|no (?:longer|more))\s+(?:\w+\s+)?"
+        r"\b(?:not|no\s+(?:longer|more))\s+(?:\w+\s+)?"
         r"(?:seen|identified|present|evident|visuali[sz]ed|"
-        r"demonstrated|detected|noted|visible|confirmed(?!\s+(?:by|at|on)\s+\w*(?:biops|hist|path|surg)))\b(?!\s+(?:on|in)\s+(?:the\s+)?(?:prior|previous|earlier))"
+        r"demonstrated|detected|noted|shown|displayed|found|observed|appreciated|visible|confirmed(?!\s+(?:by|at|on)\s+\w*(?:biops|hist|path|surg)))\b(?!\s+(?:on|in)\s+(?:the\s+)?(?:prior|previous|earlier))"
         r"|\b(?:is|are)\s+absent\b"
         r"|\b(?:has|have|had)\s+(?:(?:completely|fully|entirely|totally|now|since|also|all)\s+){0,2}(?:resolved|cleared)\b|\b(?:completely\s+)?resolved\b"
         r"|\b(?:was|were|is|are|been)\s+(?:excluded|ruled\s+out)\b"
@@ -389,7 +412,7 @@ EN: list[tuple[str, str]] = [
         r"\bclinical(?:ly)?\s+(?:suspected|(?:suspicion|concern)\s+(?:of|for))\b"
         r"|\b(?:no|nil|without|nor|neither|never)\b|\b(?:negative|evaluate|evaluation)\s+for\b|"
         r"\bfree\s+of\b|\babsence\s+of\b|\brule\s+out\b|\br/o\b|\bto\s+exclude\b|"
-        r"\b(?:history|resolution|clearance)\s+of\b|\bnot\s+(?:show|demonstrate|contain)\b|"
+        r"\b(?:history|resolution|clearance|clearing)\s+of\b|\bnot\s+(?:show|demonstrate|contain)\b|"
         r"\bif\b",
     ),
 ]
