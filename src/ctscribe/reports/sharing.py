@@ -25,7 +25,7 @@ _AND_FLUID = frozenset(
 )
 _LISTS = ("", "、", "及", "和", "与", " and ", ", ")
 _EACH = re.compile(r"[均皆都]|\b(?:both|all)\b")  # "双侧胸腔积液、心包积液均减少"
-_DEVELOPED = re.compile(r"\binterval\s+development\s+of\b", re.IGNORECASE)
+_DEVELOPED = re.compile(r"\binterval\s+(?:development|appearance)\s+of\b", re.IGNORECASE)
 _ALL_STABLE = re.compile(r"\W*(?:stable|unchanged)\s[^,;:]*", re.IGNORECASE)  # "stable A and B"
 _ALL_ARE = re.compile(
     r"均[为呈系]?(?:纯|部分)?(?:实性|磨玻璃)"

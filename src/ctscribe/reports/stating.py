@@ -145,9 +145,9 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
             )
         if there:  # "两肺上叶结节，大者位于右肺上叶": the right lobe's once
             first, last = spoken[: -len(special)], spoken[-len(special) :]
-            told = [(s.lobe, s.segment) for s in last]
+            placed_last = [(s.lobe, s.segment) for s in last]
             spoken = [s for s in first if s.lobe not in there or s.segment]
-            spoken = [s for s in spoken if (s.lobe, s.segment) not in told] + last
+            spoken = [s for s in spoken if (s.lobe, s.segment) not in placed_last] + last
         for places, own_attributes in lesser:  # "双侧少量积液，右侧中量": the left one is small
             told_apart = {s.side for s in spoken if s.finding == name}
             rest = _statements_at(replace(base, finding=name), places, own_attributes, read)
@@ -234,7 +234,8 @@ def with_lent_places(found: list[Stretch], read: Sentence) -> list[Stretch]:
         behind = places_behind(other.trailing, words, read.text, read.language)
         gap = read.text[head.end : following.start]
         listed = re.fullmatch(
-            r"\s*(?:,|(?:,\s*)?(?:and|or|nor|with(?!\s+an?\b)|versus|vs\.?))\s+(?:[a-z-]+\s+){0,3}",
+            r"\s*(?:,|(?:,\s*)?(?:and|or|nor|with(?!\s+an?\b)|versus|vs\.?))\s+(?:[a-z-]+\s+){0,3}"
+            + (r"|\s+" if head.word == "cavity" else ""),  # "cavitating mass in the"
             gap,
             re.IGNORECASE,
         )

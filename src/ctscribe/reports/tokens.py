@@ -127,10 +127,10 @@ def _tokens_of(
         yield Token("organ", start, end, _ORGANS[organ], of_side, bound=heading)
         return
     if name == "organ-lobe":  # "甲状腺右叶结节8mm，左叶结节13mm"
-        named = re.findall("甲状腺|肝", sentence[:start])
-        if named:
-            side = _ZH_SIDE[text[0]] if named[-1] == "甲状腺" else None
-            yield Token("organ", start, end, _ORGANS[named[-1]], ((side, None, None),))
+        organs = re.findall("甲状腺|肝", sentence[:start])
+        if organs:
+            side = _ZH_SIDE[text[0]] if organs[-1] == "甲状腺" else None
+            yield Token("organ", start, end, _ORGANS[organs[-1]], ((side, None, None),))
         return
     if name == "organ-word":
         yield Token(

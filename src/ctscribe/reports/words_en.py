@@ -118,7 +118,7 @@ EN: list[tuple[str, str]] = [
         r"(?:absorbed|disappeared|vanished|gone|re-?expanded)\b|\b(?:completely|basically|fully)\s+absorbed\b|\bdisappeared\b",
     ),
     ("larger", r"\binterval\s+enlargement\b"),
-    ("new", r"\binterval\s+development\s+of\b"),
+    ("new", r"\binterval\s+(?:development|appearance)\s+of\b"),
     ("larger", r"\bmore\s+than\s+(?:before|previous\w*)\b"),
     ("smaller", r"\bless\s+than\s+(?:before|previous\w*)\b"),
     ("stable", r"\bsame\s+as\s+(?:before|previous\w*|(?:the\s+|on\s+)*(?:prior|last))\b"),
@@ -281,10 +281,11 @@ EN: list[tuple[str, str]] = [
         r"\batelecta\w+"
         r"|(?<!vertebral )(?<!body )\bcollapse\b"
         r"(?!\s+of\s+(?:\w+\s+){0,3}(?:vertebra|T\d|L\d|body))"
+        r"|(?<=lung is )collapsed\b|(?<=lobe is )collapsed\b"
         r"|\bcollapsed\b(?=\s+(?:\w+\s+){0,2}(?:lobe|lung|segment|RUL|RML|RLL|LUL|LLL))",
     ),
     ("bulla", r"\bbull(?:a|ae|ous)\b"),
-    ("cavity", _NO_BODY + r"\bcavit(?:y|ies|ary\s+lesions?|ations?)\b"),
+    ("cavity", _NO_BODY + r"\bcavit(?:y|ies|ating|ary\s+lesions?|ations?)\b"),
     ("mosaic-attenuation", r"\bmosaic\s+(?:attenuation|perfusion|pattern)\b"),
     (
         "fibrosis",
@@ -401,7 +402,7 @@ EN: list[tuple[str, str]] = [
         r"\b(?:not|no\s+(?:longer|more))\s+(?:\w+\s+)?"
         r"(?:seen|identified|present|evident|visuali[sz]ed|"
         r"demonstrated|detected|noted|shown|displayed|found|observed|appreciated|visible|confirmed(?!\s+(?:by|at|on)\s+\w*(?:biops|hist|path|surg)))\b(?!\s+(?:on|in)\s+(?:the\s+)?(?:prior|previous|earlier))"
-        r"|\b(?:is|are)\s+absent\b"
+        r"|\b(?:is|are)\s+absent\b|\b(?:cannot|can\s+not|could\s+not)\s+be\s+(?:seen|identified|found|visuali[sz]ed)\b"
         r"|\b(?:has|have|had)\s+(?:(?:completely|fully|entirely|totally|now|since|also|all)\s+){0,2}(?:resolved|cleared)\b|\b(?:completely\s+)?resolved\b"
         r"|\b(?:was|were|is|are|been)\s+(?:excluded|ruled\s+out)\b"
         r"|(?:(?<=[:\-])\s*|\b)(?:none|nil|negative|absent)(?=\s*(?:$|[.;,]))"
