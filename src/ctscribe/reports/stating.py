@@ -33,7 +33,7 @@ from ctscribe.reports.schema import (
 )
 from ctscribe.reports.scope import is_connector, is_rest
 from ctscribe.reports.segments import place_segment
-from ctscribe.reports.tokens import side_beside
+from ctscribe.reports.sides import side_beside, sides_of_sizes
 from ctscribe.reports.vocabulary import AMOUNTED, PLACELESS, PLEURA, SIDED, SIZED
 
 
@@ -139,6 +139,14 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
     spoken = []
     for name in names:
         side = side_beside(text, head, previous, language) if name in SIDED else None
+        sizes = [i for i in attributes if words[i].kind == "size"] if name in SIDED else []
+        sides = sides_of_sizes(text, head, [words[i] for i in sizes], language)
+        if sides:  # "右侧1.2公分，左侧0.8公分"
+            for of_side, size in zip(sides, sizes, strict=True):
+                own_too = [size, *(i for i in attributes if i not in sizes)]
+                one = replace(base, finding=name, side=of_side)
+                spoken += _statements_at(one, [], own_too, read)
+            continue
         for places, own_attributes in parts if name not in PLACELESS else [([], attributes)]:
             spoken += _statements_at(
                 replace(base, finding=name, side=side), places, own_attributes, read
@@ -225,7 +233,7 @@ _ONE_OF = re.compile(r"[较最]?大者|较大[两二三]枚|最大|其一|其中
 def with_lent_places(found: list[Stretch], read: Sentence) -> list[Stretch]:
     """ "atelectasis and scarring in the lingula": both are there, in English."""
     if read.language == "zh":
-        return found
+        return _one_place_each(found, read)
     words, lent = read.words, list(found)
     for i in range(len(lent) - 2, -1, -1):
         one, other = lent[i], lent[i + 1]
@@ -245,6 +253,24 @@ def with_lent_places(found: list[Stretch], read: Sentence) -> list[Stretch]:
         if listed and behind and words[behind[0]].bound and not apart and not between:
             lent[i] = replace(one, trailing=[*one.trailing, *behind])
     return lent
+
+
+def _one_place_each(found: list[Stretch], read: Sentence) -> list[Stretch]:
+    """ "尖段、前段及中叶分别见pGGN、mGGN、实性结节": one finding to each place, in order."""
+    if len(found) < 2:
+        return found
+    words = read.words
+    places = [j for j in found[0].leading if words[j].kind == "place"]
+    said = places and "分别" in read.text[words[places[-1]].end : words[found[0].finding].start]
+    if not said or len(places) != len(found):
+        return found
+    if any(one.inherited != places for one in found[1:]):
+        return found
+    others = [j for j in found[0].leading if j not in places]
+    return [
+        replace(one, leading=sorted([place, *(others if one is found[0] else one.leading)]))
+        for one, place in zip(found, places, strict=True)
+    ]
 
 
 def _subject(finding: int, read: Sentence) -> list[int]:
@@ -400,11 +426,12 @@ _NUMBERS = {
     **dict(zip(_COUNTS, range(2, 10), strict=True)),
 }
 _COUNTED: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r"([一二两三四五六七八九]|(?<!\d)\d{1,2})[枚个处]"),
+    "zh": re.compile(r"([一二两三四五六七八九]|(?<!\d)\d{1,2})[枚个处颗粒]"),
     "en": re.compile(r"\b(two|three|four|five|six|seven|eight|nine)\b", re.IGNORECASE),
 }
 _MULTIPLE = re.compile(
-    r"多发|数[枚个处]|散在|多[枚个处]|若干|\b(?:multiple|several|scattered|numerous|few)\b", re.I
+    r"多发|数[枚个处颗粒]|散在|多[枚个处颗粒]|许多|若干|\b(?:multiple|several|scattered|numerous|few)\b",
+    re.I,
 )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from typing import cast
 
 from ctscribe.reports import lexicon
@@ -24,6 +23,7 @@ from ctscribe.reports.schema import (
     Side,
 )
 from ctscribe.reports.segments import place_segment, segment_name
+from ctscribe.reports.then_and_now import then_and_now
 from ctscribe.reports.vocabulary import RULES
 
 _ORGANS: dict[str, Observation] = {
@@ -51,7 +51,7 @@ _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
         r"\b(?:prev(?:ious\w*)?|prior|formerly|earlier|before|compared\s+(?:with|to)|thickness|spacing"
         r"|slice\s+interval|"
         r"distance|depth|solid\s+(?:component|core|portion|part))\b(?:(?!measur|is\s+an?\b|are\b|(?:study|scan|CT|exam\w*)\s+at\s+$)[^.;,]){0,16}$"
-        r"|[(,]\s*(?:was|were)\s+$",
+        r"|[(,]\s*(?:was|were)\s+$|\bsolid\s+component\b[^.;,]{0,80}\bfrom\s+$",
         re.IGNORECASE,
     ),
 }
@@ -99,7 +99,7 @@ def tokenize(sentence: str, language: Language) -> list[Token]:
         name = names[int(str(match.lastgroup)[1:])] if match.lastgroup else "skip"
         if name != "skip":
             tokens.extend(_tokens_of(name, match, sentence, language))
-    tokens = _then_and_now(_one_size(tokens, sentence, language), sentence)
+    tokens = then_and_now(_one_size(tokens, sentence, language), sentence)
     return _with_segments(_own(tokens, language), sentence, language)
 
 
@@ -260,30 +260,6 @@ def _one_size(tokens: list[Token], sentence: str, language: Language) -> list[To
     return tokens
 
 
-def _then_and_now(tokens: list[Token], sentence: str) -> list[Token]:
-    """A size that the next one says is the prior's: "3年前4mm，现7mm", "to 4 mm from 7 mm"."""
-    sizes = [i for i, t in enumerate(tokens) if t.kind == "size"]
-    before: set[int] = set()
-    for first, second in pairwise(sizes):
-        between = tokens[first + 1 : second]
-        if any(t.kind in ("finding", "place", "segment", "organ", "core") for t in between):
-            continue
-        gap = sentence[tokens[first].end : tokens[second].start]
-        if _NOW_SIZE.search(gap):
-            before.add(first)
-        elif _THEN_SIZE.search(gap):
-            before.add(second)
-    return [replace(t, kind="before") if i in before else t for i, t in enumerate(tokens)]
-
-
-_NOW_SIZE = re.compile(
-    r"(?:[增缩减变][大小少多长]?|改变)[至到为]约?$|(?:→|->|[＞>])\s*$|(?:现|目前|本次|此次)[^，,。；;]{0,6}$"
-    r"|^[^.;]{0,12}\bnow\b[^.;,]{0,16}$",
-    re.IGNORECASE,
-)
-_THEN_SIZE = re.compile(r"^\s*,?\s*from\s+(?:about\s+)?$", re.IGNORECASE)
-
-
 def _own(tokens: list[Token], language: Language) -> list[Token]:
     """Whose a finding is: an organ's that stands before it, or a nodule's own calcification."""
     organ: Token | None = None
@@ -438,26 +414,3 @@ def _narrowed(place: Token, segment: str, start: int, end: int) -> Token:
 
 def _bound(sentence: str, start: int, language: Language) -> bool:
     return lexicon.BOUND[language].search(sentence[max(0, start - 60) : start]) is not None
-
-
-def side_beside(sentence: str, token: Token, before: int, language: Language) -> Side | None:
-    """The one side named beside a finding of bones, nodes or other organs; None if both or none.
-
-    before: where the finding before it ends.
-    """
-    if token.spots:
-        return token.spots[0][0]
-    comma = max(sentence.rfind(stop, 0, token.start) for stop in "，,：:") + 1
-    if token.word == "fracture" and re.search(r"肋|\bribs?\b", sentence[before:comma]):
-        comma = before  # "左侧第3肋骨皮质欠规整，不除外骨折"
-    text = sentence[max(comma, before) : token.end]
-    if language == "zh":
-        found = set(re.findall(r"[右左双两](?=侧|第|肺门|叶|乳|肾|肋|腋|锁|颈|肩)", text))
-        return _ZH_SIDE.get("".join(found)) if len(found) == 1 else None
-    stop = re.search(  # "of the right 3rd rib and the left clavicle": of both sides
-        r"[,;]|\b(?:and|with)\b(?!\s+(?:the\s+)?(?:left|right)\s+(?:\w+\s+){0,2}(?:ribs?|clavicle|scapula))",
-        sentence[token.end :],
-    )
-    text += sentence[token.end : token.end + stop.start()] if stop else sentence[token.end :]
-    words = {word.lower() for word in re.findall(r"\b(?:right|left|bilateral|both)\b", text, re.I)}
-    return words.pop() if len(words) == 1 and words <= {"right", "left"} else None

@@ -104,7 +104,9 @@ EN: list[tuple[str, str]] = [
     (
         "smaller",
         r"\b(?:decreas(?:e|ed|ing)|smaller|shrunk|improv(?:ed|ing|ement)|diminished"
-        rf"|regressed|shrinking|less(?=\s+than\s+(?!\d))|reduced(?!\s+(?:lung|volume|attenuation|density)))\b{_THAN}|{_PARTLY}"
+        rf"|regressed|shrinking|less(?=\s+than\s+(?!\d))"
+        rf"|(?<=became )less|(?<=become )less"
+        rf"|reduced(?!\s+(?:lung|volume|attenuation|density)))\b{_THAN}|{_PARTLY}"
         r"|(?<!volume )\breduction\b(?=\s+(?:in|since|from|of|compared))",
     ),
     (
@@ -159,7 +161,8 @@ EN: list[tuple[str, str]] = [
     ),
     (
         "kidney-cyst",
-        r"\b(?:(?:right|left|bilateral)\s+)?(?:renal|kidney)\s+(?:\w+\s+)?cysts?\b"
+        r"\bcysts?\s+(?:arising\s+)?(?:from|in|of|at)\s+(?:the\s+)?(?:\w+\s+)?pole\s+of\s+(?:the\s+)?(?:\w+\s+)?kidneys?\b"
+        r"|\b(?:(?:right|left|bilateral)\s+)?(?:renal|kidney)\s+(?:\w+\s+)?cysts?\b"
         r"|\bcysts?\s+(?:(?:is|are)\s+)?(?:(?:seen|noted|present)\s+)?(?:in|of)\s+(?:(?:the|both)\s+)?(?:\w+\s+)?kidneys?\b",
     ),
     (
@@ -374,7 +377,7 @@ EN: list[tuple[str, str]] = [
     ("gg_nodule", r"\bp?GGNs?\b"),
     (
         "nodule",
-        r"\b(?:micro)?nodules?\b|\bnodular\s+(?:opacit|densit|lesion)\w+|\bmass(?:es)?\b(?!-)"
+        r"\b(?:micro)?nodules?\b|\bnodular\s+(?:opacit|densit|lesion)\w+|\bmass(?:es)?\b(?!-|\s+like\b)"
         r"|\bgranulomas?\b",
     ),
     ("consolidation", r"\bconsolidat(?:ion|ions|ive|ed)\b"),
@@ -411,7 +414,7 @@ EN: list[tuple[str, str]] = [
     (
         "negation",
         r"\bclinical(?:ly)?\s+(?:suspected|(?:suspicion|concern)\s+(?:of|for))\b"
-        r"|\b(?:no|nil|without|nor|neither|never)\b|\b(?:negative|evaluate|evaluation)\s+for\b|"
+        r"|\b(?:no|nil|not\s+any|without|nor|neither|never)\b|\b(?:negative|evaluate|evaluation)\s+for\b|"
         r"\bfree\s+of\b|\babsence\s+of\b|\brule\s+out\b|\br/o\b|\bto\s+exclude\b|"
         r"\b(?:history|resolution|clearance|clearing)\s+of\b|\bnot\s+(?:show|demonstrate|contain)\b|"
         r"\bif\b",
