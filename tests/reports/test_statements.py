@@ -160,7 +160,7 @@ def test_which_of_several_a_word_is_said_of() -> None:
 
 
 def test_an_organ_named_by_a_heading_owns_what_follows() -> None:
-    text = "THYROID: 12 mm nodule in the left lobe. KIDNEYS: 31 mm cyst on the left. LIVER: Cysts."
+    text = "THYROID: Left lobe nodule, 12 mm. KIDNEYS: 31 mm cyst on the left. LIVER: Cysts."
     assert [(s.finding, s.side, s.size_mm) for s in statements(text)] == [
         ("thyroid-nodule", "left", 12.0),
         ("kidney-cyst", "left", 31.0),
