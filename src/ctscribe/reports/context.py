@@ -167,7 +167,8 @@ def corrected(sentence: str, language: Language) -> str:
         length = later.end("wrong") - later.start("wrong")
         right = later["right"] if later["side"] or "段" in later["wrong"] else ""
         if right and len(right) <= length:  # in the place of the wrong one, so that spans stay true
-            sentence = _blank(sentence, later.start("begin"), later.end("right"))
+            closed = re.match("[）)]", sentence[later.end("right") :]) is not None
+            sentence = _blank(sentence, later.start("begin"), later.end("right") + closed)
             begin, end = later.span("wrong")
             sentence = sentence[:begin] + right.ljust(length) + sentence[end:]
     for pattern in _CORRECTIONS[language]:

@@ -32,7 +32,7 @@ def then_and_now(tokens: list[Token], sentence: str) -> list[Token]:
             continue
         if not _NOW_AMOUNT.search(sentence[before.end : after.start]):
             continue
-        grown = AMOUNTS.index(after.word) - AMOUNTS.index(before.word)  # type: ignore[arg-type]
+        grown = AMOUNTS.index(after.word) - AMOUNTS.index(before.word)
         word = "larger" if grown > 0 else "smaller" if grown else "stable"
         tokens = [t for t in tokens if t is not before]
         if not any(t.kind == "change" for t in tokens):
