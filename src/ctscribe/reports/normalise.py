@@ -44,7 +44,7 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\r\n?"), "\n"),
     (re.compile(r" {2,}"), " "),
     (
-        re.compile(r"(?<=\d)(\s?)(?:毫米|公[厘釐]|公[厘釐]|millimet(?:er|re)s?\b)", re.IGNORECASE),
+        re.compile(r"(?<=\d)(\s?)(?:毫米|公[厘釐]|millimet(?:er|re)s?\b)", re.IGNORECASE),
         r"\1mm",
     ),
     (re.compile(r"(?<=\d)(\s?)(?:厘米|公分|centimet(?:er|re)s?\b)", re.IGNORECASE), r"\1cm"),
