@@ -104,7 +104,7 @@ _PRIOR: dict[Language, re.Pattern[str]] = {
 }
 _GONE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:未见(?:明确|明显)?(?:显示)?|未再?(?:显示|见到?)|已?(?:不见|[看见]不到)了?|已?未(?:见|看)到|消失|消散|消退|(?<!未)(?<!部分)吸收)(?=\s*(?:$|[，,]))"
+        r"(?:未见(?:明确|明显)?(?:显示)?|未再?(?:显示|见到?)|已?(?:不复?见|[看见]不到)了?|已?未(?:见|看)到|消失|消散|消退|(?<!未)(?<!部分)吸收)(?=\s*(?:$|[，,]))"
     ),
     "en": re.compile(
         r"\b(?:not|no\s+longer)\s+(?:\w+\s+)?(?:seen|visible|present|identified)\b|\bresolved\b"

@@ -193,7 +193,7 @@ _WAS = re.compile(  # "原左肺结节未见显示"
     re.IGNORECASE,
 )
 _GONE_WORD = re.compile(
-    r"吸收|消失|消退|已不见|不见了|不到|消散|复张|闭合|未再|显示|本次|此次|今|^现|resol|absorb|disappear|vanish|gone"
+    r"吸收|消失|消退|已不见|不复见|不见了|不到|消散|复张|闭合|未再|显示|本次|此次|今|^现|resol|absorb|disappear|vanish|gone"
     r"|expanded|clear(?:ance|ed|ing)|no\s+(?:longer|more)",
     re.IGNORECASE,
 )

@@ -132,6 +132,10 @@ def _tokens_of(
             side = _ZH_SIDE[text[0]] if organs[-1] == "甲状腺" else None
             yield Token("organ", start, end, _ORGANS[organs[-1]], ((side, None, None),))
         return
+    if name == "adenoma":  # a gland's, behind its size
+        if re.search("肾上腺|甲状腺", sentence[:start]) and "结节" not in sentence:
+            yield Token("finding", start, end, word="nodule")
+        return
     if name == "organ-word":
         yield Token(
             "finding", start, end, word="cyst" if re.search("cyst|囊肿", text.lower()) else "lesion"

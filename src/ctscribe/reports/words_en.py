@@ -157,7 +157,7 @@ EN: list[tuple[str, str]] = [
     ("liver-lesion", rf"(?!\bhypodensit){_DARK}\s+in\s+the\s+{_LIVER}\b"),
     (
         "liver-cyst",
-        r"\b(?:hepatic|liver)\s+(?:\w+\s+)?cysts?\b|\bcysts?\s+(?:(?:is|are)\s+)?(?:(?:seen|noted|present)\s+)?(?:in|of)\s+(?:the\s+)?liver\b",
+        r"\b(?:hepatic|liver)\s+(?:\w+\s+)?cysts?\b|\bcysts?\s+(?:(?:is|are)\s+)?(?:(?:seen|noted|present)\s+)?(?:in|of)\s+(?:the\s+)?(?:\w+\s+lobe\s+of\s+the\s+)?liver\b",
     ),
     (
         "kidney-cyst",
@@ -370,7 +370,10 @@ EN: list[tuple[str, str]] = [
     ),
     # Findings.
     ("both_pleural", r"\bh(?:ydro|a?emo)pneumothora\w+"),
-    ("effusion", r"\b(?:pleural\s+)?effusions?\b|\bpleural\s+fluid\b|\bha?emothora\w+|\bempyema\b"),
+    (
+        "effusion",
+        r"\b(?:pleural\s+)?effusions?\b|\bpleural\s+(?:fluid|collections?)\b|\bha?emothora\w+|\bempyema\b",
+    ),
     ("pneumothorax", r"\bpneumothora(?:x|ces)\b"),
     ("emphysema", r"\bemphysema(?:tous)?\b(?!\s+bull)"),
     ("ps_nodule", r"\bmGGNs?\b"),
