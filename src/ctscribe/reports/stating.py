@@ -160,7 +160,10 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
             told_apart = {s.side for s in spoken if s.finding == name}
             rest = _statements_at(replace(base, finding=name), places, own_attributes, read)
             spoken += [s for s in rest if s.side not in told_apart]
-    return spoken
+    # What is gone has no size: "上次右肺下叶7mm结节，本次未见" tells the prior's.
+    return [
+        replace(s, size_mm=None, axes_mm=()) if s.comparison == "resolved" else s for s in spoken
+    ]
 
 
 def _in_one_lobe(places: list[int], words: list[Token]) -> bool:
