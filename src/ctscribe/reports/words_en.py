@@ -82,7 +82,7 @@ EN: list[tuple[str, str]] = [
     ),
     (
         "stable",
-        r"\b(?:no|without)\s+(?:\w+\s+){0,2}?(?:change|growth|increase|enlargement"
+        r"\b(?:no|nil|without)\s+(?:(?!nodes?\b|nodal\b)\w+\s+){0,2}?(?:change|growth|increase|enlargement"
         r"|progression)\b(?:\s+in\b)?"
         r"|\bun(?:changed|altered)\b|\bstable\b|\bnot\s+(?:\w+\s+)?(?:changed|altered)\b"
         r"|\blittle\s+(?:changed?|altered)\b|\bno\s+(?:\w+\s+)?alteration\b"
