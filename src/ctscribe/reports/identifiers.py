@@ -50,6 +50,8 @@ SPACED_ID = re.compile(
     r"|(?<![\d.])(?!(?:19|20)\d\d[ ](?:19|20)\d\d)\d{4}[ ]\d{4}[ ]\d{4}(?!\w|\.\d)"
 )
 ID_BEFORE_LABEL = re.compile(
+    # 王力（0091）: a number in brackets behind a person
+    rf"(?<=\[姓名\])[（(](?P<also>[A-Z]{{0,3}}\d{{4,8}})[)）]|"
     rf"(?<![A-Za-z0-9_.])(?P<found>{_CODE})(?=[（(](?:{_ID_OF})(?:证|卡|单)?(?:编号|编码|号码|号|ID)[）)])"
 )
 _NUMBER_WORD = r"(?:ID|No\b\.?|Numbers?|Num\b\.?|#|Code)"

@@ -172,7 +172,8 @@ def _value(text: str, start: int, *, strong: bool, colon: bool) -> int | None:
         known = name[0] in SURNAMES or not any(c in NOT_IN_NAMES for c in name)
         if _is_surname(name[:-2]) and name[-2:] in TITLES:
             return end - 2
-        if 2 <= len(name) <= 4 and name not in _NO_VALUE and known:
+        said = name[0] in "是有在已请我你他这那要没" and name[:2] not in COMPOUND
+        if 2 <= len(name) <= 4 and name not in _NO_VALUE and known and not said:
             return end
         if 5 <= len(name) <= 10 and all(c in TRANSCRIBED for c in name):
             return end

@@ -114,7 +114,7 @@ _LAST_FIRST = re.compile(
 )
 # Hepatitis B. Otherwise: an initial begins a line or a cell, or follows one of these.
 _INITIALED = re.compile(
-    rf"(?:^|(?<=\n)|(?<=[/|;,(:.][ ])|(?<=\bby[ ])|(?<=with[ ])|(?<=\band[ ])|(?<=\bto[ ]))(?P<found>(?:[{_UP}]\.[ ]?){{1,2}}[{_UP}][{_LOW}'’\-]{{2,24}})(?![{_LOW}'\-])"
+    rf"(?:^|(?<=\n)|(?<=[/|;,(:.][ ])|(?<=\bby[ ])|(?<=with[ ])|(?<=\band[ ])|(?<=\bto[ ])|(?<=signed[ ])|(?<=read[ ])|(?<=ported[ ])|(?<=fied[ ]))(?P<found>(?:[{_UP}]\.[ ]?){{1,2}}[{_UP}][{_LOW}'’\-]{{2,24}})(?![{_LOW}'\-])"
 )
 _PINYIN = re.compile(
     r"(?<![\w'\-])(?:(?P<surname>[A-Z][A-Za-z]{1,9}),?[ ](?P<given>[A-Z][A-Za-z]{1,12}(?:[- ]?[A-Za-z]{2,6})?)|(?P<given2>[A-Z][a-z]{1,12}(?:-[A-Za-z]{2,6})?)[ ](?P<surname2>[A-Z][A-Za-z]{1,9}))(?![\w\-])"
@@ -143,12 +143,16 @@ _GIVEN_FIRST = re.compile(
 )
 # tech sun; pt name chen xiao yu: where all is typed in small letters
 _SMALL = re.compile(
-    r"(?<![\w.])(?P<label>(?i:(?:pt|patient)[ ]name|name|patient|pt|tech(?:nologist)?|radiologist|rad|signed(?:[ ]by)?|(?:read|reported|dictated|verified|transcribed|reviewed|ordered|performed)[ ]by|ref(?:erring)?(?:[ ](?:md|dr))?|ordering|attending|author|interpreter|scanned[ ]by|typed[ ]by|prepared[ ]by|contact|spouse|nurse|rn|attn|cc|dr|mr|mrs|ms|miss))"
+    r"(?<![\w.])(?P<label>(?i:(?:pt|patient)[ ]name|name|patient|pt|tech(?:nologist)?|radiologist|rad|signed(?:[ ]by)?|(?:read|reported|dictated|verified|transcribed|reviewed|ordered|performed)[ ]by|ref(?:erring)?(?:[ ](?:md|dr))?|ordering|attending|transcriptionist|typist|scribe|author|interpreter|scanned[ ]by|typed[ ]by|prepared[ ]by|contact|spouse|nurse|rn|attn|cc|dr|mr|mrs|ms|miss))"
     r"(?P<sep>\.?[ ]?[:=][ ]{0,3}|\.?[ ])(?P<found>[a-z][a-z'’\-]{1,20}(?:,?[ ][a-z][a-z'’\-]{0,20}){0,3})(?![\w@])"
 )
 # It ends in the given name of who wrote it: "No PE. Sue"
 _SIGNED_OFF = re.compile(
     r"(?:[.!?)\"”]|\n|^)[ ]{0,2}(?:[-–—~/][ ]?)?(?P<found>[A-Z][a-z]{1,14})\.?\s*$"
+)
+# Passport [ID], Chukwuemeka Obi, visa
+_AFTER_NUMBER = re.compile(
+    rf"\[(?:ID|编号)\][,;|]?[ ]{{1,3}}(?P<found>{_WORD}(?:,?[ ](?:{_PARTICLE})?{_WORD}){{1,3}})(?=[ ]?[,;|(/]|[ ]{{2}}|[ ][MF\d]|$)"
 )
 # Upper-case words that are pinyin surnames too.
 _PLAIN_WORDS = frozenset(
@@ -192,7 +196,7 @@ def latin_names(text: str) -> Iterator[tuple[int, int]]:
 
 def _in_context(text: str) -> Iterator[tuple[int, int]]:
     """Names that hold no word of reports, beside what speaks of people."""
-    for pattern, least in ((_STRONG, 1), (_LISTED, 1), (_WEAK, 2)):
+    for pattern, least in ((_STRONG, 1), (_LISTED, 1), (_WEAK, 2), (_AFTER_NUMBER, 2)):
         for match in pattern.finditer(text):
             words = _unknown_words(match["found"])
             if len(words) >= least and not _EPONYM.match(

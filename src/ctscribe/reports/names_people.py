@@ -43,12 +43,18 @@ _S = r"[ \t\u3000]"
 _RUN = re.compile(rf"[{_HAN}]{{1,10}}")
 _ANY = SURNAMES | MORE_SURNAMES
 # Names of other peoples: with more characters, and syllables that only they have.
-_FOREIGN = TRANSCRIBED | frozenset("奴妮蕾莱阔柯不都孜敖音纽伦荪措央宗木江提热孙赛明发")
+_FOREIGN = TRANSCRIBED | frozenset(
+    "奴妮蕾莱阔柯不都孜敖音纽伦荪措央宗木江提热孙赛明发洪合甫素娅青增索朗久嘎边益登强顺宝音琴高娃朝鲁和雅罗玉"
+)
 _WIDE = _FOREIGN | frozenset(
     "莎丝喀夫诺万奥罗沃弗赫鲁柏彼谢佐芬恩琳莉露茜黛德森约翰逊默肯蒂妲黎凡薇"
 )
 _FOREIGN_SYLLABLES = re.compile(
-    r"古丽|买买提|买提|木江|尔江|拉提|别克|吐尔逊|吐逊|阿依|努尔|艾山|艾合|阿卜|阿不|卓玛|次仁|扎西|平措|顿珠|多吉|旺堆|旺姆|拉姆|央金|达瓦|尼玛|格桑|桑吉|次旦|其其格|巴特尔|格日|娜仁|乌日|乌云|敖登|图雅|木子木|阿呷|图麦|吉克|莫日|力克|热合|帕提|巴哈尔|哈斯"
+    r"古丽|买买提|买提|木江|尔江|拉提|别克|吐尔逊|吐逊|阿依|努尔|艾山|艾合|阿卜|阿不|卓玛|次仁|扎西|平措|顿珠|多吉|旺堆|旺姆|拉姆|央金|达瓦|尼玛|格桑|桑吉|次旦|其其格|巴特尔|格日|娜仁|乌日|乌云|敖登|图雅|木子木|阿呷|图麦|吉克|莫日|力克|热合|帕提|巴哈尔|哈斯|尔洪|合塔|塔尔|罗布|热孜|依明|依布拉|艾尼|艾则|吾尔|帕夏|玉素甫|亚森|哈力|麦麦|艾买|斯坎|萨比|孜亚|米吉|巴雅|苏和|其木格|斯琴|高娃|托娅|阿拉坦|布和|朝鲁|宝音|那顺|额尔|恩和|萨仁|特木|孟和|苏日|哈丹|日格|旺久|旺扎|次央|拉珍|嘉措|加措|益西|土登|阿旺|强巴"
+)
+# Two syllables of which a whole name may be.
+_TIBETAN = re.compile(
+    r"德吉|央金|卓玛|次仁|扎西|多吉|尼玛|达瓦|边巴|旺姆|平措|顿珠|曲珍|卓嘎|白玛|拉姆|洛桑|丹增|索朗|仁青|央宗|格桑|桑吉|旺堆|次旦|古丽|买买提"
 )
 _PATIENT = r"(?:患者|新生儿|患婴|留学生|外籍患者|病人|患儿|病员|病患|产妇|孕妇|伤员|伤者|死者|逝者|客人|村民|居民|(?:受检|被检|体检|就诊|参保|受种)[者人]|旅客|游客|老师|师傅)"
 _KIN = rf"(?:{RELATION}|[我你他她其](?:爸|妈|哥|姐|弟|妹|叔|姑|姨|舅|伯|爷|奶|岳父|岳母|老公|老婆|媳妇|对象|娘|爹|嫂)|弟妹|嫂子|姐夫|妹夫|表[哥姐弟妹]|堂[哥姐弟妹]|姨[妈夫]|姑[妈父]|舅妈|婶婶|伯[父母]|叔叔|媳妇|小孩|孩子|长辈|陪同(?:者|人员?)?|陪护(?:者|人员?)?|代办人)"
@@ -61,26 +67,31 @@ _CALL = rf"(?:{TELL}|请问|麻烦|帮忙(?:看下|看看|看一下|查下|把)|
 _GAP = rf"(?:[(（]?(?:签名|签字|签章|盖章)[)）]?)?{_S}{{0,3}}[:：]?{_S}{{0,3}}"
 # Behind these a name may begin, whatever follows it.
 _LEAD = re.compile(
-    rf"(?:{_PATIENT}(?:系|为|是|叫|名叫|即)?(?:[我本]院)?(?:职工|员工)?|{_KIN}(?:系|是|叫)?|{_STAFF}|{CALLED}|{_CALL}|[0-9号]床(?:的|患者)?|同名(?:患者|者)?|检查时|(?<![{_HAN}])[父母夫妻子女兄弟姐妹因]|[男女]婴){_GAP}(?=[{_HAN}])"
+    rf"(?:{_PATIENT}(?:系|为|是|叫|名叫|即)?(?:[我本]院)?(?:职工|员工)?|{_KIN}(?:系|是|叫|为)?|{_STAFF}(?:为|是|系)?|{CALLED}|{_CALL}|[0-9号]床(?:的|患者)?|同名(?:患者|者)?|(?:兹)?证明|检查时|(?<![{_HAN}])[父母夫妻子女兄弟姐妹因]|[男女]婴){_GAP}(?=[{_HAN}])"
 )
 # With what a sentence goes on behind a person.
 _GOES_ON = re.compile(
     rf"(?:{ACT_BEHIND}|{ROLE_BEHIND}|{RELATION}|性别|年龄|姓名|医[师生]|主任|说|称|述|自[述诉行觉]|否认|表示|反映|提出|想|想要|希望|昨|今|明[天日早晚]|现|目前|近|既往|平素|因|于|在|自|由|从|与|和|及|的|曾|已|将|拟|系|为|是|有|无|未|不|行|到|来|去|住|做|拍|查|取|拿|打|签|注|操|摆|定位|更正|修改|补充|留|换|左|右|双|两|胸|肺|咳|咯|发热|高热|痰|气促|死|患|入|出|术|放|帮|躁|配合|转|不能|未能|本人|手术|邮箱|微信|大量|少量|手机|屏|复|陪|能否|能|可|是否|之[父母子女妻夫]|家|还|又|再|也|就|会|要|给|向|对|把|被|让|叫|告|咨|描|认|建议)"
 )
+_PERSON_NEXT = re.compile(r"家属|之[父母子女妻夫兄弟姐妹]|本人|女士|先生|同志")
 _STATED = rf"(?:[男女]性?(?=[，,、|｜/;；。)）\s\d年岁]|$)|\d{{1,3}}{_S}?岁|[{_HAN}]{{1,4}}族[，,、 ]{{1,2}}[男女])"
 # 苗条，女，28岁: whoever has sex and age stands before them, whatever the characters.
 _SEX_AGE = re.compile(
-    rf"(?:^|(?<=[\n，,。；;：:|｜/、\s(（【】\]]))(?:{_PATIENT}(?:系|为|是|叫)?{_S}?|姓名{_S}?|兹有|介绍|死者)?(?:本?[{_HAN}]{{0,2}}(?:村民|职工))?(?P<found>[{_HAN}]{{2,5}}|[{_HAN}](?:{_S}[{_HAN}]){{1,3}}){_S}{{0,4}}[，,、|｜/(（:：]?{_S}{{0,4}}"
-    rf"(?:[{_HAN}]{{1,4}}[族籍][，,、 ]{{1,2}})?[男女]性?[，,、|｜/ \t\u3000]{{0,3}}(?:[{_HAN}]{{1,4}}[族籍][，,、 ]{{1,2}})?(?:年龄[:：]?)?\d{{1,3}}{_S}?(?:周?岁|个?月|[Yy]|[，,、|｜/ ]|$)",
+    rf"(?:^|(?<=[\n，,。；;：:|｜/、\s(（【】\]]))(?:{_PATIENT}(?:系|为|是|叫)?{_S}?|患{_S}者{_S}{{1,3}}|姓{_S}?名{_S}?|兹有|介绍|死者)?(?:本?[{_HAN}]{{0,2}}(?:村民|职工))?(?P<found>[{_HAN}]{{2,5}}|[{_HAN}](?:{_S}[{_HAN}]){{1,3}}){_S}{{0,4}}[，,、|｜/(（:：]?{_S}{{0,4}}"
+    rf"(?:[{_HAN}]{{1,4}}[族籍][，,、 ]{{1,2}})?[男女]性?[，,、|｜/ \t\u3000]{{0,3}}(?:[{_HAN}]{{1,4}}[族籍][，,、 ]{{1,2}})?(?:年龄[:：]?)?\d(?:{_S}?\d){{0,2}}{_S}?(?:周?岁|个?月|[Yy]|[，,、|｜/ ]|$)",
     re.MULTILINE,
 )
 _PATIENT_SEX = re.compile(
     rf"{_PATIENT}(?:系|为|是|叫)?{_S}?(?P<found>[{_HAN}]{{2,4}}){_S}?(?:[，,(（]{_S}?)(?:{_STATED})"
 )
+_LATIN_SEX = re.compile(
+    rf"(?:{_PATIENT}|姓名[:：]?|外宾|^){_S}?(?P<found>[A-Z][A-Za-z'’\-]+(?:,?[ ·][A-Z][A-Za-z.'’\-]*){{1,3}}){_S}?[，,（(、 ]{{1,2}}(?:[{_HAN}]{{1,4}}[族籍][，,、 ])?[男女](?=性?[，,、 /)）\d])",
+    re.MULTILINE,
+)
 # 二线：方行: a role, a colon, and one word that ends.
 _ROLE_CELL = re.compile(
     rf"(?:(?:[{_HAN}]{{1,4}}[者人员]|参会(?:人员|者)?|出席(?:人员|者)?|归档|冲洗|取材|包埋|参加(?:人员|者)?|[一二三]线|[一二三]助|助手|主刀|麻醉(?:师|者)?|术者|录入|校对|终审|初审|审签|审核|复核|复审|报告|书写|记录|操作|扫描|摆位|摄片|拍片|注射|穿刺|采样|打印|登记|送检|申请|签发|签字|签名|签章|签收|接听|接收|汇报|通知|带教(?:老师)?|导师|联系人|家属|陪同|陪护|收件人|寄件人|取片人|委托人|值班|主诊|主管|经治|管床|首诊|{_DOER}|{_PATIENT}|{_KIN}|{DOCTOR})"
-    rf"(?:签名|签字|签章|姓名)?{_S}{{0,3}}[:：]{_S}{{0,4}}|(?<![{_HAN}])姓[ \t\u3000]{{0,6}}名{_S}{{0,3}}[:：]\s{{0,6}})(?P<found>[{_HAN}]{{2,4}}?|[{_HAN}](?:{_S}{{1,2}}[{_HAN}]){{1,3}})(?=[\s；;，,。、/／|｜)）(（\[【]|$|(?:副?主任|主治|住院|主管)?(?:医师|医生|护师|技师))(?!{_S}?[:：])"
+    rf"(?:签名|签字|签章|姓名)?{_S}{{0,3}}[:：]{_S}{{0,4}}|(?<![{_HAN}])姓[ \t\u3000]{{0,6}}名{_S}{{0,3}}[:：]\s{{0,6}})(?:{_KIN}(?:系|是)?)?(?P<found>[{_HAN}]{{2,4}}?|[{_HAN}](?:{_S}{{1,2}}[{_HAN}]){{1,3}})(?=[\s；;，,。、/／|｜)）(（\[【]|$|(?:副?主任|主治|住院|主管)?(?:医师|医生|护师|技师))(?!{_S}?[:：])"
 )
 _ITEM = re.compile(
     rf"(?:{ROLE_BEHIND}|医[师生])?{_S}?[、/／]{_S}?(?P<found>[{_HAN}]{{2,4}}?)(?=[、/／，,。；;\s)）]|$|{ROLE_BEHIND}|均|二人|两[人位]|等|[三四五]位)"
@@ -95,7 +106,7 @@ _NAMED = re.compile(
 # 甘露签字, 高密摆位: one word between a beginning and what only people do.
 _DOES = re.compile(
     rf"(?:^|(?<=[\n，,。；;：:|｜、\s])|(?<=[由请经]))(?P<who>[{_HAN}]{{0,6}}?(?:{_STAFF}|{_PATIENT}|{_KIN}))?(?P<found>[{_HAN}]{{2,4}}?)"
-    r"(?=签[字名收署]|核对|摆位|定位|操作|更正|修改|审[核签阅]|书写|带教|复[核阅]|[留置]针|留置|注药|注射|推药|陪[同护]|来电|来访|来取|代[取领签诉](?!为)|复述|接听|汇报|你好|您好|老师|大[爷妈姐哥叔婶娘]|阿姨|先生|女士)",
+    r"(?=签[字名收署]|核对|摆位|定位|操作|更正|修改|审[核签阅]|书写|带教|复[核阅]|[留置]针|留置|注药|注射|推药|陪[同护]|来电|来访|来取|代[取领签诉](?!为)|复述|接听|汇报|你好|您好|老师|收(?=[，,。；;\s]|$)|大[爷妈姐哥叔婶娘]|阿姨|先生|女士)",
     re.MULTILINE,
 )
 # 阿依古丽你好, 左立新的片子, 农海生(住院号...
@@ -107,14 +118,14 @@ _OF_LEAD = re.compile(
 )
 # 请曾铁鸥于
 _ASKED = re.compile(
-    rf"(?:[由请让给]|发送?[至给])(?P<found>[{_HAN}]{{2,3}}?)(?=[于在](?:\[|\d|今|明|本|下)|尽快|按时|务必|[取拿]片|带[片好])"
+    rf"(?:[由请让给帮替]|发送?[至给])(?P<found>[{_HAN}]{{2,3}}?)(?=[于在](?:\[|\d|今|明|本|下)|做[的了检增]|拍[的了片]|开[的了单]|预约|尽快|按时|务必|[取拿]片|带[片好])"
 )
 # 小敖, 老薛: as one speaks of somebody.
 _FAMILIAR = re.compile(
     rf"(?:(?<![{_HAN}])|(?<=[由请给让找问和与同跟叫被]))[小老](?P<found>[{''.join(sorted(PLAIN_SURNAMES | set('敖边龙高石金方江白万段文麻')))}])(?=说|的(?:片|CT|报告|号|床|病人)|[，,]?(?:你|您)|来|去|让|叫|帮|看|已|那|值班|哥|姐|师傅|老师)"
 )
 _TITLED = re.compile(
-    rf"(?<![{_HAN}])(?P<lead>[{_HAN}]{{0,12}}?)(?P<found>[{_HAN}]{{1,4}})(?P<title>(?:副?主任|主治|住院)?(?:医师|医生)|住院医|大夫|副?主任(?![医护])|教授|老师|护士长?|先生|女士|小姐|同志|院长)(?=[，,。；;：:、！？!?)）\s]|$|[意要会建说已请阅看来报查审核更在以对和与参读电口回复主任随签咨诊执处陪无])"
+    rf"(?<![{_HAN}])(?P<lead>[{_HAN}]{{0,12}}?)(?P<found>[{_HAN}]{{1,4}})(?P<title>(?:副?主任|主治|住院)?(?:医师|医生)|住院医|大夫|副?主任(?![医护])|教授|老师|护士长?|先生|女士|小姐|同志|院长|[姐哥叔姨嫂](?=[，,：:！!您你]))(?=[您你，,。；;：:、！？!?)）\s]|$|[意要会建说已请阅看来报查审核更在以对和与参读电口回复主任随签咨诊执处陪无])"
 )
 _DEPARTMENT = re.compile(r"(?:临床|[科室诊院区部站组线班知系报请与和由经应意告让给向]|值班)$")
 # Words before a title that are no surname: 上级医师, 女医生.
@@ -166,6 +177,8 @@ def people(text: str) -> Iterator[tuple[int, int]]:
             yield start, of.end("found")
     for familiar in _FAMILIAR.finditer(text):
         yield familiar.span("found")
+    for latin in _LATIN_SEX.finditer(text):
+        yield latin.span("found")
     yield from _titled(text)
     yield from _of_other_peoples(text)
 
@@ -193,7 +206,7 @@ def _anybody(found: str, rule: re.Pattern[str], *, who: bool) -> bool:
     if rule in (_SEX_AGE, _PATIENT_SEX, _NAMED):
         strange = any(c in GIVEN_ZH or c not in CHARACTERS for c in name) and len(name) < 4
         foreign = all(c in _WIDE for c in name)
-        if any(c in _CLINICAL for c in name) or (rule is _SEX_AGE and name in NOT_NAMES):
+        if any(c in _CLINICAL for c in name):
             return False
         return _led(name) or strange or foreign or name[0] == name[1]
     if rule in (_DOES, _ASKED):
@@ -323,8 +336,8 @@ def _word(text: str, start: int, length: int, head: int) -> bool:
     name = text[start : start + length]
     if head == 2:
         return False
-    closed = not _RUN.match(text, start + length)
-    both = length == 3 and name[1] in GIVEN_ZH and name[2] in GIVEN_ZH
+    closed = not _RUN.match(text, start + length) or _PERSON_NEXT.match(text, start + length)
+    both = length == 3 and (name[1] in GIVEN_ZH or name[1] in "大小") and name[2] in GIVEN_ZH
     numbered = length == 3 and name[1] == "老" and name[2] in "大二三四五六七八九幺"
     if name[0] in _VERBS and not (both or numbered or (closed and name[2:] in GIVEN_ZH)):
         return not (closed and length == 2 and name[1] not in CHARACTERS and name not in EVERYDAY)
@@ -429,6 +442,8 @@ def _rare(character: str) -> bool:
 
 def _of_other_peoples(text: str) -> Iterator[tuple[int, int]]:
     """哈力木拉提 wherever it stands: characters of which names are transcribed, with a known syllable."""
+    for match in _TIBETAN.finditer(text):
+        yield match.span()
     for match in _FOREIGN_SYLLABLES.finditer(text):
         start, end = match.span()
         while (
