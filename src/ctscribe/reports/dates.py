@@ -73,7 +73,7 @@ DAY = re.compile(
     rf"|(?i:\b(?:on|since|dated|done|performed|taken|obtained|acquired|date|seen|scanned|admitted|discharged|born|until|before|after|study[ ]of|from|prior|due|Mon(?:day)?|Tue(?:s(?:day)?)?|Wed(?:nesday)?|Thu(?:r(?:s(?:day)?)?)?|Fri(?:day)?|Sat(?:urday)?|Sun(?:day)?|booked|scheduled(?:[ ]for)?|exam|scan|ct|mri|cxr|x-?ray|film|surgery|op|d/c|f/u))"
     rf"[:( ]{{1,2}}(?P<fourth>{_SHARE}(?:(?:1[0-2]|0?[1-9])/{_D}|{_D}/(?:1[0-2]|0?[1-9])))(?!\d|[/.]\d|[ ]?(?:mm|cm|HU|ml|%|of\b|lobes?|levels?|ribs?|nodules?|lung|[层图肺肋椎个枚处]))"
     # 6.21拍的, 今日7/15, 申请者[姓名] 6/3, 4/2 with Dr
-    rf"|(?<![\d.\-/A-Za-z约径])(?P<eleventh>(?:{_M}[.]{_D}|{_M}/{_D}))(?=[ ]?(?:做的|拍的|照的|查的|做过|那次|那天|号的))"
+    rf"|(?<![\d.\-/A-Za-z约径])(?P<eleventh>(?:{_M}[.]{_D}|{_M}/{_D}))(?=(?<=[T片的查][（(]\d[./]\d\d)[)）]|(?<=[T片的查][（(]\d\d[./]\d\d)[)）]|[ ]?(?:做的|拍的|照的|查的|做过|那次|那天|号的))"
     rf"|(?<=[今昨明当前][日天早晚])[ ]?(?P<twelfth>{_M}[./]{_D})(?![\d/.×x*%]|[ ]?(?:mm|cm|HU|ml|肺|以|左右|层))"
     rf"|(?<=\[姓名\])[ ，,]{{1,3}}(?P<thirteenth>{_M}/{_D})(?=[ \t]*(?:$|[，,。；;）)]))"
     rf"|(?<![\d./A-Za-z-])(?P<fourteenth>{_SHARE}(?:1[0-2]|0?[1-9])/{_D})(?=[ ](?:with[ ](?:Dr|Mr|Ms|Mrs|Prof|Miss|\[NAME)|at[ ](?:\d|\[))|[ ]?(?:appt|appointment|visit|clinic)\b)"

@@ -122,7 +122,9 @@ def find_personal(
     It reads what stands beside a name. A name in the middle of a sentence with no role, relation,
     title, verb, age, number or other mark beside it is found only if it stands elsewhere in the
     text, begins with a common given name, is pinyin, or is a common surname with two characters
-    of given names. It sees 小王 and 老周, no other nicknames. It does not see a surname alone
+    of given names. Behind 患者, a relation, staff or a verb of telling, and before what only people
+    have or do, it takes words that mean something else too: 技师金标定位. It sees 小王 and 老周, no
+    other nicknames. It does not see a surname alone
     without a title, names in small letters, names that are words of reports, a year alone (no
     identifier under HIPAA's Safe Harbor), ages, relative times, occupations, villages and streets
     without a number, short numbers without a label, diseases or events that single a person out,

@@ -71,7 +71,7 @@ _LEAD = re.compile(
 )
 # With what a sentence goes on behind a person.
 _GOES_ON = re.compile(
-    rf"(?:{ACT_BEHIND}|{ROLE_BEHIND}|{RELATION}|性别|年龄|姓名|医[师生]|主任|说|称|述|自[述诉行觉]|否认|表示|反映|提出|想|想要|希望|昨|今|明[天日早晚]|现|目前|近|既往|平素|因|于|在|自|由|从|与|和|及|的|曾|已|将|拟|系|为|是|有|无|未|不|行|到|来|去|住|做|拍|查|取|拿|打|签|注|操|摆|定位|更正|修改|补充|留|换|左|右|双|两|胸|肺|咳|咯|发热|高热|痰|气促|死|患|入|出|术|放|帮|躁|配合|转|不能|未能|本人|手术|邮箱|微信|大量|少量|手机|屏|复|陪|能否|能|可|是否|之[父母子女妻夫]|家|还|又|再|也|就|会|要|给|向|对|把|被|让|叫|告|咨|描|认|建议)"
+    rf"(?:{ACT_BEHIND}|{ROLE_BEHIND}|{RELATION}|性别|年龄|姓名|医[师生]|主任|说|称|述|自[述诉行觉]|否认|表示|反映|提出|想|想要|希望|昨|今|明[天日早晚]|现|目前|近|既往|平素|因|于|在|自|由|从|与|和|及|的|曾|已|将|拟|系|为|是|有|无|未|不|行|到|来|去|住|做|拍|查|取|拿|打|签|注|操|摆|定位|更正|修改|补充|留|换|左|右|双|两|胸|肺|咳|咯|发热|高热|痰|气促|死|患|入|出|术|放|帮|躁|配合|转|不能|未能|本人|手术|邮箱|微信|大量|少量|手机|本次|上次|此次|身份|屏|复|陪|能否|能|可|是否|之[父母子女妻夫]|家|还|又|再|也|就|会|要|给|向|对|把|被|让|叫|告|咨|描|认|建议)"
 )
 _PERSON_NEXT = re.compile(r"家属|之[父母子女妻夫兄弟姐妹]|本人|女士|先生|同志")
 _STATED = rf"(?:[男女]性?(?=[，,、|｜/;；。)）\s\d年岁]|$)|\d{{1,3}}{_S}?岁|[{_HAN}]{{1,4}}族[，,、 ]{{1,2}}[男女])"
@@ -88,6 +88,9 @@ _LATIN_SEX = re.compile(
     rf"(?:{_PATIENT}|姓名[:：]?|外宾|^){_S}?(?P<found>[A-Z][A-Za-z'’\-]+(?:,?[ ·][A-Z][A-Za-z.'’\-]*){{1,3}}){_S}?[，,（(、 ]{{1,2}}(?:[{_HAN}]{{1,4}}[族籍][，,、 ])?[男女](?=性?[，,、 /)）\d])",
     re.MULTILINE,
 )
+_STAFF_LEAD = re.compile(rf"(?:护士站|{_DOER}|{DOCTOR}){_S}?$")
+# 将“晁盖”误为“晁益”
+_QUOTED = re.compile(rf"[“「‘](?P<found>[{_HAN}]{{2,3}})[”」’]")
 # 二线：方行: a role, a colon, and one word that ends.
 _ROLE_CELL = re.compile(
     rf"(?:(?:[{_HAN}]{{1,4}}[者人员]|参会(?:人员|者)?|出席(?:人员|者)?|归档|冲洗|取材|包埋|参加(?:人员|者)?|[一二三]线|[一二三]助|助手|主刀|麻醉(?:师|者)?|术者|录入|校对|终审|初审|审签|审核|复核|复审|报告|书写|记录|操作|扫描|摆位|摄片|拍片|注射|穿刺|采样|打印|登记|送检|申请|签发|签字|签名|签章|签收|接听|接收|汇报|通知|带教(?:老师)?|导师|联系人|家属|陪同|陪护|收件人|寄件人|取片人|委托人|值班|主诊|主管|经治|管床|首诊|{_DOER}|{_PATIENT}|{_KIN}|{DOCTOR})"
@@ -125,7 +128,7 @@ _FAMILIAR = re.compile(
     rf"(?:(?<![{_HAN}])|(?<=[由请给让找问和与同跟叫被]))[小老](?P<found>[{''.join(sorted(PLAIN_SURNAMES | set('敖边龙高石金方江白万段文麻')))}])(?=说|的(?:片|CT|报告|号|床|病人)|[，,]?(?:你|您)|来|去|让|叫|帮|看|已|那|值班|哥|姐|师傅|老师)"
 )
 _TITLED = re.compile(
-    rf"(?<![{_HAN}])(?P<lead>[{_HAN}]{{0,12}}?)(?P<found>[{_HAN}]{{1,4}})(?P<title>(?:副?主任|主治|住院)?(?:医师|医生)|住院医|大夫|副?主任(?![医护])|教授|老师|护士长?|先生|女士|小姐|同志|院长|[姐哥叔姨嫂](?=[，,：:！!您你]))(?=[您你，,。；;：:、！？!?)）\s]|$|[意要会建说已请阅看来报查审核更在以对和与参读电口回复主任随签咨诊执处陪无])"
+    rf"(?<![{_HAN}])(?P<lead>[{_HAN}]{{0,12}}?)(?P<found>[{_HAN}]{{1,4}})(?P<title>(?:副?主任|主治|住院)?(?:医师|医生)|住院医|大夫|副?主任(?![医护])|教授|老师|师傅|工程师|护士长?|先生|女士|小姐|同志|院长|[姐哥叔姨嫂](?=[，,：:！!您你]))(?=[您你，,。；;：:、！？!?)）\s]|$|[意要会建说已请阅看来报查审核更在以对和与参读电口回复主任随签咨诊执处陪无提帮开收])"
 )
 _DEPARTMENT = re.compile(r"(?:临床|[科室诊院区部站组线班知系报请与和由经应意告让给向]|值班)$")
 # Words before a title that are no surname: 上级医师, 女医生.
@@ -147,7 +150,7 @@ _CLINICAL = frozenset(
     "肺癌瘤咳嗽痰痛症炎病灶肿胸腔骨检查诊术患侧膜脉淋溃疡血肝肾胃肠胰腹脑皮肤疹热烧闷悸泻瘫伤裂窄缩密影囊结节积液"
 )
 _DEEDS = frozenset(
-    "补充 应当 应该 应予 解释 安排 计划 施行 全部 查看 通知 马上 连续 明确 平扫 及时 时间 后续 后再 方可 方能 时予 能否 解除".split()
+    "初写 初步 初审 终审 强烈 补充 应当 应该 应予 解释 安排 计划 施行 全部 查看 通知 马上 连续 明确 平扫 及时 时间 后续 后再 方可 方能 时予 能否 解除".split()
 )
 _ENDS = (*TITLES, "医师", "住院医", "患者", "病人", "家属", "本人", "临床", "科室", "性别", "年龄")
 _STATUS = frozenset(
@@ -159,10 +162,12 @@ def people(text: str) -> Iterator[tuple[int, int]]:
     """(start, end) of each person that a sentence speaks of."""
     for lead in _LEAD.finditer(text):
         end = _end(text, lead.end())
+        if end is None and _STAFF_LEAD.match(lead[0]):
+            end = _staff(text, lead.end())
         if end is not None:
             yield lead.end(), end
             yield from _listed(text, end)
-    for pattern in (_SEX_AGE, _PATIENT_SEX, _NAMED, _ROLE_CELL, _DOES, _ASKED):
+    for pattern in (_SEX_AGE, _PATIENT_SEX, _NAMED, _ROLE_CELL, _DOES, _ASKED, _QUOTED):
         for match in pattern.finditer(text):
             who = bool(match.groupdict().get("who"))
             if _anybody(match["found"], pattern, who=who):
@@ -181,6 +186,18 @@ def people(text: str) -> Iterator[tuple[int, int]]:
         yield latin.span("found")
     yield from _titled(text)
     yield from _of_other_peoples(text)
+
+
+def _staff(text: str, start: int) -> int | None:
+    """技师明亮、护士甘甜: behind staff, a word that ends at once is a name, whatever it means."""
+    run = _RUN.match(text, start)
+    name = run[0] if run else ""
+    known = name in _STATUS or name in _DEEDS or name.endswith(_ENDS)
+    if len(name) != 2 or known or not _led(name) or name[0] in _VERBS:
+        return None
+    if any(c in _CLINICAL or c in FUNCTION or c in "左右双高低" for c in name):
+        return None
+    return start + 2
 
 
 def _listed(text: str, end: int) -> Iterator[tuple[int, int]]:
@@ -213,6 +230,10 @@ def _anybody(found: str, rule: re.Pattern[str], *, who: bool) -> bool:
         given = all(c in GIVEN_ZH for c in name[1:])
         if not _led(name) or name[:2] in _DEEDS or (name[0] in _VERBS and not given):
             return False
+    if rule is _QUOTED:
+        word = name[:2] in NOT_NAMES or name[:2] in EVERYDAY or is_clinical(name)
+        named = name[0] in SURNAMES - _VERBS and _possible(name[1:])
+        return named and _likely(name[-1]) and not word
     if (
         who
         and name[0] not in _VERBS
@@ -339,14 +360,15 @@ def _word(text: str, start: int, length: int, head: int) -> bool:
     closed = not _RUN.match(text, start + length) or _PERSON_NEXT.match(text, start + length)
     both = length == 3 and (name[1] in GIVEN_ZH or name[1] in "大小") and name[2] in GIVEN_ZH
     numbered = length == 3 and name[1] == "老" and name[2] in "大二三四五六七八九幺"
-    if name[0] in _VERBS and not (both or numbered or (closed and name[2:] in GIVEN_ZH)):
-        return not (closed and length == 2 and name[1] not in CHARACTERS and name not in EVERYDAY)
     if name[:2] in NOT_NAMES or name in NOT_NAMES:
         return True
+    if name[0] in _VERBS and not (both or numbered or (closed and name[2:] in GIVEN_ZH)):
+        return not (closed and length == 2 and name[1] not in CHARACTERS and name not in EVERYDAY)
     if is_clinical(name):
         return not (length == 3 and name[:2] not in PAIRS and both) and _explained(name)
     if name[:2] in EVERYDAY:
-        return not (both or (closed and length == 2 and name[1] in GIVEN_ZH))
+        rare = length == 3 and name[2] not in CHARACTERS and _GOES_ON.match(text, start + 3)
+        return not (both or rare or (closed and length == 2 and name[1] in GIVEN_ZH))
     return False
 
 
