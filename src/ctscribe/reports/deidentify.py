@@ -17,7 +17,7 @@ from ctscribe.reports.language import detect_language
 from ctscribe.reports.names import chinese_names, known_names
 from ctscribe.reports.names_context import names_in_context, repeated
 from ctscribe.reports.names_en import latin_names
-from ctscribe.reports.names_lattice import lattice_names
+from ctscribe.reports.names_lattice import lattice_names, superseded
 from ctscribe.reports.names_people import people
 from ctscribe.reports.schema import Language
 from ctscribe.reports.structured import structured
@@ -186,15 +186,11 @@ def _candidates(text: str, names: Sequence[str], institutions: bool) -> Iterator
     if institutions:
         yield from _institutions(text)
     cut = list(lattice_names(text))
-    for finder in (chinese_names, latin_names):
+    for finder in (chinese_names, names_in_context, people):
         for start, end in finder(text):
-            yield Span(start, end, "name")
-    for finder in (names_in_context, people):
-        for start, end in finder(text):
-            # 耿直推荐: where a name ends, the words that follow tell best.
-            if not any(start == a and b < end <= a + 4 and b - a > 1 for a, b in cut):
+            if not superseded(text, start, end, cut):
                 yield Span(start, end, "name")
-    for start, end in cut:
+    for start, end in chain(cut, latin_names(text)):
         yield Span(start, end, "name")
 
 
