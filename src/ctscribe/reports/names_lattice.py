@@ -39,6 +39,7 @@ from ctscribe.reports.surnames import (
 )
 
 _HAN = "\u3400-\u9fff\U00020000-\U0003134f"
+_S = r"[：:]"
 _RUN = re.compile(rf"[{_HAN}]+")
 _CLAUSE = re.compile(r"[^，。；：！？,;!?\n()（）【】\[\]“”\"]+")
 # Whoever bears one is called by the surname before it.
@@ -52,8 +53,13 @@ _ROLE = (
     rf"(?:{RELATION}|{DOCTOR}|{CALLED}|(?:规培|进修|实习|轮转|师傅|护工|阿姨|保洁|保安|门卫|民警|辅警|干警|警官|队长|班长|排长|连长|战士|学员|运动员|教练|村民|村医|乡医|[支文]书|书记|主席|园长|弟子|徒弟|徒|住持|活佛|法师|居士|阿訇|道长|同名|发件人|收件人|抄送|附件[是为]?|对方自称|核实为|[误实更]为|大名|小名|昵称|网名|乳名|外号|患者|患儿|病人|病友|产妇|孕妇|伤者|死者|主播|记者|作者|歌手|演员|专家|志愿者|义工|社工|保姆|月嫂|陪客|陪人|翻译|快递员|外卖员|送货员|乘客|驾驶员|售票员|老板娘?|房东|租客|物业|前台|登记员|文员|胸外科?|肿瘤科?|放疗科?|放射科?|呼吸科?|病理科?|介入科?|影像科?|麻醉科?|急诊科?|检验科?|主持人|主持|记录|[二三大小堂表][叔伯姑姨舅哥姐弟妹]|媳妇|孙子|孙女|外孙女?|同车的?|隔壁的?|对门的?|跟台的?|值班的?|夜班的?|[两三几四]位))"
 )
 _PEOPLE = re.compile(_ROLE)
+_KINSHIP = re.compile(RELATION)
 _BY_ROLE = re.compile(rf"{_ROLE}(?=[{_HAN}])|\[姓名\](?:(?:主刀|书写|审核|操作|{ROLE_BEHIND})?[、和与及跟同/]|以及)(?=[{_HAN}])")
-_LEAD = re.compile(rf"(?:{_ROLE}|{TELL}|[由请让找跟和与同替给为是系叫问谢及])(?=[{_HAN}])|\[姓名\](?:[、和与及跟同/]|以及)")
+_LEAD = re.compile(rf"(?:{TELL}|[由请让找跟和与同替给为是系叫问谢及])(?=[{_HAN}])")
+# What stands alone behind one of these is a name, whatever words it is made of: 袋上写着盛开来.
+_SLOT = re.compile(
+    rf"(?:{CALLED}|写着|写的是|标的是|印着|印的是|核实为|[误实更]为|登记[为的]是?|发件人|收件人|大名|对方自称)(?={_S}?(?P<slot>[{_HAN}]{{2,3}})(?![{_HAN}]))"
+)
 _SAYS = re.compile(
     r"的(?:[胸旧老平]?片|CT|报告|化验|结果|病历|家属|胶片|名字|薄层)|[说称讲问诉]|代诉|自述|反映|提醒|回报|汇报|指出|负责|协助|搀|推[着轮床]|抱[着来]|背[着来]|扶[着他她]|陪[同着护]|哄|过来|过去|路过|替班|休息|带[教他她队]|阅片|复核|审核|书写|签[字名]|代[取签领]|写[的了]|改[的了]|录入|登记|操作|扎的|发现|认[得识为]|[一两二三四]人|本人|来电|回电|转告"
 )
@@ -72,13 +78,18 @@ _BODY = re.compile(
     r"[肝肾脾胰脑颈肋骨膜叶癌灶脉腔腺淋囊]|[肺胸](?![片外科透]|CT)|影(?!像|科)|管(?![床理])|肿(?!瘤[科内外])|(?<!肿)瘤|核(?![对实])|炎|结节|密度|纵隔|积液|钙化|[mc]m\b|毫米|厘米|病变|实变|磨玻璃|斑片|条索|右[上中下侧]|左[上下侧]|[双两]侧|未见|可见|气[管胸肿]|抗[生感凝]|药|剂|片\b"
 )
 # log10 of how likely a name is where one token may stand.
-_PRIOR, _IN_FINDINGS, _BESIDE_FINDINGS, _LED, _FOLLOWED, _EDGE = -1.6, -2.8, -1.0, 1.2, 0.8, 0.4
+_PRIOR, _IN_FINDINGS, _BESIDE_FINDINGS, _LED, _FOLLOWED, _EDGE, _BESIDE_A_NAME = -1.6, -2.8, -1.0, 1.2, 0.8, 0.4, 1.0
 _TITLED, _SHORT_TITLE, _FAMILIAR = 1.0, -0.5, -0.9
 _TOTAL = 7.78  # log10 of the tokens that the dictionary was counted on
 _UNKNOWN = -7.0
 _ALL = frozenset("所有人 全体成员 全体 大家 本人 自己 家属 全科".split())
+# What a role may stand before without naming anybody: 胸外科门诊, 战友单位.
+_PLACES = frozenset(
+    "门诊 病房 公寓 官方 农村 单位 国家 公司 党委 全家 全体 居家 常规 方面 广场 商场 马路 公路 全程 水平 时间 年级 年龄 路口 楼上 楼下 门口 门外 官兵 祖籍 祖上 原籍 国籍 通道 车间 车上 班级 班车 武警 部门 农场 林场 费用 车祸 方案 计划 全部 全责 安全 平安 健康 康复 高龄 高危 高血 家属 家庭 怀孕 危重 危急 意外 阳性 阴性 咸鱼 喜好 习惯 毛病 宿舍 边境 路边 后果 宗教 信仰 农活 农忙 容貌 宗族 左手 右手 双手 双腿 双眼".split()
+)
 _SURNAMES: dict[str, float] = {
     **dict.fromkeys(MORE_SURNAMES, -4.3),
+    **dict.fromkeys("来随由有里去次白过经上后支招操修回归折锁承看红", -6.0),
     **dict.fromkeys(SURNAMES, -3.4),
     **dict.fromkeys(WORDS_FIRST, -4.2),
     **dict.fromkeys(PLAIN_SURNAMES, -2.7),
@@ -117,11 +128,16 @@ def _lexicon() -> tuple[dict[str, float], dict[str, float], frozenset[str]]:
     for pair in PAIRS:
         words[pair] = max(words.get(pair, -9.0), 3.0 - _TOTAL)
     given |= {c: max(given.get(c, -9.0), -3.3) for c in GIVEN_ZH}
-    return words, given, frozenset(nouns)
+    return words, given, frozenset(nouns - _PLACES)
 
 
 def lattice_names(text: str) -> Iterator[tuple[int, int]]:
     """(start, end) of each name that a run of characters is cut into."""
+    for match in _SLOT.finditer(text):
+        found = match["slot"]
+        named = found[0] in SURNAMES or found[:2] in COMPOUND
+        if named and not is_clinical(found) and found[:2] not in NOT_NAMES and found not in _ALL:
+            yield match.span("slot")
     for row in _TOGETHER.finditer(text):
         letters = row["row"][::2]
         if all(c in SURNAMES or c in MORE_SURNAMES for c in letters):
@@ -135,6 +151,7 @@ def lattice_names(text: str) -> Iterator[tuple[int, int]]:
     text = _NO_NAME.sub(lambda match: " " * len(match[0]), text)
     led = {match.end() for match in _LEAD.finditer(text)}
     roles = {match.end() for match in _BY_ROLE.finditer(text)}
+    led |= roles
     followed = {match.start() for match in _NEXT.finditer(text)}
     sentences = [
         (match.start(), match.end(), _BODY.search(match[0]) is not None)
@@ -166,15 +183,17 @@ def superseded(text: str, start: int, end: int, cut: Sequence[tuple[int, int]]) 
     """
     words, given, _ = _lexicon()
     last = text[end - 1]
+    if _KINSHIP.fullmatch(text, start + 1, end):
+        return True  # 母亲和姐姐
     beside = any(start < b and a < end for a, b in cut)
     if end - start == 2 and not beside and text[end - 1 : end + 1] in words:
         return last not in GIVEN_ZH and given.get(last, -9.0) < -3.5  # 患者曾呕吐
     for a, b in cut:
-        if not (start <= a and b <= end and b - a < end - start <= 4):
+        if not (start <= a and b <= end and b - a < end - start <= 6):
             continue
         title = TITLE.match(text, b)
         if b - a == 1:
-            if title and end in (b, title.end()):
+            if title and len(title[0]) > 1 and b <= end <= title.end():
                 return True
             continue
         goes_on = b == end or (
@@ -217,6 +236,8 @@ def _cut(
         before = _LED if at in led else _EDGE if start == 0 else 0.0
         if at in led:
             before -= min(prior - _PRIOR, 0.0) / 2
+        if at in roles and text[at - 1] in "、和与及同/":
+            before += _BESIDE_A_NAME
         title = TITLE.match(text, at + head, last)
         if title:
             short = len(title[0]) < 2 and start > 0 and at not in led
@@ -246,7 +267,8 @@ def _cut(
                 value += _EDGE
             says = _SAYS.match(text, first + end) is not None
             # 研究生蓝天负责测量
-            if name in nouns and (at in roles and (says or end == size) or (at in led and says)):
+            alone = at in roles and end == size and text[at - 1] not in "科外射瘤理疗部诊"
+            if name in nouns and surname > -5.0 and (alone or (at in led and says)):
                 value = max(value, words.get(name, _UNKNOWN) + 0.3)
             offer(start, end, value, True)
     end = size
