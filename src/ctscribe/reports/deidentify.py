@@ -185,7 +185,7 @@ def _candidates(text: str, names: Sequence[str], institutions: bool) -> Iterator
         yield Span(lead.end() if lead else start, door.end(), "address")
     if institutions:
         yield from _institutions(text)
-    cut = list(lattice_names(text))
+    cut = sorted(lattice_names(text))
     for finder in (chinese_names, names_in_context, people):
         for start, end in finder(text):
             if not superseded(text, start, end, cut):

@@ -10,6 +10,7 @@ likely, and no two neighbours that stand in reports are ever in one.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
@@ -49,12 +50,12 @@ TITLE = re.compile(
     r"|师傅|师母|师兄|师姐|师妹|师弟|司机|护工|保安|保洁|阿姨|阿婆|阿公|阿伯|阿嫂|阿哥|叔叔|大叔|伯伯|大伯|伯父|伯母|婶婶?|大婶|大娘|大妈|大嫂|大姐|大哥|大爷|爷爷|奶奶|姥姥|姥爷|外婆|外公|嬷嬷|婆婆|公公|叔|伯|姨|嫂|哥|姐|爷|工(?!作|龄|人|伤|地|种|业)|总(?!之|体|是|的|计|共|数)|老(?!年)|导(?!管|致)|[局队处](?=[的说让要给来打电批指亲，。：])"
     r"|先生|女士|小姐|太太|夫人|同志|同学|氏夫妇|氏(?!病|征|囊|瘤|线|结|细|淋|综)|家(?:父子|母子|母女|兄弟|姐妹|媳妇|大儿子|小儿子|儿子|女儿))"
 )
-_ROLE = (
-    rf"(?:{RELATION}|{DOCTOR}|{CALLED}|(?:规培|进修|实习|轮转|师傅|护工|阿姨|保洁|保安|门卫|民警|辅警|干警|警官|队长|班长|排长|连长|战士|学员|运动员|教练|村民|村医|乡医|[支文]书|书记|主席|园长|弟子|徒弟|徒|住持|活佛|法师|居士|阿訇|道长|同名|发件人|收件人|抄送|附件[是为]?|对方自称|核实为|[误实更]为|大名|小名|昵称|网名|乳名|外号|患者|患儿|病人|病友|产妇|孕妇|伤者|死者|主播|记者|作者|歌手|演员|专家|志愿者|义工|社工|保姆|月嫂|陪客|陪人|翻译|快递员|外卖员|送货员|乘客|驾驶员|售票员|老板娘?|房东|租客|物业|前台|登记员|文员|胸外科?|肿瘤科?|放疗科?|放射科?|呼吸科?|病理科?|介入科?|影像科?|麻醉科?|急诊科?|检验科?|主持人|主持|记录|[二三大小堂表][叔伯姑姨舅哥姐弟妹]|媳妇|孙子|孙女|外孙女?|同车的?|隔壁的?|对门的?|跟台的?|值班的?|夜班的?|[两三几四]位))"
-)
+_ROLE = rf"(?:{RELATION}|{DOCTOR}|{CALLED}|(?:规培|进修|实习|轮转|师傅|护工|阿姨|保洁|保安|门卫|民警|辅警|干警|警官|队长|班长|排长|连长|战士|学员|运动员|教练|村民|村医|乡医|[支文]书|书记|主席|园长|弟子|徒弟|徒|住持|活佛|法师|居士|阿訇|道长|同名|发件人|收件人|抄送|附件[是为]?|对方自称|核实为|[误实更]为|大名|小名|昵称|网名|乳名|外号|患者|患儿|病人|病友|产妇|孕妇|伤者|死者|主播|记者|作者|歌手|演员|专家|志愿者|义工|社工|保姆|月嫂|陪客|陪人|翻译|快递员|老?党员|战友|外卖员|送货员|乘客|驾驶员|售票员|老板娘?|房东|租客|物业|前台|登记员|文员|胸外科?|肿瘤科?|放疗科?|放射科?|呼吸科?|病理科?|介入科?|影像科?|麻醉科?|急诊科?|检验科?|主持人|主持|记录|[二三大小堂表][叔伯姑姨舅哥姐弟妹]|媳妇|孙子|孙女|外孙女?|同车的?|隔壁的?|对门的?|跟台的?|值班的?|夜班的?|[两三几四]位))"
 _PEOPLE = re.compile(_ROLE)
 _KINSHIP = re.compile(RELATION)
-_BY_ROLE = re.compile(rf"{_ROLE}(?=[{_HAN}])|\[姓名\](?:(?:主刀|书写|审核|操作|{ROLE_BEHIND})?[、和与及跟同/]|以及)(?=[{_HAN}])")
+_BY_ROLE = re.compile(
+    rf"{_ROLE}(?=[{_HAN}])|\[姓名\](?:(?:主刀|书写|审核|操作|{ROLE_BEHIND})?[、和与及跟同/]|以及)(?=[{_HAN}])"
+)
 _LEAD = re.compile(rf"(?:{TELL}|[由请让找跟和与同替给为是系叫问谢及])(?=[{_HAN}])")
 # What stands alone behind one of these is a name, whatever words it is made of: 袋上写着盛开来.
 _SLOT = re.compile(
@@ -70,15 +71,23 @@ _NEXT = re.compile(
 _NO_NAME = re.compile(
     rf"[{_HAN}]{{1,3}}(?:(?:综合)?征(?![求得兵询])|氏(?=[{_HAN}](?<![家夫]))|样(?![本品子])|性(?![别格情命子])|环(?=[，、。]|征)|试验|分[级型期](?!由)|单抗|霉素|[替]尼|沙星|西林|头孢|磷酰|珠(?=单)|康唑|洛韦|他汀|沙坦|地平|普利|洛尔|拉唑|铂|滨|泊苷|曲塞|清瘟|白药|胶囊|颗粒|口服液)"
     rf"|[^来去在到往于的送\W]{{2,3}}(?=医院|大学|学院|中学|小学|公司|集团|卫生院|卫生室|诊所|药[店房厂])"
-    r"|车司机|隆突|苏木|阿司匹林|华法林|强的松|雷公藤|泼尼松|地塞米松|利妥昔|曲妥|英夫利昔|信迪利|贝伐|帕博利|纳武利|尤单|卡瑞利|替雷利|特瑞普利|度伐利|阿替利|安罗|厄洛|奥希|吉非|克唑|阿来|恩沙|尼达尼布|吡非尼酮|紫杉醇|多西他赛|利奈|卡泊|米卡|奥司他韦|异烟肼|利福平|贝达|沙班|达比加群|氯吡|胺碘酮|羟氯喹|美罗培南|韦格纳|霍奇金|何杰金|卡波西|马凡|桥本|白塞|干燥|高分辨|金标准"
+    r"|车司机|隆突|苏木|马尔尼菲|[念隐曲毛链球杆]菌|阿司匹林|华法林|强的松|雷公藤|泼尼松|地塞米松|利妥昔|曲妥|英夫利昔|信迪利|贝伐|帕博利|纳武利|尤单|卡瑞利|替雷利|特瑞普利|度伐利|阿替利|安罗|厄洛|奥希|吉非|克唑|阿来|恩沙|尼达尼布|吡非尼酮|紫杉醇|多西他赛|利奈|卡泊|米卡|奥司他韦|异烟肼|利福平|贝达|沙班|达比加群|氯吡|胺碘酮|羟氯喹|美罗培南|韦格纳|霍奇金|何杰金|卡波西|马凡|桥本|白塞|干燥|高分辨|金标准"
 )
 _NOTHING = frozenset("的了在是不有我他她你它这那就都也还又再很没把被让给对从向往")
 _KIN = frozenset("姐叔婶姨嫂爷奶妈哥伯总工局队处老")
 _BODY = re.compile(
-    r"[肝肾脾胰脑颈肋骨膜叶癌灶脉腔腺淋囊]|[肺胸](?![片外科透]|CT)|影(?!像|科)|管(?![床理])|肿(?!瘤[科内外])|(?<!肿)瘤|核(?![对实])|炎|结节|密度|纵隔|积液|钙化|[mc]m\b|毫米|厘米|病变|实变|磨玻璃|斑片|条索|右[上中下侧]|左[上下侧]|[双两]侧|未见|可见|气[管胸肿]|抗[生感凝]|药|剂|片\b"
+    r"[肝肾脾胰脑颈肋骨膜叶癌灶脉腔腺淋囊菌毒虫酶酸疹疱]|[肺胸](?![片外科透]|CT)|影(?!像|科)|管(?![床理])|肿(?!瘤[科内外])|(?<!肿)瘤|核(?![对实])|炎|结节|密度|纵隔|积液|钙化|[mc]m\b|毫米|厘米|病变|实变|磨玻璃|斑片|条索|右[上中下侧]|左[上下侧]|[双两]侧|未见|可见|气[管胸肿]|抗[生感凝]|药|剂|片\b"
 )
 # log10 of how likely a name is where one token may stand.
-_PRIOR, _IN_FINDINGS, _BESIDE_FINDINGS, _LED, _FOLLOWED, _EDGE, _BESIDE_A_NAME = -1.6, -2.8, -1.0, 1.2, 0.8, 0.4, 1.0
+_PRIOR, _IN_FINDINGS, _BESIDE_FINDINGS, _LED, _FOLLOWED, _EDGE, _BESIDE_A_NAME = (
+    -1.6,
+    -2.8,
+    -1.0,
+    1.2,
+    0.8,
+    0.4,
+    1.0,
+)
 _TITLED, _SHORT_TITLE, _FAMILIAR = 1.0, -0.5, -0.9
 _TOTAL = 7.78  # log10 of the tokens that the dictionary was counted on
 _UNKNOWN = -7.0
@@ -91,10 +100,12 @@ _SURNAMES: dict[str, float] = {
     **dict.fromkeys(MORE_SURNAMES, -4.3),
     **dict.fromkeys("来随由有里去次白过经上后支招操修回归折锁承看红", -6.0),
     **dict.fromkeys(SURNAMES, -3.4),
+    **dict.fromkeys("官操承楼智展隽鹿玄侍银种英", -3.5),
     **dict.fromkeys(WORDS_FIRST, -4.2),
     **dict.fromkeys(PLAIN_SURNAMES, -2.7),
     **dict.fromkeys(
-        "徐孙胡朱高林何郭马罗梁宋郑谢韩唐冯于董萧程曹袁邓许傅沈曾彭吕苏卢蒋蔡贾丁魏薛叶阎余潘杜戴夏钟汪田任姜范方石姚谭廖邹熊金陆郝孔白崔康毛邱秦江史顾侯邵孟龙万段雷钱汤尹黎易常武乔贺赖龚文", -2.3
+        "徐孙胡朱高林何郭马罗梁宋郑谢韩唐冯于董萧程曹袁邓许傅沈曾彭吕苏卢蒋蔡贾丁魏薛叶阎余潘杜戴夏钟汪田任姜范方石姚谭廖邹熊金陆郝孔白崔康毛邱秦江史顾侯邵孟龙万段雷钱汤尹黎易常武乔贺赖龚文",
+        -2.3,
     ),
     **dict.fromkeys("王李张刘陈杨赵黄周吴", -1.3),
     **dict.fromkeys(COMPOUND, -3.0),
@@ -114,7 +125,12 @@ def _lexicon() -> tuple[dict[str, float], dict[str, float], frozenset[str]]:
             given |= dict.fromkeys(rest, int(level) / 2)
             continue
         if length == "9":
-            nouns |= {row[0] + c for row in rest.split(" ") for c in row[1:] if c not in "人员者师工民长友客士生"} - NOT_NAMES
+            nouns |= {
+                row[0] + c
+                for row in rest.split(" ")
+                for c in row[1:]
+                if c not in "人员者师工民长友客士生"
+            } - NOT_NAMES
             continue
         value = int(level) / 2 - _TOTAL
         if length == "1":
@@ -141,7 +157,9 @@ def lattice_names(text: str) -> Iterator[tuple[int, int]]:
     for row in _TOGETHER.finditer(text):
         letters = row["row"][::2]
         if all(c in SURNAMES or c in MORE_SURNAMES for c in letters):
-            yield from ((row.start() + i, row.start() + i + 1) for i in range(0, len(row["row"]), 2))
+            yield from (
+                (row.start() + i, row.start() + i + 1) for i in range(0, len(row["row"]), 2)
+            )
     known = _lexicon()[0]
     for pattern in (_GIVEN_ONLY, _CALLED_AT):
         for match in pattern.finditer(text):
@@ -153,31 +171,23 @@ def lattice_names(text: str) -> Iterator[tuple[int, int]]:
     roles = {match.end() for match in _BY_ROLE.finditer(text)}
     led |= roles
     followed = {match.start() for match in _NEXT.finditer(text)}
-    sentences = [
-        (match.start(), match.end(), _BODY.search(match[0]) is not None)
-        for match in re.finditer(r"[^。\n]+", text)
-    ]
-    for clause in _CLAUSE.finditer(text):
-        finds = any(a <= clause.start() < b and body for a, b, body in sentences)
-        said = _IN_FINDINGS if _BODY.search(clause[0]) else _BESIDE_FINDINGS if finds else 0.0
-        prior = _PRIOR + said
-        for run in _RUN.finditer(clause[0]):
-            start = clause.start() + run.start()
-            yield from _cut(text, start, start + len(run[0]), prior, led, followed, roles)
+    for sentence in re.finditer(r"[^。\n]+", text):
+        finds = _BODY.search(sentence[0]) is not None
+        for clause in _CLAUSE.finditer(text, sentence.start(), sentence.end()):
+            yield from _clause(text, clause, finds, (led, followed, roles))
 
 
-_TOGETHER = re.compile(
-    rf"(?:(?<![{_HAN}])|(?<=[由请经晚天晨早午是的]))(?P<row>[{_HAN}](?:[、和与][{_HAN}]){{1,4}})(?=(?:[两二三四]位|[两三]个?)?{TITLE.pattern}|[两二三四][位人]|均(?!匀))"
-)
-# 患儿豆豆, 孙女习习, 媳妇翠花说: given names alone.
-_GIVEN_ONLY = re.compile(
-    rf"{_ROLE}(?P<found>(?![常偶时往渐仅刚频屡慢天明偏稍轻微略多少恰历恒每纷连匆急早晚默统处种])(?P<one>[{_HAN}])(?P=one)|[{''.join(sorted(GIVEN_ZH))}]{{2}})(?={_SAYS.pattern}|[哭闹，,。（(、一二三四五]|的(?:片|报告|CT))"
-)
-_CALLED_AT = re.compile(rf"@(?P<found>[{_HAN}]{{2,4}})(?=[\s，,：:；;。@]|$)")
+def _clause(
+    text: str, clause: re.Match[str], finds: bool, beside: tuple[set[int], set[int], set[int]]
+) -> Iterator[tuple[int, int]]:
+    said = _IN_FINDINGS if _BODY.search(clause[0]) else _BESIDE_FINDINGS if finds else 0.0
+    for run in _RUN.finditer(clause[0]):
+        start = clause.start() + run.start()
+        yield from _cut(text, start, start + len(run[0]), _PRIOR + said, *beside)
 
 
 def superseded(text: str, start: int, end: int, cut: Sequence[tuple[int, int]]) -> bool:
-    """Whether one of cut says better than another rule's (start, end) how far a name reaches.
+    """Whether one of cut (in order) says better than another rule's (start, end) how far a name reaches.
 
     耿直推荐 is 耿直, for 推荐 is a word; 问过汤阿姨 is 汤, for 阿姨 is a title.
     """
@@ -185,15 +195,25 @@ def superseded(text: str, start: int, end: int, cut: Sequence[tuple[int, int]]) 
     last = text[end - 1]
     if _KINSHIP.fullmatch(text, start + 1, end):
         return True  # 母亲和姐姐
-    beside = any(start < b and a < end for a, b in cut)
+    near = cut[bisect_left(cut, (start - 4, 0)) : bisect_left(cut, (end, 0))]
+    beside = any(start < b for _, b in near)
     if end - start == 2 and not beside and text[end - 1 : end + 1] in words:
         return last not in GIVEN_ZH and given.get(last, -9.0) < -3.5  # 患者曾呕吐
-    for a, b in cut:
+    for a, b in near:
         if not (start <= a and b <= end and b - a < end - start <= 6):
             continue
         title = TITLE.match(text, b)
         if b - a == 1:
-            if title and len(title[0]) > 1 and b <= end <= title.end():
+            # 黎叔 may go whole, 贺工看 may not; 石老三 is a name.
+            if (
+                title
+                and b <= end
+                and (
+                    end <= title.end()
+                    if len(title[0]) > 1
+                    else end > title.end() and title[0] != "老"
+                )
+            ):
                 return True
             continue
         goes_on = b == end or (
@@ -202,14 +222,25 @@ def superseded(text: str, start: int, end: int, cut: Sequence[tuple[int, int]]) 
             or (text[b:end] in words and end - b > 1)
             or (title is not None and end == title.end())
         )
-        begins = a == start or _PEOPLE.fullmatch(text, start, a) or text[start:a] in words or text[start - 1 : a] in words
+        begins = (
+            a == start
+            or _PEOPLE.fullmatch(text, start, a)
+            or text[start:a] in words
+            or text[start - 1 : a] in words
+        )
         if goes_on and begins:
             return True
     return False
 
 
 def _cut(
-    text: str, first: int, last: int, prior: float, led: set[int], followed: set[int], roles: set[int]
+    text: str,
+    first: int,
+    last: int,
+    prior: float,
+    led: set[int],
+    followed: set[int],
+    roles: set[int],
 ) -> Iterator[tuple[int, int]]:
     words, given, nouns = _lexicon()
     size = last - first
@@ -231,7 +262,8 @@ def _cut(
                     offer(start, start + length, word, False)
         head = 2 if text[at : at + 2] in COMPOUND else 1
         surname = _SURNAMES.get(text[at : at + head])
-        if surname is None or start + head > size:
+        counted = start == 0 and first > 0 and text[first - 1].isdigit()  # 10余天, 1周晨起
+        if surname is None or start + head > size or counted:
             continue
         before = _LED if at in led else _EDGE if start == 0 else 0.0
         if at in led:
@@ -239,7 +271,7 @@ def _cut(
         if at in roles and text[at - 1] in "、和与及同/":
             before += _BESIDE_A_NAME
         title = TITLE.match(text, at + head, last)
-        if title:
+        if title and not (start and text[at - 1 : at + head] in words):
             short = len(title[0]) < 2 and start > 0 and at not in led
             offer(
                 start,
@@ -247,7 +279,8 @@ def _cut(
                 surname + (_SHORT_TITLE if short else _TITLED) + (prior - _PRIOR) / 2,
                 True,
             )
-        if start and text[at - 1] in "小老阿" and (start == 1 or at - 1 in led):
+        near = start == 1 or at - 1 in led or prior == _PRIOR
+        if start and text[at - 1] in "小老阿" and near:
             offer(start, start + head, surname + _FAMILIAR + (prior - _PRIOR) / 2, True)
         for length in (1, 2):
             end = start + head + length
@@ -256,7 +289,9 @@ def _cut(
             name = text[at : first + end]
             value = prior + surname + before + (-0.2 if length == 2 else -0.7)
             for c in name[head:]:
-                value += given.get(c, -5.5 if c not in NOT_IN_NAMES else -9.0) - 2.0 * (c in FUNCTION and c not in GIVEN_ZH)
+                value += given.get(c, -5.5 if c not in NOT_IN_NAMES else -9.0) - 2.0 * (
+                    c in FUNCTION and c not in GIVEN_ZH
+                )
             if is_clinical(name) or name[-1] in _NOTHING or (length == 1 and name[-1] in _KIN):
                 continue
             if TITLE.match(text, first + end, last) and at not in led:
