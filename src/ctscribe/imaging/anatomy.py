@@ -60,15 +60,15 @@ class AnatomyCheck:
 def check_anatomy(volume: Volume) -> AnatomyCheck:
     """Measure a volume and judge it; never raises for what the image shows.
 
-    Codes: blank, not-hu, slices-missing, no-chest, turned, upside-down, back-to-front, mirrored,
+    Codes: not-hu, blank, slices-missing, no-chest, turned, upside-down, back-to-front, mirrored,
     anatomy-odd.
     """
-    between = slice_fault(volume.array_zyx)
-    if between is not None:
-        return AnatomyCheck((Fault(between.code, between.detail, 1.0),))
     wrong_values = hu_fault(volume.array_zyx)
     if wrong_values is not None:
         return AnatomyCheck((Fault("not-hu", wrong_values, 1.0),))
+    between = slice_fault(volume.array_zyx)  # grey levels have whole lines of 0
+    if between is not None:
+        return AnatomyCheck((Fault(between.code, between.detail, 1.0),))
     chest = check_chest(volume)
     if not chest.ok or chest.lungs is None:
         code = "blank" if any(r.code == "blank" for r in chest.reasons) else "no-chest"
