@@ -414,3 +414,11 @@ def test_results_that_cannot_be_written_are_a_typed_error(tmp_path: Path) -> Non
     options = CheckOptions(input=tmp_path, output_dir=tmp_path / "out")
     with pytest.raises(ConfigError, match="cannot be written"):
         check._write(CheckResult(tmp_path, ()), options)
+
+
+def test_what_an_earlier_check_wrote_into_the_folder_is_not_checked(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("case_id,patient_id,question,answer\nA,P1,,未见异常", "utf-8")
+    first, again = (run(tmp_path, tmp_path / "out") for _ in range(2))
+    assert (tmp_path / "out" / "check.html").exists()
+    assert (first.cases, first.others) == (again.cases, again.others)
+    assert not again.others
