@@ -242,7 +242,8 @@ def check(config: CheckOptions) -> None:
 
     Looks at every image and report of a CSV, or at every image, DICOM folder, .zip, .csv and .xlsx
     of a folder, each in a process of its own, and changes none of them. Writes check.json and
-    check.html. Exit code 0: nothing, or notes alone; 1: warnings; 2: errors.
+    check.html, and check_accepted.csv: of a CSV with rejected cases the rows of the others. Exit
+    code 0: nothing, or notes alone; 1: warnings; 2: errors.
     """
     from ctscribe.intake.check import run_check
 

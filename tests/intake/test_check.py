@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -29,6 +30,7 @@ from ctscribe.intake.examine import Examined, examine
 from ctscribe.intake.find import Case, NotLookedAt
 from ctscribe.problems import Problem
 from ctscribe.sandbox import Limits
+from ctscribe.tables.manifest import load_rows
 
 from .small_ct import rescaled, save, small_ct, turned
 
@@ -244,6 +246,19 @@ def test_a_table_makes_a_case_of_each_row(folder: Path, tmp_path: Path) -> None:
     }
     assert len(result.accepted) == 2
     assert result.exit_code == 2
+    go_on = tmp_path / "check_accepted.csv"  # what to divide and train on
+    assert result.files[-1] == go_on
+    assert [(r.case_id, r.answer) for r in load_rows(go_on)] == [
+        ("A", "右肺上叶见结节"),
+        ("A", "有"),
+    ]
+    sound = run(go_on, tmp_path)
+    assert sound.exit_code == 0
+    assert not go_on.exists()  # nothing is rejected, so the table itself is what to go on with
+    shuffled = [lines[2], "," + lines[0].partition(",")[2]]  # no case is accepted, one has no id
+    path.write_text("\n".join([head, *shuffled]), encoding="utf-8")
+    assert run(path, tmp_path).exit_code == 2
+    assert not go_on.exists()
 
 
 def test_no_report_is_of_a_mask(folder: Path, tmp_path: Path) -> None:
@@ -374,7 +389,8 @@ def test_the_command_ends_with_the_code_of_the_worst(
     words = ["check", str(folder / name), "--output-dir", str(tmp_path), "--workers", "1"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == code, done.output
-    assert {path.name for path in tmp_path.iterdir()} == {"check.json", "check.html"}
+    rest = {"check_accepted.csv"} if name == "t.csv" else set()
+    assert {path.name for path in tmp_path.iterdir()} == {"check.json", "check.html", *rest}
 
 
 def test_warnings_alone_are_exit_code_1() -> None:
@@ -422,3 +438,69 @@ def test_what_an_earlier_check_wrote_into_the_folder_is_not_checked(tmp_path: Pa
     assert (tmp_path / "out" / "check.html").exists()
     assert (first.cases, first.others) == (again.cases, again.others)
     assert not again.others
+
+
+def examined(*problems: Problem, case: str = "a", kind: str = "image", sha: str = "") -> Examined:
+    return Examined(case, kind, f"{case}.nii", problems, sha)
+
+
+def test_plain_values_say_which_case_is_rejected_and_what_was_accepted(tmp_path: Path) -> None:
+    wrong, odd = (Problem(name, name, "mirrored", "") for name in ("a", "b"))
+    cases = (examined(wrong, case="a"), examined(case="b"))
+    data = as_json(CheckResult(tmp_path, cases))
+    assert [one["verdict"] for one in data["examined"]] == ["rejected", "accepted"]
+    assert data["examined"][0]["problems"][0]["severity"] == "error"
+    data = as_json(CheckResult(tmp_path, (examined(odd),), accepted_codes=("mirrored",)))
+    assert data["examined"][0]["verdict"] == "accepted"
+    assert data["examined"][0]["problems"][0]["severity"] == "note"
+    assert data["exit_code"] == 0
+
+
+def test_the_screen_has_forty_problems_and_says_how_many_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    problems = [Problem("a", "a", "mirrored", f"number {n:02d}.") for n in range(41)]
+    for count, more in ((40, ""), (41, "and 1 more problems, in the files below")):
+        show(CheckResult(tmp_path, (examined(*problems[:count]),)))
+        said = capsys.readouterr().out
+        assert sum(f"number {n:02d}." in said for n in range(41)) == 40
+        assert more in said
+        assert ("more problems" in said) is bool(more)
+
+
+def test_copies_are_named_three_and_counted_whatever_they_are() -> None:
+    kinds = ("image", "study", "row", "image", "image")
+    cases = [examined(case=c, kind=k, sha="x") for c, k in zip("abcde", kinds, strict=True)]
+    alone = examined(case="f", sha="y")
+    marked = check._with_duplicates([*cases, alone, examined(case="g"), examined(case="h")])
+    told = [[p.detail for p in case.problems] for case in marked]
+    assert told[0] == ["the same voxels as b, c, d and 1 more"]
+    assert told[4] == ["the same voxels as a, b, c and 1 more"]
+    assert told[5:] == [[], [], []]
+    four = check._with_duplicates(cases[:4])
+    assert four[0].problems[0].detail == "the same voxels as b, c, d"
+
+
+def test_rows_have_the_first_image_of_their_case_and_stand_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "t.csv"
+    lines = ("B,P2,b.nii,,未见异常", "A,P1,a.nii,,右肺见结节", "A,P1,other.nii,有结节吗,有")
+    table.write_text("\n".join(("case_id,patient_id,image_path,question,answer", *lines)), "utf-8")
+    for name in ("a", "b", "other"):
+        (tmp_path / f"{name}.nii").write_bytes(b"x")
+
+    def run_none(cases: Sequence[Case], _: CheckOptions, __: str) -> list[Examined]:
+        return [Examined(case.name, case.kind, str(case.path)) for case in cases]
+
+    (whole,) = examine(Case("t.csv", "table", table))
+    monkeypatch.setattr(check, "_run_examine", run_none)
+    cases = check._with_images(whole, CheckOptions())
+    assert [(case.case, case.kind, Path(case.file).name) for case in cases] == [
+        ("t.csv", "table", "t.csv"),
+        ("B", "row", "b.nii"),
+        ("A", "row", "a.nii"),
+    ]
+    monkeypatch.setattr(check, "_examined", lambda *_: [whole])
+    result = check_data(CheckOptions(input=table, output_dir=tmp_path / "out"))
+    assert [case.case for case in result.cases] == ["A", "B", "t.csv"]

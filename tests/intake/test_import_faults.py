@@ -160,6 +160,21 @@ def test_links_are_told_and_not_followed(imported: Imported, tmp_path: Path) -> 
     assert len(result.studies[0].series[0].instances) == 72
 
 
+def test_an_archive_among_the_files_is_named(imported: Imported, tmp_path: Path) -> None:
+    source = tmp_path / "share"
+    write_series(body().volume, source / "a", study=TWO, skip=range(12, 72))
+    with zipfile.ZipFile(source / "补充.ZIP", "w") as archive:
+        archive.writestr("IM1", b"x")
+    options = replace(imported.options, source=source, out=tmp_path / "out", dry_run=True)
+    result, said = quiet(options)
+    assert [problem.code for problem in result.problems] == ["left-out"]
+    assert "补充.ZIP: an archive in the source, which is not opened. Fix: run import-dicom" in said
+    assert "not DICOM" not in said
+    shutil.rmtree(source / "a")
+    with pytest.raises(DataError, match=r"an archive.*Fix: run import-dicom on it too"):
+        quiet(options)
+
+
 def test_persons_who_share_an_id_are_warned_of(imported: Imported, tmp_path: Path) -> None:
     source = tmp_path / "share"
     few = range(12, 72)
@@ -223,7 +238,7 @@ def test_the_secret_is_named_and_never_shown(imported: Imported, tmp_path: Path)
     assert f"made with the secret {imported.salt}: keep a copy" in " ".join(imported.said.split())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(import_dicom, "default_salt_file", lambda: tmp_path / "none")
-        patch.setattr("ctscribe.intake.pseudonym.default_salt_file", lambda: tmp_path / "none")
+        patch.setattr("ctscribe.tables.pseudonym.default_salt_file", lambda: tmp_path / "none")
         _, said = quiet(ImportOptions(source=imported.source, out=tmp_path / "o", dry_run=True))
     assert "no secret at" in said
     salt = imported.salt.read_bytes()

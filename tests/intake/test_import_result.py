@@ -30,8 +30,9 @@ def show(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
 def study(case: str, verdict: str = "accepted", *problems: Problem) -> Study:
     left = ((LUNG, f"{DIAGNOSTIC}: sharp kernel"), (Series("1.2", "1.2.3", ()), "a localizer"))
-    return Study([], [], f"/in/{case}", SOFT, "the only one", left, f"p{case}", (), case, "AC",
-                 verdict, list(problems))  # fmt: skip
+    persons: tuple[str, ...] = ()
+    told = (SOFT, "the only one", left, f"p{case}", persons, case, "AC", verdict, list(problems))
+    return Study([], [], f"/in/{case}", *told)
 
 
 def result(out: Path, *studies: Study, problems: tuple[Problem, ...] = ()) -> ImportResult:

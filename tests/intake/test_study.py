@@ -12,9 +12,9 @@ from pydicom.dataset import Dataset
 
 from ctscribe.errors import DataError, ImageError
 from ctscribe.imaging.dicom import scan_files
-from ctscribe.intake.pseudonym import Pseudonyms
 from ctscribe.intake.study import REMOVED, Job, facts_of, import_series, look, scrub
 from ctscribe.phantom.dicom import Study, write_series
+from ctscribe.tables.pseudonym import Pseudonyms
 from tests.imaging.bodies import as_volume, body
 from tests.intake.hospital import ONE
 

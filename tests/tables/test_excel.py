@@ -12,6 +12,7 @@ from ctscribe.errors import ConfigError, CtscribeError, DataError
 from ctscribe.tables.excel import ExcelOptions, excel_to_captions, run_excel
 from ctscribe.tables.ids import cell_text, read_id
 from ctscribe.tables.manifest import load_rows, read_table
+from ctscribe.tables.pseudonym import Identity, Pseudonyms
 
 COLUMNS = ("检查号", "患者ID", "所见", "结论", "建议", "病理倾向")
 
@@ -195,13 +196,20 @@ def test_each_option_does_what_it_says(tmp_path: Path) -> None:
         excel_id_col="编号X",
         pairs_id_col="序",
         pairs_path_col="文件",
+        salt_file=tmp_path / "secret" / "salt",
     )
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "salt").write_bytes(bytes(32))
+    options["out_dir"] = tmp_path / "out"
     result = excel_to_captions(ExcelOptions(**options))
     assert list(result.full["answer"]) == ["结论：肺结节", "结论：气肿\n实变", "结论：好"]
     assert list(result.full["question"]) == ["问?", "", ""]
     written = result.full.to_csv() + result.rejected.to_csv()
     assert "张三" not in written  # a name is no id to hand on
     assert result.full["patient_id"].nunique() == 3
+    ids = Pseudonyms(bytes(32))  # a plain hash could be undone by trying all names
+    assert ids.patient(Identity(name="张三"), study="") in set(result.full["patient_id"])
+    assert "patient_id is a pseudonym of the name in the sheet" in " ".join(result.notes)
     more = dict(answer_prefix="报告：", force_numbered_prefix=True, min_answer_chars=6)
     result = excel_to_captions(ExcelOptions(**options, **more))
     assert list(result.full["answer"]) == ["报告：结论：1.肺结节", "报告：结论：1.气肿\n实变"]

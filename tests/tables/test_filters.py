@@ -25,6 +25,9 @@ from ctscribe.tables.repeats import collapse, stuck
 from ctscribe.tables.text import clauses, near_identical, sentences, tidy
 from ctscribe.tables.unfilled import unfilled
 
+REPORTED = json.loads(
+    (Path(__file__).parents[1] / "reports" / "sentences.json").read_text(encoding="utf-8")
+)
 TEXTS = json.loads((Path(__file__).parent / "labelled_texts.json").read_text(encoding="utf-8"))
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MEASURED = [
@@ -79,6 +82,36 @@ def test_no_edit_touches_a_text_of_another_filters_hard_negatives() -> None:
                 assert edit(row["text"]) == row["text"], (name, row["text"])
             if row["filter"] not in own:
                 assert damage(row["text"]) is None, row["text"]
+
+
+CONTACTS: dict[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
+    "a line of its own": (filters.strip_phones, lambda t: f"{t}\n联系电话：13812345678"),
+    "in brackets": (filters.strip_phones, lambda t: f"{t}（张医生13812345678）。"),
+    "a clause behind": (filters.strip_phones, lambda t: f"{t}，电话0571-87654321。"),
+    "after a space": (filters.strip_phones, lambda t: f"{t} 咨询电话13812345678"),
+    "a clause before": (filters.strip_phones, lambda t: f"电话13812345678，{t}"),
+    "before, and a space": (filters.strip_phones, lambda t: f"电话13812345678 {t}"),
+    "advertising below": (filters.strip_advertising, lambda t: f"{t}\n扫码关注公众号"),
+    "advertising, a space": (filters.strip_advertising, lambda t: f"{t} 扫码查看电子胶片"),
+    "a slogan": (filters.strip_advertising, lambda t: f"【某某医院，扫码关注公众号】{t}"),
+    "advertising behind": (filters.strip_advertising, lambda t: f"{t}，微信号ct8899。"),
+    "advertising before": (filters.strip_advertising, lambda t: f"扫码关注公众号，{t}"),
+    "sex and age before": (filters.strip_sex_age, lambda t: f"男，65岁，{t}"),
+    "sex and age behind": (filters.strip_sex_age, lambda t: f"{t} 患者女，47岁。"),
+    "sex/age": (filters.strip_sex_age, lambda t: f"女/47岁 {t}"),
+}
+
+
+@pytest.mark.parametrize("where", CONTACTS)
+def test_an_edit_takes_a_contact_and_nothing_of_the_patient(where: str) -> None:
+    edit, beside = CONTACTS[where]
+    seen = 0
+    for row in REPORTED:
+        text = tidy(row["text"]).rstrip("。.")
+        if edit(text) == text:  # the others have a contact or an age of their own
+            seen += 1
+            assert edit(beside(text)).rstrip("。.") == text
+    assert seen > 0.95 * len(REPORTED)
 
 
 def test_sound_reports_are_no_templates_and_no_repeats() -> None:

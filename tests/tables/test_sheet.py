@@ -392,6 +392,17 @@ def test_the_other_tables_name_of_the_id_comes_first(tmp_path: Path) -> None:
     assert read_book(file, like_id="序号").sheets[0].id_column == "检查号"
 
 
+def test_a_patient_known_by_name_is_one_in_every_sheet(tmp_path: Path) -> None:
+    names = ["检查号", "姓名", "所见", "结论"]
+    sheets = {
+        "1月": [names, ["A1", "张三", "好。", ""]],
+        "2月": [names, ["A1", "张 三", "好。", ""]],
+    }
+    told = examine_workbook(book(tmp_path, sheets))
+    assert [(p.code, p.case) for p in told] == [("repaired", "A1")]
+    assert told[0].detail.startswith("2月!2")
+
+
 def only(folder: Path, *rows: Sequence[Any]) -> Sheet:
     """The list that a workbook of one sheet is read as."""
     (sheet,) = read_book(book(folder, {"表": rows}), needs_patients=False).sheets

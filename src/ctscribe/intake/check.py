@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
@@ -20,7 +20,13 @@ from ctscribe.intake.examine import Examined, examine, studies_of
 from ctscribe.intake.find import Case, NotLookedAt, find_cases
 from ctscribe.problems import Problem, Severity, problem_of
 from ctscribe.sandbox import Limits, run_each
+from ctscribe.tables.csv_file import read_table, write_table
+from ctscribe.tables.manifest import rebase_paths
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+ACCEPTED = "check_accepted.csv"
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 EXIT_CODES: dict[Severity, int] = {"error": 2, "warning": 1, "note": 0}
 R = TypeVar("R")
@@ -83,6 +89,8 @@ class CheckResult:
 
 def check_data(options: CheckOptions) -> CheckResult:
     """Examine everything and write check.json and check.html. Source files are only read.
+
+    Of a table of which cases are rejected, the other rows are written to check_accepted.csv.
 
     Raises DataError if there is no such path or nothing in it to examine, ConfigError without one.
     """
@@ -288,13 +296,37 @@ def _write(result: CheckResult, options: CheckOptions) -> tuple[Path, ...]:
         text = json.dumps(as_json(result), ensure_ascii=False, indent=1)
         write_atomically(json_file, text.encode())
         write_atomically(html_file, render_check(result).encode())
+        table = options.output_dir / ACCEPTED
+        table.unlink(missing_ok=True)  # an earlier check's
     except OSError as error:
         raise ConfigError(
             f"the results cannot be written ({error.strerror})",
             file=options.output_dir,
             fix="give another --output-dir, or close the files in other programs",
         ) from error
-    return json_file, html_file
+    rows = _accepted_rows(result, options.output_dir)
+    if rows is None:
+        return json_file, html_file
+    write_table(rows, table)
+    return json_file, html_file, table
+
+
+def _accepted_rows(result: CheckResult, folder: Path) -> pd.DataFrame | None:
+    """The table for a CSV in `folder` without the rows of rejected cases; None if it has none, or
+    is wrong as a whole, or nothing would be left."""
+    tables = [case for case in result.cases if case.kind == "table"]
+    if not result.input.is_file() or not tables or result.is_rejected(tables[0]):
+        return None
+    frame = read_table(result.input)
+    if "case_id" not in frame.columns:
+        return None
+    rejected = {case.case for case in result.rejected}
+    # A row without an id is rejected, and named by its line.
+    names = frame["case_id"].str.strip()
+    kept = frame[(names != "") & ~names.isin(rejected)]
+    if kept.empty or len(kept) == len(frame):
+        return None
+    return rebase_paths(kept, result.input.parent, folder)
 
 
 def show(result: CheckResult) -> None:

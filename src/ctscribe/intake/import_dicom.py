@@ -32,20 +32,21 @@ from ctscribe.intake.import_result import (
     print_result,
     write_tables,
 )
-from ctscribe.intake.pseudonym import (
+from ctscribe.intake.study import Facts, Imported, Job, import_series, look, scrub
+from ctscribe.problems import Problem, problem_of
+from ctscribe.sandbox import Limits, run_each, run_one
+from ctscribe.tables.pseudonym import (
     Identity,
     Pseudonyms,
     default_salt_file,
     load_salt,
     shared_by,
 )
-from ctscribe.intake.study import Facts, Imported, Job, import_series, look, scrub
-from ctscribe.problems import Problem, problem_of
-from ctscribe.sandbox import Limits, run_each, run_one
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".iso")
 SLOWEST_BYTES_S = 10e6  # of a share that is still working: what headers and archives may take
 
 _log = logging.getLogger(__name__)
@@ -72,7 +73,9 @@ def import_studies(options: ImportOptions) -> ImportResult:
     with tempfile.TemporaryDirectory(prefix="ctscribe-", ignore_cleanup_errors=True) as folder:
         temporary = Path(folder)
         files, unread = _files(source, temporary)
-        scan, facts = _scan(list(files), options)
+        packed = {file for file, name in files.items() if name.lower().endswith(ARCHIVES)}
+        unread += tuple(_unopened(file) for file in sorted(packed))
+        scan, facts = _scan([file for file in files if file not in packed], options)
         if not scan.series:
             raise _nothing(source, len(files), (*unread, *scan.problems))
         found = _studies(scan, facts, files, options, ids)
@@ -95,12 +98,18 @@ def import_studies(options: ImportOptions) -> ImportResult:
     return result
 
 
+def _unopened(file: Path) -> Problem:
+    """Of an archive among the files: studies may be in it, so it is not one of many left out."""
+    fix = "run import-dicom on it too, with the same --out (unpack it first if it is no .zip)"
+    return Problem("", str(file), "left-out", "an archive in the source, which is not opened", fix)
+
+
 def _nothing(source: Path, files: int, problems: tuple[Problem, ...]) -> DataError:
     first = problems[0] if problems else None
     return DataError(
         f"no DICOM image among {files} files{f'; {first.file}: {first.detail}' if first else ''}",
         file=source,
-        fix=first.kind.fix_en if first else "give the folder of the DICOM files",
+        fix=(first.fix or first.kind.fix_en) if first else "give the folder of the DICOM files",
         code=first.code if first else "unreadable",
     )
 

@@ -15,14 +15,14 @@ from ctscribe.files import LONG_PREFIX
 from ctscribe.imaging.dicom import LeftOut, Series
 from ctscribe.imaging.dicom_choice import DIAGNOSTIC
 from ctscribe.intake.study import Facts, scrub
-from ctscribe.problems import Problem
+from ctscribe.problems import KINDS, Problem
 from ctscribe.tables.csv_file import read_table, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("case_id", "patient_id", "image_path", "question", "answer", "accession")
-PROBLEM_COLUMNS = ("case_id", "verdict", "severity", "code", "detail", "fix")
+PROBLEM_COLUMNS = ("case_id", "verdict", "severity", "code", "detail", "fix", "zh")
 CASES, PROBLEMS, IMAGES = "cases.csv", "problems.csv", "images"
 LISTED = 3  # files of one reason that are named on the screen
 
@@ -86,8 +86,10 @@ class ImportResult:
 def held_patients(out: Path) -> dict[str, str]:
     """The patient of each case in cases.csv, empty without one.
 
-    Raises DataError: it is no table of cases.
+    Raises DataError: it, or problems.csv, is not the table that was written.
     """
+    if (out / PROBLEMS).exists():
+        read_table(out / PROBLEMS, required=PROBLEM_COLUMNS)  # hours later is too late to find out
     if not (out / CASES).exists():
         return {}
     held = read_table(out / CASES, required=COLUMNS)
@@ -140,17 +142,22 @@ def _problem_table(result: ImportResult) -> pd.DataFrame:
     facts = [fact for study in result.studies for fact in study.facts]
     for study in result.studies:
         summary = _left_out(study)
-        own: list[tuple[str, str, str, str]] = [
-            (p.severity, p.code, p.detail, p.fix or p.kind.fix_en) for p in study.problems
+        own: list[tuple[str, str, str, str, str]] = [
+            (p.severity, p.code, p.detail, p.fix or p.kind.fix_en, _chinese(p))
+            for p in study.problems
         ]
-        own += [("note", "left-out", summary, "")] if summary else []
-        for severity, code, detail, fix in own or [("", "", "", "")]:
+        own += [("note", "left-out", summary, "", KINDS["left-out"].zh)] if summary else []
+        for severity, code, detail, fix, zh in own or [("", "", "", "", "")]:
             detail, fix = (scrub(text, study.series, study.facts) for text in (detail, fix))
-            rows.append((study.case, study.verdict, severity, code, detail, fix))
+            rows.append((study.case, study.verdict, severity, code, detail, fix, zh))
     for p in result.problems:
         detail = scrub(p.detail.replace(Path(p.file).name, "a file"), (), facts)
-        rows.append(("", "", p.severity, p.code, detail, p.fix or p.kind.fix_en))
+        rows.append(("", "", p.severity, p.code, detail, p.fix or p.kind.fix_en, _chinese(p)))
     return pd.DataFrame(rows, columns=list(PROBLEM_COLUMNS))
+
+
+def _chinese(problem: Problem) -> str:
+    return f"{problem.kind.zh}；{problem.kind.fix_zh}"
 
 
 def _left_out(study: Study) -> str:
@@ -200,10 +207,10 @@ def _said(problem: Problem, names: Mapping[Path, str]) -> str:
     file = names.get(Path(problem.file), problem.file)
     by_number = {path.name: name for path, name in names.items() if path.name != Path(name).name}
     detail = re.sub(r"\b\d{4,6}\b", lambda m: by_number.get(m[0], m[0]), problem.detail)
-    kind = problem.kind
-    said = f"{problem.severity} {problem.code}: {file}: {detail}. Fix: {problem.fix or kind.fix_en}"
+    fix = problem.fix or problem.kind.fix_en
+    said = f"{problem.severity} {problem.code}: {file}: {detail}. Fix: {fix}"
     # A note asks nothing of anybody.
-    return said if problem.severity == "note" else f"{said} / {kind.zh}；{kind.fix_zh}"
+    return said if problem.severity == "note" else f"{said} / {_chinese(problem)}"
 
 
 def _series_left_out(study: Study, *, every: bool) -> list[str]:

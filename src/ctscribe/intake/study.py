@@ -24,8 +24,8 @@ from ctscribe.errors import DataError, ImageError
 from ctscribe.imaging.checks import ChestCheck, check_chest
 from ctscribe.imaging.dicom import Scan, Series, read_series, scan_files
 from ctscribe.imaging.nifti import write_volume
-from ctscribe.intake.pseudonym import Identity
 from ctscribe.problems import Problem
+from ctscribe.tables.pseudonym import Identity
 
 REMOVED = "[removed]"
 _STANDARD = "1.2.840.10008."  # UIDs of the standard say nothing of a patient

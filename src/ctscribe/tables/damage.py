@@ -145,10 +145,11 @@ def _plausible(character: str) -> bool:
 
 def _gbk_bytes(text: str) -> bytes | None:
     try:
-        # Windows' gbk has the byte 0x80 for the euro sign, Python's has none.
-        return b"".join(b"\x80" if c == "€" else c.encode("gbk") for c in text)
+        # Windows' gbk has the byte 0x80 for the euro sign and pairs for private use, Python's none.
+        pairs = [b"\x80" if c == "€" else c.encode("gb18030") for c in text]
     except UnicodeEncodeError:
         return None
+    return b"".join(pairs) if all(len(pair) < 3 for pair in pairs) else None
 
 
 def _rare(text: str) -> int:

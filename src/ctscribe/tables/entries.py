@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from ctscribe.tables.csv_file import read_table
 from ctscribe.tables.ids import Id, cell_text, read_date, read_id, without_zeros
 from ctscribe.tables.join import Entry, several
 from ctscribe.tables.manifest import LISTED, image_fault, image_path, rebase
+from ctscribe.tables.pseudonym import Identity, Pseudonyms
 from ctscribe.tables.sheet import (
     DATE_NAMES,
     ID_NAMES,
@@ -33,10 +33,10 @@ PATH_NAMES = ("image_path", "path", "image", "影像路径", "图像路径", "�
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
 
-def read_reports(sheet: Sheet) -> list[Entry]:
+def read_reports(sheet: Sheet, ids: Pseudonyms) -> list[Entry]:
     """The rows of a sheet, each with its id, its patient and the sections of its report.
 
-    Patients that are told apart by name get its hash.
+    Patients that are told apart by name get its pseudonym.
     """
     question, date = sheet.column(QUESTION_NAMES), sheet.column(DATE_NAMES)
     entries = []
@@ -45,7 +45,10 @@ def read_reports(sheet: Sheet) -> list[Entry]:
         entry = Entry("excel", sheet.title, row.number, read_id(cells[sheet.id_column]))
         patient = read_id(cells[sheet.patient_column]) if sheet.patient_column else Id()
         is_name = sheet.patient_is_name and bool(patient.text)
-        entry.patient = _hashed(patient.text) if is_name else patient.text
+        entry.patient = patient.text
+        if is_name:
+            who = Identity(name=patient_key(patient.text))
+            entry.patient = ids.patient(who, study=entry.label)
         entry.patient_is_number = patient.is_number
         entry.question = cell_text(cells[question]) if question else ""
         entry.date = read_date(cells[date]) if date else ""
@@ -105,10 +108,6 @@ def notes_of(book: Book) -> list[str]:
             f"{at}: ids from {sheet.id_column}, patients from {patients}, reports from "
             f"{', '.join(sheet.report_columns) or 'another sheet'}; not read: {rest or 'none'}"
         )
-        if sheet.patient_is_name:
-            notes.append(
-                f"{sheet.patient_column} is a name: only its hash is written, as patient_id"
-            )
         if sheet.merges:
             more = f" and {len(sheet.merges) - LISTED} more" if len(sheet.merges) > LISTED else ""
             notes.append(
@@ -230,7 +229,3 @@ def images_of_folder(root: Path, ids: set[str], out_dir: Path) -> list[Entry]:
 
 def _same_file(path: Path) -> str:
     return os.path.normcase(os.path.realpath(path))
-
-
-def _hashed(name: str) -> str:
-    return "p" + hashlib.sha256(patient_key(name).encode()).hexdigest()[:12]

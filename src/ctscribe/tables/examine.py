@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 from ctscribe.errors import DataError
@@ -9,6 +10,7 @@ from ctscribe.problems import Problem, problem_of
 from ctscribe.tables.entries import put_zeros_back, read_reports
 from ctscribe.tables.join import Entry, complete_reports
 from ctscribe.tables.manifest import LISTED
+from ctscribe.tables.pseudonym import SALT_BYTES, Pseudonyms
 from ctscribe.tables.sheet import read_book
 
 
@@ -33,6 +35,8 @@ def examine_workbook(path: str | Path, *, include_hidden: bool = False) -> list[
     for apart, reason in book.apart:
         found("bad-table", f"{apart.title}: its {len(apart.rows)} rows are not used: {reason}")
     reports: list[Entry] = []
+    # Names are only compared, here: the secret need not last.
+    ids = Pseudonyms(secrets.token_bytes(SALT_BYTES))
     for sheet in book.sheets:
         for merge in sheet.merges[:LISTED]:
             found("repaired", f"{sheet.title}!{merge}: merged cells count for all their rows")
@@ -40,7 +44,7 @@ def examine_workbook(path: str | Path, *, include_hidden: bool = False) -> list[
             found("repaired", f"{sheet.title}: {len(sheet.merges) - LISTED} more merged ranges")
         for column in sheet.hidden_columns:
             found("repaired", f"{sheet.title}: the hidden column {column} is left out")
-        reports += read_reports(sheet)
+        reports += read_reports(sheet, ids)
     for report in put_zeros_back(reports):
         found("repaired", f"{report.label}: zeros of its patient's id were lost", report.id.text)
     for report in reports:

@@ -7,6 +7,7 @@ contradict each other to caption_quarantine.csv, side by side.
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from ctscribe.tables.join import (
     refuse_repeated_images,
 )
 from ctscribe.tables.manifest import COLUMNS, LISTED, Row, split_by_patient
+from ctscribe.tables.pseudonym import SALT_BYTES, Pseudonyms, load_salt
 from ctscribe.tables.sheet import read_book, report_text
 
 if TYPE_CHECKING:
@@ -83,6 +85,11 @@ class ExcelOptions(Config):
     )
     patient_id_col: str | None = setting(
         None, "Column of the patient in the sheet; left out, a usual name such as 患者ID or 姓名."
+    )
+    salt_file: Path | None = setting(
+        None,
+        "File of the secret behind pseudonyms of patients that the sheet knows by name alone; left "
+        "out, one in your folder of settings.",
     )
     val_ratio: float = setting(0.1, "Share of patients for validation.", low=0, high=0.9)
     answer_prefix: str = setting("", "Text to put in front of each answer.")
@@ -155,7 +162,11 @@ def excel_to_captions(options: ExcelOptions) -> ExcelResult:
         patient_name=options.patient_id_col,
         needs_patients=not known,
     )
-    reports = [entry for sheet in book.sheets for entry in read_reports(sheet)]
+    named = not known and any(sheet.patient_is_name for sheet in book.sheets)
+    # Names that are only compared need no secret that lasts.
+    salt = secrets.token_bytes(SALT_BYTES)
+    ids = Pseudonyms(load_salt(options.salt_file, outside=[out_dir]) if named else salt)
+    reports = [entry for sheet in book.sheets for entry in read_reports(sheet, ids)]
     if options.pairs_csv is None:
         assert options.image_root is not None
         images = images_of_folder(options.image_root, {e.id.text for e in reports}, out_dir)
@@ -165,7 +176,8 @@ def excel_to_captions(options: ExcelOptions) -> ExcelResult:
     refuse_repeated_images(images)
     pairs = join(reports, images)
     _require_pairs(pairs, reports, images, options.excel)
-    notes = notes_of(book) + (_notes_of_patients(pairs) if known else _notes_of_unknown(images))
+    notes = notes_of(book)
+    notes += _notes_of_patients(pairs) if known else _notes_of_unknown(images, named=named)
     notes += _notes_of_ids(reports, images, pairs)
     notes += [f"excel {e.label}: its patient is {e.patient}: zeros were lost" for e in mended]
     cases = {image.case for _, image in pairs} - {""}
@@ -283,28 +295,38 @@ def _notes_of_patients(pairs: Sequence[tuple[Entry, Entry]]) -> list[str]:
             here.setdefault(report.patient, {}).setdefault(image.patient, report.label)
             there.setdefault(image.patient, {}).setdefault(report.patient, report.label)
     notes = ["patient_id is that of --pairs-csv; the sheet's is only compared with it"]
-    for side, other, groups in (("sheet", "images", here), ("images", "sheet", there)):
+    alike, apart = "give one person one patient_id", "give each person a patient_id of its own"
+    for side, other, groups, fix in (
+        ("sheet", "images", here, alike),
+        ("images", "sheet", there, apart),
+    ):
         if several := [" and ".join(group.values()) for group in groups.values() if len(group) > 1]:
             count, more = len(several), ", ..." * (len(several) > LISTED)
             notes.append(
                 f"warning: {count} patient{'s' * (count > 1)} of the {side} "
                 f"{'have' if count > 1 else 'has'} several ids in the {other} "
                 f"({', '.join(several[:LISTED])}{more}): one of the two is wrong, and a split by "
-                "patient may leak. Fix: give a person one patient_id in --pairs-csv, and run again"
+                f"patient may leak. Fix: look at them, {fix} in --pairs-csv, and run again"
             )
     return notes
 
 
-def _notes_of_unknown(images: Sequence[Entry]) -> list[str]:
-    """That the sheet's own ids of patients are written, where others were to be expected."""
+def _notes_of_unknown(images: Sequence[Entry], *, named: bool) -> list[str]:
+    """What patients are called in the tables, and where that was not to be expected."""
+    own = (
+        "a pseudonym of the name in the sheet, by a secret in your own folder"
+        if named
+        else "the sheet's own number: keep these tables in the house"
+    )
+    notes = [f"patient_id is {own}"]
     lacking = [image.label for image in images if not image.patient]
-    if len(lacking) == len(images):
-        return []
-    return [
-        f"warning: {', '.join(lacking[:LISTED])}{', ...' * (len(lacking) > LISTED)} of --pairs-csv "
-        "without patient_id, so all patients are named as in the sheet. Fix: fill it in, and run "
-        "again"
-    ]
+    if len(lacking) < len(images):
+        where = ", ".join(lacking[:LISTED]) + ", ..." * (len(lacking) > LISTED)
+        notes.append(
+            f"warning: {where} of --pairs-csv without patient_id, so all patients are named as in "
+            "the sheet. Fix: fill it in, and run again"
+        )
+    return notes
 
 
 def _files(out_dir: Path) -> dict[str, Path]:

@@ -28,6 +28,9 @@ from ctscribe.tables.text import (
 from ctscribe.tables.unfilled import unfilled
 
 Edit = Callable[[str], str]
+_COUNTED = re.compile(r"^\W*\d+\W*$|^[\d\s]*[号幢楼层栋室]\W*$")  # what an address goes on with
+# Where a clause has its parts: at brackets, and at spaces, which Chinese has none between words.
+_PARTS = re.compile(r"(?<=[\u4e00-\u9fff]\s)|(?<=\s)(?=[\u4e00-\u9fff])|(?<=[)）】])|(?=[(（【])")
 GENERIC_CHARACTERS, GENERIC_WORDS = 40, 20  # most that a report without content has (zh, en)
 
 
@@ -86,8 +89,36 @@ def strip_phones(text: str) -> str:
 
 
 def strip_advertising(text: str) -> str:
-    """Take out clauses that advertise, and what stands by them if it says nothing clinical."""
-    return _drop_clauses(text, lambda clause: "" if wording.ADVERTISING.search(clause) else clause)
+    """Take out clauses that advertise, and what stands by them if it says nothing clinical.
+
+    Of a clause that is clinical as well, only the part between spaces or brackets that advertises.
+    """
+    text = re.sub(r"[【\[][^】\]\n]*[】\]](?=(.*))", _without_slogan, text)
+    return _drop_clauses(text, _without_advertising)
+
+
+def _without_slogan(match: re.Match[str]) -> str:
+    slogan = wording.ADVERTISING.search(match[0]) and wording.CLINICAL.search(match[1])
+    return "" if slogan and not wording.FINDING.search(match[0]) else match[0]
+
+
+def _without_advertising(clause: str) -> str:
+    praise = [match.span() for match in wording.ADVERTISING.finditer(clause)]
+    if not praise:
+        return clause
+    seen = [match.span() for match in wording.FINDING.finditer(clause)]
+    kept, at, dropping, clinical = "", 0, False, False
+    for part in _PARTS.split(clause):
+        end = at + len(part)
+        found = any(s < end and at < e for s, e in seen)
+        if not found and any(s < end and at < e for s, e in praise):
+            dropping = True
+        elif found or (part.strip() and not _leads_to_contact(part) and not _COUNTED.search(part)):
+            dropping, clinical = False, True
+        kept += "" if dropping else part
+        dropping = dropping and not part.endswith((")", "）", "】"))
+        at = end
+    return kept if clinical else ""
 
 
 def strip_sex_age(text: str) -> str:
@@ -114,7 +145,8 @@ def keep_thorax(text: str) -> str:
             if wording.THORAX.search(clause) or HEADING.fullmatch(clause):
                 elsewhere = False
             elif wording.OTHER_REGION.search(clause):
-                elsewhere = True
+                why = wording.HISTORY.search(clause) and wording.THORAX.search(sentence)
+                elsewhere = not why
             _append(kept, clause, "" if elsewhere else clause)
     changed = "".join(kept)
     return text if changed == text else _settle(changed)
@@ -151,8 +183,9 @@ def number(text: str) -> str:
 def is_generic(text: str) -> bool:
     """Whether a report is one line that says "nothing abnormal" and no more.
 
-    Short, without a measurement, each clause normal or an empty phrase. A full report of a normal
-    chest is not generic: it is how a model learns what normal is.
+    Short, without a measurement, each clause made of words that say so alone, or of an empty
+    phrase: any other word may be a finding. A full report of a normal chest is not generic: it is
+    how a model learns what normal is.
     """
     body = HEADING.sub("", tidy(text))
     if wording.MEASURE.search(body):
@@ -166,12 +199,8 @@ def is_generic(text: str) -> bool:
 
 
 def _says_nothing(clause: str) -> bool:
-    if wording.CHANGE.search(clause):
-        return False
-    normal = wording.NORMAL.search(clause)
-    if normal is None:
-        return bool(wording.FILLER.search(clause))
-    return wording.ABNORMAL_BEFORE.search(clause[: normal.start()]) is None
+    normal = wording.NEUTRAL.sub("", wording.NOTHING_ABNORMAL.sub("", clause))
+    return not all(any(map(str.isalnum, r)) for r in (normal, wording.FILLER.sub("", clause)))
 
 
 def reject_empty(row: Candidate) -> str | None:
@@ -206,7 +235,8 @@ def reject_without(pattern: re.Pattern[str]) -> Reject:
 
 def reject_elsewhere(row: Candidate) -> str | None:
     """A reason if the report does not speak of the thorax."""
-    return None if wording.THORAX.search(row.answer) else "says nothing of the thorax"
+    unplaced = wording.LESION.search(row.answer) and not wording.OTHER_REGION.search(row.answer)
+    return None if unplaced or wording.THORAX.search(row.answer) else "says nothing of the thorax"
 
 
 def reject_damage(row: Candidate) -> str | None:
@@ -256,6 +286,14 @@ def sift_near_duplicates(rows: Sequence[Candidate]) -> dict[int, str]:
     watched = [n for n, r in enumerate(rows) if of_one_study[n] or images[r.image_path] > 1]
     carriers = {n: wording.CARRIER.findall(rows[n].answer.lower()) for n in watched}
     found: dict[int, str] = {}
+    first: dict[tuple[str, ...], int] = {}
+    for n in watched:
+        said = wording.EMPTY.sub("", tidy(rows[n].answer).lower())
+        plain = "".join(filter(str.isalnum, said))
+        key = (str(rows[n].image_path), rows[n].question, plain, *carriers[n])
+        if first.setdefault(key, n) != n and plain:
+            case = rows[first[key]].case_id
+            found[n] = f"in other words the report of case {case} above, on the same image"
     for i, j, alike in near_identical([rows[n].answer for n in watched]):
         one, two = watched[i], watched[j]
         if one in found or two in found or carriers[one] != carriers[two]:
@@ -279,28 +317,50 @@ def _without_phone(clause: str) -> str:
         return clause
     rest = clause
     for start, end in sorted(found, reverse=True):
-        rest = rest[:start] + rest[end:]
-    # "右肺结节（138…）" keeps its finding; "家属电话138…" has nothing but the number to say.
-    if not wording.CLINICAL.search(rest):
-        return ""
-    rest = re.sub(
-        rf"{wording.PHONE_LABEL}\s?[:：]?(?=[\s，。；,.;]*$)", "", rest, flags=re.IGNORECASE
+        rest = f"{rest[:start]}\0{rest[end:]}"
+    # A bracket around the number has whose it is, at most: "右肺结节（张医生138…）".
+    closed = re.sub(
+        r"[(（][^()（）\0]*\0[^()（）]*[)）]",
+        lambda match: match[0] if wording.CLINICAL.search(match[0]) else "",
+        rest,
     )
-    return re.sub(r"[(（]\s*[)）]", "", rest)
+    if "\0" not in closed:
+        return closed
+    # "右肺结节 家属电话138…" keeps its finding, and not whose the number is.
+    label = rf"{wording.PHONE_LABEL}\s?[:：]?(?=[\s，。；,.;]*$)"
+    parts = [re.sub(label, "", part, flags=re.IGNORECASE) for part in _PARTS.split(rest)]
+    kept = "".join(part for part in parts if not _only_contact(part)).replace("\0", "")
+    return kept if any(map(str.isalnum, kept)) else ""
+
+
+def _only_contact(part: str) -> bool:
+    """Whether a part of a clause says whose a number is or what for, and nothing of the patient."""
+    words = part.replace("\0", "")
+    if wording.PHONE_OWNER.fullmatch(words):
+        return "\0" in part
+    empty = "\0" in part and not any(map(str.isalnum, words))
+    return empty or bool(wording.CONTACT.search(words) and not wording.CLINICAL.search(words))
+
+
+def _leads_to_contact(clause: str) -> bool:
+    said = wording.CONTACT.search(clause) or wording.LEAD_IN.search(clause)
+    return said is not None and not wording.CLINICAL.search(clause)
 
 
 def _drop_clauses(text: str, edit: Edit) -> str:
-    """Apply an edit to each clause. Where it empties one, what leads up to it goes too; so does the
-    whole sentence, if nothing that is left of it is clinical."""
+    """Apply an edit to each clause. Where it empties one, what leads up to it goes too: words of
+    contacts and offers, and nothing that may be of the patient."""
     kept: list[str] = []
     for sentence in sentences(text):
         pieces = clauses(sentence)
         edited = [edit(piece) for piece in pieces]
-        clinical = any(wording.CLINICAL.search(new) for new in edited)
+        if edited == pieces:
+            kept += pieces
+            continue
         emptied = any(new == "" for new in edited)
         for piece, new in zip(pieces, edited, strict=True):
-            filler = emptied and (not clinical or wording.LEAD_IN.search(new))
-            _append(kept, piece, "" if filler and not HEADING.fullmatch(new) else new)
+            filler = emptied and not HEADING.fullmatch(new) and _leads_to_contact(new)
+            _append(kept, piece, "" if filler else new)
     changed = "".join(kept)
     return text if changed == text else _settle(changed)
 

@@ -9,19 +9,21 @@ from ctscribe.tables.text import HEADING, clauses, sentences
 
 _LONGEST = 8  # clauses in a block that repeats
 _LEAST = 4  # letters and digits of a phrase that is said twice
-_STUCK_TIMES, _STUCK_SHARE = 4, 0.6
+_STUCK_TIMES, _STUCK_SHARE, _STUCK_AGAIN = 4, 0.6, 2
 # Without any stop between: "结节结节结节结节", "no no no no", a phrase three times.
 _RUN = re.compile(r"(?s)(?P<short>.{2,3}?)(?P=short){3,}|(?P<piece>.{4,40}?)(?P=piece){2,}")
 
 
 def collapse(text: str) -> str:
-    """Say each phrase once where it repeats at once; a text that is mostly one is left to `stuck`.
+    """Say each phrase once where it repeats at once; a text of one alone is left to `stuck`.
 
     A block of clauses counts as repeated if it follows itself on the same line, or three times
     over lines: findings and impression may say the same once each.
     """
-    if stuck(text):
-        return text
+    return text if stuck(text) else _collapsed(text)
+
+
+def _collapsed(text: str) -> str:
     pieces: list[str] = []
     for piece in (piece for sentence in sentences(text) for piece in clauses(sentence)):
         if pieces and not piece.strip():
@@ -42,7 +44,22 @@ def collapse(text: str) -> str:
 
 
 def stuck(text: str) -> str | None:
-    """The phrase that makes up most of a text and stands in it again and again, or None."""
+    """The phrase that is said again and again in a text that says nothing else, or None.
+
+    Nothing else: it is most of the text, and said once only nothing is left beside it, or it still
+    comes again between the rest. A report that was pasted over and over has its other findings.
+    """
+    said = _most_said(text)
+    if said is None:
+        return None
+    once = _collapsed(text)
+    pieces = [p for s in sentences(once) for p in clauses(s) if not HEADING.fullmatch(p)]
+    others = [p for p in map(_content, pieces) if p.replace(said, "")]
+    again = sum(said == _content(piece) for piece in pieces)
+    return said if again > _STUCK_AGAIN or not others else None
+
+
+def _most_said(text: str) -> str | None:
     content = len(_content(text))
     if not content:
         return None

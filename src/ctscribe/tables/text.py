@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 from ctscribe.tables.wording import MEASURE
 
-# Full-width letters, digits and percent become half-width; Chinese punctuation stays what it is.
+# Full-width letters, digits and signs of numbers become half-width; Chinese stops stay.
 _HALF = {
     full: full - 0xFEE0
-    for first, last in ("０９", "ＡＺ", "ａｚ", "％％")
+    for first, last in ("０９", "ＡＺ", "ａｚ", "％％", "＋＋", "－－", "／／", "＜＞")
     for full in range(ord(first), ord(last) + 1)
 } | {ord("㎜"): "mm", ord("㎝"): "cm", ord("\u3000"): " ", ord("\u00a0"): " ", ord("\t"): " "}
-_INVISIBLE = re.compile("[\u200b-\u200f\u2028-\u202e\u2060\ufeff\x00-\x08\x0b\x0c\x0e-\x1f]")
+_INVISIBLE = re.compile("[\xad\u200b-\u200f\u2028-\u202e\u2060\ufeff\x00-\x08\x0b\x0c\x0e-\x1f]")
 _STOPS = "，。；：、！？（）【】“”"
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"_x000[Dd]_"), "\n"),  # Excel's own spelling of a carriage return
     (re.compile(r"\r\n?"), "\n"),
-    (re.compile(r"(?<=\d)．(?=\d)"), "."),
+    (re.compile(r"(?<=\d)．"), "."),  # of a decimal, or of a list's number
     (re.compile(r" *\n\s*"), "\n"),
     (re.compile(r" {2,}"), " "),
     (re.compile(rf"(?<=[{_STOPS}]) | (?=[{_STOPS}])"), ""),
@@ -37,7 +37,7 @@ HEADING = re.compile(
 # A sentence ends at a stop, at a line's end, or at a point that a space or Chinese text follows;
 # not in "1.4cm", and not after the number of a list or "No.". A question leads to what follows it.
 _SENTENCE_END = re.compile(
-    r"(?<=[。；！!;\n])|(?<=[^\d\s.]\.)(?<!\b(?i:no)\.)(?<!\b(?i:tel)\.)(?=[\s\u4e00-\u9fff])"
+    r"(?<=[。；！!;\n])|(?<=[^\d\s.]\.)(?<!\b(?i:no)\.)(?<!\b(?i:tel)\.)(?<!\b(?i:ext)\.)(?=[\s\u4e00-\u9fff])"
 )
 _CLAUSE_END = re.compile(r"(?<=[，？])|(?<=[,?])(?=[\s\u4e00-\u9fff])")
 LONG_CHARACTERS = 60  # letters and digits

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctscribe.errors import ConfigError
-from ctscribe.intake.pseudonym import Identity, Pseudonyms, default_salt_file, load_salt, shared_by
+from ctscribe.tables.pseudonym import Identity, Pseudonyms, default_salt_file, load_salt, shared_by
 
 IDS = Pseudonyms(bytes(32))
 OTHER = Pseudonyms(bytes(31) + b"\1")
