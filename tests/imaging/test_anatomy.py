@@ -288,3 +288,10 @@ def test_a_lung_with_little_air_is_odd() -> None:
     hu[drawn.right] = 20
     details = [f.detail for f in check_anatomy(as_volume(hu)).faults if f.code == "anatomy-odd"]
     assert "the right lung holds little air" in details
+
+
+@pytest.mark.parametrize("name", ["back to front", "upside down"])
+def test_the_sides_are_asked_of_the_image_put_right(name: str) -> None:
+    as_it_is = check_anatomy(phantom(3)).votes["mirrored"]
+    turned = check_anatomy(changed(phantom(3), FLIPS[name][0])).votes["mirrored"]
+    assert turned == pytest.approx(as_it_is, abs=0.1)

@@ -485,7 +485,7 @@ def test_rows_have_the_first_image_of_their_case_and_stand_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = tmp_path / "t.csv"
-    lines = ("B,P2,b.nii,,未见异常", "A,P1,a.nii,,右肺见结节", "A,P1,other.nii,有结节吗,有")
+    lines = ("u,P2,b.nii,,未见异常", "A,P1,a.nii,,右肺见结节", "A,P1,other.nii,有结节吗,有")
     table.write_text("\n".join(("case_id,patient_id,image_path,question,answer", *lines)), "utf-8")
     for name in ("a", "b", "other"):
         (tmp_path / f"{name}.nii").write_bytes(b"x")
@@ -498,9 +498,9 @@ def test_rows_have_the_first_image_of_their_case_and_stand_by_name(
     cases = check._with_images(whole, CheckOptions())
     assert [(case.case, case.kind, Path(case.file).name) for case in cases] == [
         ("t.csv", "table", "t.csv"),
-        ("B", "row", "b.nii"),
+        ("u", "row", "b.nii"),
         ("A", "row", "a.nii"),
     ]
     monkeypatch.setattr(check, "_examined", lambda *_: [whole])
     result = check_data(CheckOptions(input=table, output_dir=tmp_path / "out"))
-    assert [case.case for case in result.cases] == ["A", "B", "t.csv"]
+    assert [case.case for case in result.cases] == ["A", "t.csv", "u"]

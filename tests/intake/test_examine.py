@@ -6,8 +6,6 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 
 from ctscribe.errors import ImageError
@@ -16,7 +14,7 @@ from ctscribe.intake.examine import Examined, examine, studies_of
 from ctscribe.intake.find import Case, find_cases
 from ctscribe.phantom.dicom import Study, write_localizer, write_series
 from ctscribe.problems import Problem
-from tests.imaging.bodies import SHAPE, body
+from tests.imaging.bodies import body
 from tests.intake.small_ct import save, small_ct
 
 ONE, TWO = Study(seed=1, patient_id="P1"), Study(seed=2, patient_id="P2")
@@ -99,15 +97,6 @@ def test_what_headers_told_stays_with_the_volume_or_the_error(
     monkeypatch.setattr(module.dicom, "read_series", torn)
     (found,) = examine(case_of(tmp_path / "in"))
     assert {p.code for p in found.problems} == {"left-out", "several-series", "unreadable"}
-
-
-def test_a_file_that_is_no_mask_for_want_of_its_geometry_is_an_error(tmp_path: Path) -> None:
-    """Labels excuse an image whose values are none of a CT, not one that is wrong otherwise."""
-    labels = np.zeros(SHAPE, np.uint8)
-    labels[30:40, 30:40] = 1
-    nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "a.nii.gz")
-    (found,) = examine(case_of(tmp_path))
-    assert codes(found) == [("a.nii.gz", ["no-geometry"])]
 
 
 def test_what_an_archive_holds_is_named_by_the_archive(tmp_path: Path) -> None:
