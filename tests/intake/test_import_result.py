@@ -76,3 +76,18 @@ def test_the_tables_have_every_study_and_every_problem_without_names(tmp_path: P
     ]
     assert table.detail[3] == "a file cannot be read"
     assert list(read_table(tmp_path / "cases.csv").case_id) == ["b"]
+
+
+def test_a_row_keeps_what_was_filled_in_and_a_study_of_another_source_its_row(
+    tmp_path: Path,
+) -> None:
+    head = "case_id,patient_id,image_path,question,answer,accession,note"
+    held = ("old,p9,images/old.nii.gz,,旧,A9,", "a,p0,images/a.nii.gz,,右肺结节。,A0,看过")
+    (tmp_path / "cases.csv").write_text("\n".join((head, *held)), "utf-8")
+    write_tables(result(tmp_path, replace(study("a"), accession=""), study("b")))
+    rows = [tuple(row)[1:] for row in read_table(tmp_path / "cases.csv").itertuples()]
+    assert rows == [
+        ("old", "p9", "images/old.nii.gz", "", "旧", "A9", ""),
+        ("a", "pa", "images/a.nii.gz", "", "右肺结节。", "A0", "看过"),  # told anew but where empty
+        ("b", "pb", "images/b.nii.gz", "", "", "AC", ""),
+    ]

@@ -262,6 +262,8 @@ def test_a_phrase_of_some_length_is_said_once_on_a_line() -> None:
         "右肺上叶结节。\n右肺上叶结节。\n双肺清晰，心影不大。",
     ):
         assert collapse(text) == text
+    for text in ("结节5mm5mm5mm5mm，边界清。", "右肺C5C5C5C5段。"):  # a figure is no slip
+        assert collapse(text) == text
     thrice = "右肺上叶结节。\n" * 3 + "双肺清晰，心影不大，骨质未见异常。"
     assert collapse(thrice) == "右肺上叶结节。\n双肺清晰，心影不大，骨质未见异常。"
 
@@ -271,7 +273,7 @@ def test_a_phrase_of_some_length_is_said_once_on_a_line() -> None:
     [
         ("A。A。A。", None),  # three times is a slip
         ("A。A。A。A。", "A"),
-        ("A。x。A。y。A。z。A。A。", "A"),
+        ("A。钙化斑。A。心影大。A。气管偏。A。A。", "A"),
         ("A。A。A。x。A。", None),  # two are left beside what else is said
         ("A。A。x。A。y。A。", "A"),
         ("A。双肺纹理增多模糊。A。纵隔淋巴结未见肿大。A。气管支气管通畅。A。", None),
