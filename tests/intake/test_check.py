@@ -346,18 +346,6 @@ def test_a_bomb_that_keeps_its_promise_costs_no_more_than_is_allowed(tmp_path: P
     assert of(result) == {"bomb.nii.gz": {"parse-limit"}}
 
 
-def test_a_reader_that_fails_as_it_should_not_does_not_end_the_check(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object, **__: object) -> Volume:
-        raise IndexError("a bug")
-
-    monkeypatch.setattr("ctscribe.intake.examine.read_volume", broken)
-    (one,) = examine(Case("a.nii", "image", tmp_path / "a.nii"))
-    assert [problem.code for problem in one.problems] == ["parse-limit"]
-    assert "IndexError" in one.problems[0].detail
-
-
 def test_voxels_have_one_hash_however_they_are_stored(tmp_path: Path) -> None:
     volume = small_ct(0)
     flipped = np.ascontiguousarray(volume.array_zyx[:, ::-1, ::-1])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ctscribe.errors import ImageError
+from ctscribe.imaging.volume import Volume
 from ctscribe.intake import examine as module
 from ctscribe.intake.examine import Examined, examine, studies_of
 from ctscribe.intake.find import Case, find_cases
@@ -129,3 +130,15 @@ def test_problems_that_files_share_are_one(tmp_path: Path) -> None:
         ("scan", "0.dcm", "torn (3 files)"),
         ("scan", "0.dcm", "empty"),
     ]
+
+
+def test_a_reader_that_fails_as_it_should_not_does_not_end_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> Volume:
+        raise IndexError("a bug")
+
+    monkeypatch.setattr("ctscribe.intake.examine.read_volume", broken)
+    (one,) = examine(Case("a.nii", "image", tmp_path / "a.nii"))
+    assert [problem.code for problem in one.problems] == ["parse-limit"]
+    assert "IndexError" in one.problems[0].detail
