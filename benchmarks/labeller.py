@@ -44,6 +44,19 @@ FIRST = {
     # By two more, when those too had been mended.
     "independent_4": {"sentences": 100, "strict_f1": 0.9231, "misread": 16},
     "independent_5": {"sentences": 100, "strict_f1": 0.9627, "misread": 5},
+    # By two more, of screening and Taiwan's and Hong Kong's Chinese, and of English as it is
+    # written in many countries, before those two had been mended.
+    "independent_7": {"sentences": 110, "strict_f1": 0.7099, "misread": 41},
+    "independent_8": {"sentences": 110, "strict_f1": 0.859, "misread": 23},
+    # In the styles of those two, each set when those before it had been mended; the labels read
+    # twice, and left out what no convention decides.
+    "set_20": {"sentences": 211, "strict_f1": 0.4654, "misread": 133},
+    "set_21": {"sentences": 170, "strict_f1": 0.8879, "misread": 28},
+    "set_22": {"sentences": 153, "strict_f1": 0.8791, "misread": 28},
+    "set_23": {"sentences": 151, "strict_f1": 0.8922, "misread": 25},
+    "set_24": {"sentences": 142, "strict_f1": 0.9568, "misread": 10},
+    "set_25": {"sentences": 101, "strict_f1": 0.8483, "misread": 22},
+    "set_26": {"sentences": 95, "strict_f1": 0.9655, "misread": 6},
     # Hard ones, each set when those before it had been mended.
     "set_10": {"sentences": 110, "strict_f1": 0.7487, "misread": 46},
     "set_11": {"sentences": 66, "strict_f1": 0.873, "misread": 13},

@@ -186,6 +186,14 @@ KINDS: dict[str, Kind] = {
         "check the orientation in the header",
         "检查文件头中的方位",
     ),
+    "turned": Kind(
+        "error",
+        "axes look swapped: the patient seems to lie on a side",
+        "坐标轴疑似互换：患者似乎侧卧",
+        "check the order of axes (an array of z, y, x saved as x, y, z, or pictures turned by 90 "
+        "degrees)",
+        "检查坐标轴顺序（z、y、x 数组被存为 x、y、z，或图像旋转了 90 度）",
+    ),
     "anatomy-odd": Kind(
         "warning",
         "the anatomy is unusual",

@@ -51,6 +51,23 @@ def _intercepts(folder: Path, ct: Volume) -> Volume:
     return ct
 
 
+@variant(11, "one-lost", "not-hu", r"jump between slices \(20 to 21 by")
+def _one_intercept_lost(folder: Path, ct: Volume) -> None:
+    def lose(data: Dataset, at: int) -> None:
+        if at == 20:
+            data.RescaleIntercept = float(data.RescaleIntercept) + 1024
+
+    write(folder, ct, change=lose)
+
+
+@variant(12, "repeated", "slices-missing", "21 and 22 are equal")
+def _repeated(folder: Path, ct: Volume) -> None:
+    """A decoder that failed gives what its buffer still held."""
+    array = ct.array_zyx.copy()
+    array[21] = array[20]
+    write(folder, replace(ct, array_zyx=array))
+
+
 @variant(12, "one", "slices-missing", "1 slice is missing of")
 def _one_missing(folder: Path, ct: Volume) -> None:
     write(folder, ct, skip=(20,))
@@ -146,6 +163,12 @@ def _lossy(folder: Path, ct: Volume) -> Volume:
     return ct
 
 
+@variant(18, "lossy-by-ratio", "syntax-lossy", "loss", loads=True)
+def _lossy_by_ratio(folder: Path, ct: Volume) -> Volume:
+    write(folder, ct, tags={"LossyImageCompressionRatio": "12"})
+    return ct
+
+
 def _retag(file: Path, syntax: str) -> None:
     """Another transfer syntax in the file's meta header, the rest as it is."""
     from pydicom import dcmread
@@ -166,6 +189,16 @@ def _blank_slice(folder: Path, ct: Volume) -> None:
     def zeros(data: Dataset, at: int) -> None:
         if at == 33:
             data.PixelData = bytes(len(data.PixelData))
+
+    write(folder, ct, change=zeros)
+
+
+@variant(19, "half-a-slice", "blank", "whole rows of slice 34")
+def _half_blank(folder: Path, ct: Volume) -> None:
+    def zeros(data: Dataset, at: int) -> None:
+        if at == 33:
+            half = len(data.PixelData) // 4 * 2
+            data.PixelData = data.PixelData[:half] + bytes(len(data.PixelData) - half)
 
     write(folder, ct, change=zeros)
 

@@ -168,6 +168,13 @@ def _report_empty(folder: Path, ct: Volume) -> None:
     write_csv(folder, [row("A1", " ")])
 
 
+@variant(25, "no-report", "report-empty", "nan")
+def _no_report(folder: Path, ct: Volume) -> None:
+    """What a program writes where a cell was empty."""
+    write_volume(ct, folder / "ct.nii.gz")
+    write_csv(folder, [row("A1", "nan")])
+
+
 @variant(25, "duplicate", "report-duplicate", "A1|A2", loads=True)
 def _report_duplicate(folder: Path, ct: Volume) -> None:
     two_images(folder, ct)

@@ -65,6 +65,14 @@ def _short_nii(folder: Path, ct: Volume) -> None:
     (folder / "ct.nii").write_bytes(nifti_bytes(ct, folder)[:-1000])
 
 
+@variant(1, "filled-up", "blank", "whole rows of slices")
+def _filled_up(folder: Path, ct: Volume) -> None:
+    """A copy that broke off in a file made to its full size beforehand."""
+    data = nifti_bytes(ct, folder)
+    rest = len(data) // 5
+    (folder / "ct.nii").write_bytes(data[:-rest] + bytes(rest))
+
+
 @variant(2, "empty", "unreadable", "empty|read")
 def _empty(folder: Path, ct: Volume) -> None:
     (folder / "ct.nii.gz").write_bytes(b"")
@@ -189,6 +197,15 @@ def _upside_down(folder: Path, ct: Volume) -> None:
     write_volume(
         replace(ct, array_zyx=np.ascontiguousarray(ct.array_zyx[::-1])), folder / "ct.nii.gz"
     )
+
+
+@variant(9, "turned", "turned", "deep as wide")
+def _turned(folder: Path, ct: Volume) -> None:
+    """As a stack of pictures comes that was turned by 90 degrees for the eye."""
+    z, y, x = ct.spacing_zyx_mm
+    turned = np.ascontiguousarray(np.rot90(ct.array_zyx, axes=(1, 2)))
+    affine = ct.affine @ np.diag([y / x, x / y, 1.0, 1.0])
+    write_volume(Volume(turned, (z, x, y), affine), folder / "ct.nii.gz")
 
 
 @variant(10, "slope-lost", "not-hu", "")

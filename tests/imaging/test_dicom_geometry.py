@@ -220,7 +220,8 @@ ORIENTATION, SPACING = "ImageOrientationPatient", "PixelSpacing"
         ({"change": of_slice(7, SPACING, ["0.81", "0.7"])}, "spacing"),
         ({"change": of_slice(-1, SPACING, ["0", "0"])}, "spacing"),
     ],
-    ids=str,
+    # A function's own name would differ between the processes of a run.
+    ids=map(str, range(15)),
 )
 def test_where_rounding_ends_and_a_fault_begins(
     made: dict[str, Any], code: str, tmp_path: Path

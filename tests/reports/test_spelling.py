@@ -24,6 +24,20 @@ def test_a_character_that_sounds_the_same_is_put_right(text: str, right: str) ->
 
 
 @pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("雙側肋膜積液", "双侧胸膜积液"),
+        ("未有淋巴腺腫大之情形", "未见淋巴结肿大的情形"),
+        ("部份實心結節", "部分实性结节"),
+        ("之前、之間、之後", "之前、之间、之后"),
+        ("其實心包無積液", "其实心包无积液"),
+    ],
+)
+def test_taiwans_and_hong_kongs_words_are_the_mainlands(text: str, right: str) -> None:
+    assert respelled(text, "zh")[0] == right
+
+
+@pytest.mark.parametrize(
     ("word", "right"),
     [
         ("consolidatoin", "consolidation"),

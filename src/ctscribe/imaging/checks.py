@@ -22,6 +22,9 @@ MIN_RANGE_HU = 300.0  # less between the 1st and 99th percentile is a blank imag
 MIN_CORRELATION = 0.5  # of neighbouring voxels; noise has none
 LITRES = (0.4, 12.0)  # of air in both lungs
 MIN_HEIGHT_MM = 120.0  # of lung in view
+# Of both lungs along z, y and x. Emphysema reaches 380 mm in height; more is an axis taken for
+# another, or a length in another unit.
+MOST_MM = (450.0, 350.0, 450.0)
 MAX_CUT = {
     "top": 0.5,
     "bottom": 0.8,
@@ -145,6 +148,22 @@ def _reasons(
             )
         )
     air = lungs.air_zyx
+    size_mm = [
+        float(
+            np.ptp(np.flatnonzero(air.any(tuple({0, 1, 2} - {axis})))) * lungs.spacing_zyx_mm[axis]
+        )
+        for axis in range(3)
+    ]
+    if any(mm > most for mm, most in zip(size_mm, MOST_MM, strict=True)):
+        z, y, x = size_mm
+        found.append(
+            Reason(
+                "size",
+                f"lungs of {z:.0f} x {y:.0f} x {x:.0f} mm (height, depth, width) are no patient's: "
+                "axes or spacings are swapped",
+                f"肺部 {z:.0f} x {y:.0f} x {x:.0f} mm（高、深、宽）不合理：坐标轴或间距疑似互换",
+            )
+        )
     across = air.any(2).sum()
     cut = {
         "top": float(area[-1] / area.max()),

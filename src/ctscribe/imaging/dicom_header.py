@@ -61,6 +61,7 @@ _KEYWORDS = (
     "ImageType",
     "InstanceNumber",
     "LossyImageCompression",
+    "LossyImageCompressionRatio",
     "Manufacturer",
     "Modality",
     "ModalityLUTSequence",
@@ -282,10 +283,21 @@ def _pixel_format(header: Dataset, syntax: str, offset: int, length: int, size: 
         header.original_encoding[1] is not False,
         text(header, "PhotometricInterpretation").upper(),
         syntax,
-        was_lossy == "01" or syntax in LOSSY or (syntax in MAYBE_LOSSY and was_lossy != "00"),
+        was_lossy == "01"
+        or syntax in LOSSY
+        # Anonymisers drop the flag and leave the ratio beside it.
+        or (was_lossy != "00" and (syntax in MAYBE_LOSSY or _ratio(header) > 1)),
         offset,
         length,
     )
+
+
+def _ratio(header: Dataset) -> float:
+    """The last LossyImageCompressionRatio, 1 where there is none that is a number."""
+    try:
+        return float(text(header, "LossyImageCompressionRatio").strip("[]'").split(",")[-1])
+    except ValueError:
+        return 1.0
 
 
 def _instances(file: Path, header: Dataset, pixels: PixelFormat) -> tuple[Instance, ...]:

@@ -108,7 +108,8 @@ def unsafe(name: str) -> str:
             return "it has a colon: a drive or a hidden stream"
         if part[-1] in ". ":
             return "a part of it ends with a dot or a space, which Windows drops"
-        if RESERVED.fullmatch(part):
+        # Windows drops spaces before the ending too: "con .dcm" is the console.
+        if RESERVED.fullmatch(re.sub(r" +(?=\.|$)", "", part)):
             return "Windows reserves it for a device"
     return ""
 

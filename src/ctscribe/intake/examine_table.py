@@ -17,7 +17,7 @@ from ctscribe.tables.grade import GRADE_COLUMN, read_grade
 from ctscribe.tables.ids import read_id
 from ctscribe.tables.manifest import COLUMNS, image_fault, image_path, points
 from ctscribe.tables.split import patient_key
-from ctscribe.tables.text import is_of_one_study, near_identical, tidy
+from ctscribe.tables.text import is_of_one_study, near_identical, says_nothing, tidy
 
 PLAIN = ("utf-8", "utf-8-sig")
 SPLIT_COLUMN = "split"
@@ -105,7 +105,7 @@ class _Row:
 
     @property
     def is_answered(self) -> bool:
-        return any(character.isalnum() for character in self.answer)
+        return not says_nothing(self.answer)
 
 
 def _image(row: _Row, path: Path, found: _Problems) -> Path | None:
@@ -136,7 +136,8 @@ def _look_at_row(row: _Row, found: _Problems, *, unfilled: bool) -> None:
         return
     if not row.is_answered:
         if not unfilled:  # said once of the whole table
-            found.add(row.case, "report-empty", f"row {row.line}: the answer is empty")
+            said = f": it says {row.answer[:20]!r}" if row.answer.strip() else ""
+            found.add(row.case, "report-empty", f"row {row.line}: the answer is empty{said}")
         return
     mended = mend(row.answer)
     lost = damage(mended)

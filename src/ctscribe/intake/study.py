@@ -24,7 +24,8 @@ from ctscribe.errors import DataError, ImageError
 from ctscribe.imaging.checks import ChestCheck, check_chest
 from ctscribe.imaging.dicom import Scan, Series, read_series, scan_files
 from ctscribe.imaging.nifti import write_volume
-from ctscribe.problems import Problem
+from ctscribe.imaging.slices import slice_fault
+from ctscribe.problems import KINDS, Problem
 from ctscribe.tables.pseudonym import Identity
 
 REMOVED = "[removed]"
@@ -127,10 +128,19 @@ def facts_of(file: Path) -> Facts:
 def import_series(job: Job) -> Imported:
     """Read a series, see whether it shows a chest, and write it to `job.image`.
 
-    Raises ImageError with a code: whatever `read_series` raises, `blank`, `no-chest`.
+    Raises ImageError with a code: whatever `read_series` and `slice_fault` name, `blank`,
+    `no-chest`.
     """
     with _Notes() as remarks:
         read = read_series(job.series, case=job.case)
+        between = slice_fault(read.volume.array_zyx)
+        if between is not None:
+            raise ImageError(
+                between.detail,
+                case=job.case,
+                code=between.code,
+                fix=KINDS[between.code].fix_en,
+            )
         check = check_chest(read.volume)
     _judge(check, job)
     write_volume(read.volume, job.image)

@@ -65,6 +65,8 @@ def _leading(
         word, gap = words[i], _gap(words, i, sentence)
         if word.kind == "place" and word.bound and (previous >= 0 or placed):
             break  # "in the right upper lobe": behind the finding before
+        if _behind_another(words, i, previous, sentence, language):
+            break  # "nodule RML & 8 mm nodule LLL"
         if broken(gap, language):
             # Over a break only a list goes on: "右侧少量、左侧中等量胸腔积液".
             ahead = any(w.kind == "place" and not w.bound for w in words[previous + 1 : i + 1])
@@ -91,6 +93,20 @@ def _leading(
             and (words[i].kind != "amount" or words[i].start > comma)
         ]
     return sorted(taken)
+
+
+def _behind_another(
+    words: list[Token], i: int, previous: int, sentence: str, language: Language
+) -> bool:
+    """Whether an English place stands straight behind another finding and apart from the next."""
+    return (
+        language == "en"
+        and previous >= 0
+        and i == previous + 1
+        and words[i].kind == "place"
+        and not _gap(words, previous, sentence).strip()
+        and broken(_gap(words, i, sentence), language)
+    )
 
 
 def nearest_places(words: list[Token], head: int, sentence: str, language: Language) -> list[int]:

@@ -21,15 +21,16 @@ _ONWARD: dict[Language, re.Pattern[str]] = {
         re.DOTALL,
     ),
     "en": re.compile(
-        r"\b(?:recommend(?:ed|ation|ations|s)?|advise[ds]?|please|correlat(?:e|ion)|if|unless"
+        r"\b(?:(?:would|I|we)\s+(?:\w+\s+)?(?:suggest|advise)|kindly"
+        r"|to\s+(?:ensure|confirm|document|verify)|recommend(?:ed|ation|ations|s)?|advise[ds]?|please|correlat(?:e|ion)|if|unless"
         r"|return\s+if"
-        r"|in\s+case\s+of|family\s+history|(?:suggest|consider)(?=\s+(?:follow|CT|PET|repeat"
+        r"|in\s+case\s+of|family\s+history|(?:suggest|consider)(?=\s+(?:an?\s+)?(?:follow|CT|PET|repeat"
         r"|biops|further|clin))"
         r"|consider(?=\s+\w+\s+(?:ultrasound|CT|MRI|PET|biops|evaluat|scan))"
         r"|follow[- ]up\s+(?:CT|imaging|with)"
         r"|(?<!difficult\s)(?<!hard\s)(?<!possible\s)(?<!unable\s)to\s+(?:exclude|rule\s+out|evaluate"
         r"|assess|detect)"
-        r"|(?<!cannot\s)(?<!not\s)(?<!be\s)rule\s+out|r/o|evaluat(?:e|ion)\s+for"
+        r"|(?<!cannot\s)(?<!not\s)(?<!be\s)rule\s+out|r/o|evaluat(?:e|ion)\s+for|for\s+evaluation"
         r"|(?:symptoms|signs)\s+of|should\s+(?:\w+\s+){1,3}?(?:occur|develop|appear|arise"
         r"|persist|grow))\b.*",
         re.IGNORECASE | re.DOTALL,
@@ -51,21 +52,22 @@ _FROM: dict[Language, re.Pattern[str]] = {
         r"|层厚|层距|重建间隔|窗宽|窗位"
     ),
     "en": re.compile(
-        r"\b(?:history\s+of|status\s+post|s/p|(?:resection|excision|removal|lobectomy)\s+(?:of"
+        r"\b(?:history\s+of|known\s+case\s+of|status\s+post|s/p|(?:following|after|post)\s+(?:\w+\s+){0,2}biopsy|(?:resection|excision|removal|lobectomy)\s+(?:of"
         r"|for)|mother|father"
         r"|brother|sister|sibling|aunt|uncle|grandmother|grandfather"
-        r"|prior\s+(?!CT|PET|study|stud|exam|film|scan|report|imag|chest|radiograph"
+        r"|prior\s+(?!(?:is|are|an?|the|and)\b|CT|PET|study|stud|exam|film|scan|report|imag|chest|radiograph"
         r"|comparison))\b",
         re.IGNORECASE,
     ),
 }
 _WHOLE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:病|既往|手术|家族)史|CAD|因“|(?:体检|查体)发现|入院|主诉|漏诊|伪影|发现[^，,]{0,8}\d+[年月周天]|显示(?:欠佳"
+        r"(?:病|既往|手术|家族)史|CAD|因“|(?:体检|查体)发现|入院|主诉|漏诊|伪影|可能(?:无法|难以|未能)(?:完全)?(?:侦测|显示|检出|评估|发现)|发现[^，,]{0,8}\d+[年月周天]|请问|有无|有没有|是否(?:有|存在|合并|较|增|变)|显示(?:欠佳"
         r"|不佳)"
     ),
     "en": re.compile(
-        r"\byear[- ]old\b|\bpresent(?:s|ing|ed)\s+with\b|\b(?:is|are|be)\s+(?:recommended"
+        r"\bmay\s+be\s+(?:missed|obscured|overlooked)\b"
+        r"|\byear[- ]old\b|\bpresent(?:s|ing|ed)\s+with\b|\b(?:is|are|be)\s+(?:recommended"
         r"|advised|suggested|considered)\b|\b(?:slices?|slice\s+thickness"
         r"|reconstruct(?:ed|ion|ions)|protocol)\b",
         re.IGNORECASE,
@@ -76,6 +78,7 @@ _CLINICAL: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
         r"(?<!结合)(?<!请)临床上?(?:高度)?(?:怀疑|可疑|疑似|疑诊|疑有|疑为|疑|拟诊|诊断|考虑)"
         r"[^，,；;。]*?(?=CT|本次|此次|现|但|双肺|两肺|[，,；;。]|$)"
+        r"|主诉[^；;。]*?(?=CT|本次|此次|影像|[双两右左]侧?[肺胸]|[；;。]|$)"
     ),
     "en": re.compile(
         r"\bclinical(?:ly)?\s+(?:suspect\w*|suspicion|concern|query|queried|question)\b"
@@ -89,7 +92,8 @@ _CLAUSE: dict[Language, re.Pattern[str]] = {
 }
 _PRIOR: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:\d{4}[-年./]\d{1,2}(?:[-月./]\d{1,2}日?)?|前[次片]|上次|原片|旧片|外院|老片|既往|(?<!本次)胸部?(?:X线|正位|平片|片|DR))"
+        r"(?<![较与比和同跟])(?:前次检查的|(?:先前|之前|以前|既往)的?)(?=[右左双两RL])(?:(?!本次|此次|现[已为仅]|已)[^，,])*"
+        r"|(?:\d{4}[-年./]\d{1,2}(?:[-月./]\d{1,2}日?)?|前[次片]|上次|原片|旧片|外院|老片|既往|(?<!本次)胸部?(?:X线|正位|平片|片|DR))"
         r"[^，,较比未本]{0,10}?(?:示|见|提示|显示|所示)(?:(?!本次|此次|现[已为仅])[^，,])*"
     ),
     "en": re.compile(
@@ -100,10 +104,11 @@ _PRIOR: dict[Language, re.Pattern[str]] = {
 }
 _GONE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:未见(?:明确|明显)?(?:显示)?|未再?(?:显示|见到?)|消失|消散|(?<!未)(?<!部分)吸收)(?=\s*(?:$|[，,]))"
+        r"(?:未见(?:明确|明显)?(?:显示)?|未再?(?:显示|见到?)|已?(?:不复?见|[看见]不到)了?|已?未(?:见|看)到|消失|消散|消退|(?<!未)(?<!部分)吸收)(?=\s*(?:$|[，,]))"
     ),
     "en": re.compile(
-        r"\b(?:not|no\s+longer)\s+(?:\w+\s+)?(?:seen|visible|present|identified)\b|\bresolved\b",
+        r"\b(?:not|no\s+longer)\s+(?:\w+\s+)?(?:seen|visible|present|identified)\b|\bresolved\b"
+        r"|\bdisappeared\b|\bgone\b",
         re.I,
     ),
 }
@@ -126,6 +131,10 @@ _CORRECTIONS: dict[Language, tuple[re.Pattern[str], ...]] = {
     ),
     "en": (
         re.compile(
+            r"\b(?:right|left)(?:\s+\w+){0,2}\s*(\((?:not|rather\s+than)\s+(?:the\s+)?(?:right|left)\))",
+            re.I,
+        ),
+        re.compile(
             r"\b((?:right|left)\s*\((?:correction|should\s+(?:be|read)"
             r"|corrected\s+to)\s*:?\s*)(?:right|left)(\))",
             re.I,
@@ -143,8 +152,25 @@ _IMAGE = re.compile(
 )
 
 
+# "外侧段结节，更正：内侧段", "右肺上叶结节（应为右肺中叶）": what comes later is right.
+_PUT_RIGHT = re.compile(
+    r"(?P<wrong>[右左双两]侧?[上中下]?肺?[上中下]?叶?|(?<=叶)[^，,、叶段（(]{1,4}段)(?=[^段叶，,、]{0,12}[，,（(])[^段叶，,、（(]{0,12}"
+    r"(?P<begin>[，,（(]\s*(?:更正[为:：]*|应[为是]|实为)\s*)"
+    r"(?P<right>(?P<side>[右左]侧?[上中下]?肺?[上中下]?叶?)|[^，,、叶段（(]{1,4}段)"
+)
+
+
 def corrected(sentence: str, language: Language) -> str:
     """The sentence with what it takes back blanked: "右肺中叶（原报告误写为左肺下叶）"."""
+    later = _PUT_RIGHT.search(sentence) if language == "zh" else None
+    if later:
+        length = later.end("wrong") - later.start("wrong")
+        right = later["right"] if later["side"] or "段" in later["wrong"] else ""
+        if right and len(right) <= length:  # in the place of the wrong one, so that spans stay true
+            closed = re.match("[）)]", sentence[later.end("right") :]) is not None
+            sentence = _blank(sentence, later.start("begin"), later.end("right") + closed)
+            begin, end = later.span("wrong")
+            sentence = sentence[:begin] + right.ljust(length) + sentence[end:]
     for pattern in _CORRECTIONS[language]:
         for match in pattern.finditer(sentence):
             for group in range(1, pattern.groups + 1):

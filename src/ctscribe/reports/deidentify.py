@@ -17,6 +17,7 @@ from ctscribe.reports.language import detect_language
 from ctscribe.reports.names import chinese_names, known_names
 from ctscribe.reports.names_context import names_in_context, repeated
 from ctscribe.reports.names_en import latin_names
+from ctscribe.reports.names_lattice import lattice_names, superseded
 from ctscribe.reports.names_people import people
 from ctscribe.reports.schema import Language
 from ctscribe.reports.structured import structured
@@ -184,9 +185,13 @@ def _candidates(text: str, names: Sequence[str], institutions: bool) -> Iterator
         yield Span(lead.end() if lead else start, door.end(), "address")
     if institutions:
         yield from _institutions(text)
-    for finder in (chinese_names, names_in_context, people, latin_names):
+    cut = sorted(lattice_names(text))
+    for finder in (chinese_names, names_in_context, people):
         for start, end in finder(text):
-            yield Span(start, end, "name")
+            if not superseded(text, start, end, cut):
+                yield Span(start, end, "name")
+    for start, end in chain(cut, latin_names(text)):
+        yield Span(start, end, "name")
 
 
 def _institutions(text: str) -> Iterator[Span]:

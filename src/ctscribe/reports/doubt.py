@@ -53,6 +53,7 @@ def doubted_heads(
         previous = doubt
         for head in ahead:
             gap = text[previous.end : head.start]
+            gap = re.sub(r"^并[有见]", "  ", gap)  # "疑似并有": of what follows
             if previous is doubt:
                 either = re.search(r"(?:或|\bor\s)[^，,]{0,6}$", gap)  # "考虑炎症或不张"
                 if (_NATURE.search(gap) and not either) or _crossing(gap, language):

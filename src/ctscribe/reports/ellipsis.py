@@ -20,16 +20,24 @@ _CLAUSE: dict[Language, re.Pattern[str]] = {
 }
 _ZH_INSIDE = r"(?:胸膜?腔|肺)?(?:内|者)?(?:现|本次|目前)?"
 _DENIED: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(rf"{_ZH_INSIDE}(?:则|均)?(?:未见|未及|无|没有|阴性)(?:明显|明确|确切)?\s*$"),
-    "en": re.compile(r"(?:\s+side)?\s*:\s*(?:none|no)\s*$", re.IGNORECASE),
+    "zh": re.compile(
+        rf"{_ZH_INSIDE}(?:则|均|亦|也|并)?(?:未见|未及|无|没有|阴性)(?:明显|明确|确切)?\s*$"
+    ),
+    "en": re.compile(
+        r"(?:\s+side)?(?:\s*:\s*|\s+(?:is\s+)?(?!no\b))(?:none|nil|no)\s*$", re.IGNORECASE
+    ),
 }
-_NONE = re.compile(r"\s*(?:(?:and|but)\s+)?none\b", re.IGNORECASE)  # "none on the left"
+_NONE = re.compile(
+    r"\s*(?:(?:and|but)\s+)?(?:none|nil)\s+(?=on|in|at|of|(?:the\s+)?(?:right|left))", re.IGNORECASE
+)  # "none on the left"
 _GONE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
         rf"{_ZH_INSIDE}(?:则|均|较前)?(?:(?:已|基本|完全)+(?:吸收|消失|消散)|消失)\s*$"
     ),
     "en": re.compile(
-        r"\s+(?:side\s+|one\s+)?(?:has|have|is|are)\s+(?:now\s+)?(?:completely\s+)?resolved\b"
+        r"\s+(?:side\s+|one\s+)?(?:has|have|is|are)\s+(?:now\s+)?(?:completely\s+)?"
+        r"(?:resolved|cleared|gone|disappeared)\b",
+        re.IGNORECASE,
     ),
 }
 _STILL: dict[Language, re.Pattern[str]] = {
@@ -39,10 +47,11 @@ _STILL: dict[Language, re.Pattern[str]] = {
     ),
     "en": re.compile(
         r"\s+(?:side\s+|one\s+)?(?:is|has|remains)\s+(?:\w+\s+)?(?:unchanged|stable|increased"
-        r"|decreased|larger|smaller|small|moderate|large)\b",
+        r"|decreased|larger|smaller|small|trace|tiny|minimal|moderate|large|massive)\b",
         re.IGNORECASE,
     ),
 }
+_TOO = re.compile(r"(?:亦|也|同样)可?[有见]\s*$")
 _ONE_OF = re.compile(r"(?:胸膜?腔|肺野?)?(?:内)?的?者")
 _ANOTHER = re.compile(
     r"\b(?:(?:an?|the)\s+(?:second|third|fourth|other)|another)(?:\s+one)?\b"
@@ -102,7 +111,7 @@ def spelled_out(
             added.append(head)
             parted = True
         elif ((parted or _other_side(tokens, place, named)) and _STILL[language].match(rest)) or (
-            language == "zh" and _ONE_OF.match(rest)
+            language == "zh" and (_ONE_OF.match(rest) or _TOO.match(rest))
         ):
             added.append(head)
         else:
@@ -120,8 +129,10 @@ def spelled_out(
 def _other_side(tokens: list[Token], place: Token, named: str) -> bool:
     """Whether an effusion's clause turns to the other side: "右侧积液减少，左侧增多"."""
     before = [t for t in tokens if t.kind == "place" and t.start < place.start]
-    if named not in ("effusion", "pneumothorax") or not before:
+    if named not in ("effusion", "pneumothorax"):
         return False
+    if not before:  # "the right effusion is larger; the left is small"
+        return tokens[0] is place and not any(t.kind == "finding" for t in tokens)
     sides, own = ({side for side, _, _ in t.spots} for t in (before[-1], place))
     return len(sides) == len(own) == 1 and sides != own
 
@@ -184,6 +195,8 @@ def without_nature(text: str, tokens: list[Token], language: Language) -> list[T
     heads = [t for t in tokens if t.word == "nodule"]
     kept: list[Token] = []
     for token in tokens:
+        if token in heads[1:] and _said_again(text, heads[heads.index(token) - 1], token, tokens):
+            continue
         clause = max(text.rfind(stop, 0, token.start) for stop in "，,") + 1
         if (
             token in heads[1:]
@@ -196,6 +209,22 @@ def without_nature(text: str, tokens: list[Token], language: Language) -> list[T
             continue
         kept.append(token)
     return kept
+
+
+def _said_again(text: str, head: Token, token: Token, tokens: list[Token]) -> bool:
+    """Whether a nodule is only named again: "结节（pGGN，8mm）", "pGGN（纯磨玻璃结节）"."""
+    gap = text[head.end : token.start]
+    short, whole = (re.fullmatch(r"[A-Za-z]+", text[t.start : t.end]) for t in (token, head))
+    placed = any(t.kind == "place" and head.end <= t.start < token.start for t in tokens)
+    return not placed and (
+        (
+            short is not None
+            and whole is None
+            and not re.search("[、及和与另）)]|[较最]大|其[一中]", gap)
+        )
+        or (short is not None and re.search("[增变转][大化]?[为成]$", gap) is not None)
+        or (whole is not None and re.fullmatch(r"\s*[（(][^，,、）)]{0,6}", gap) is not None)
+    )
 
 
 _TAKEN_FOR: dict[Language, re.Pattern[str]] = {

@@ -85,6 +85,7 @@ LONG_NUMBER = re.compile(
 UID = re.compile(r"(?<![\d.])(?=[\d.]{12})\d{1,3}(?:\.\d{1,39}){4,20}+(?![\d])")
 # Cards and identity numbers that are written in groups.
 GROUPED_NUMBER = re.compile(
+    r"\b(?i:insurance|policy|member(?:ship)?|medicare|medicaid|health[ ]card|plan|subscriber|NHS)(?:[ ](?i:no\.?|number|id|card))?[:#]?[ ](?P<found>(?:[A-Z]{1,3}[ ]?)?\d{2,6}(?:[ \-]\d{2,6}){1,5}(?![\w.]))|"
     r"(?<![\d\-.])(?:\d{4}[ -]){3,4}\d{1,7}[Xx]?(?!\w)|(?<!\d)\d{6}[ -](?:19|20)\d{6}[ -]\d{3}[\dXx](?!\w)"
 )
 # 取片密码483920; 型号 and 信号 are no one's number.

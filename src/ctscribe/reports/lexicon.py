@@ -50,7 +50,7 @@ BARE_LOBES: dict[str, dict[Side, Lobe]] = {
 }
 
 # ----------------------------------------------------------------------------------- sizes
-UNIT = r"(?:mm|cm|毫米|厘米|㎜|㎝|millimet(?:er|re)s?|centimet(?:er|re)s?)"
+UNIT = r"(?:mm|cm|毫米|厘米|公分|公[厘釐]|㎜|㎝|millimet(?:er|re)s?|centimet(?:er|re)s?)"
 NUMBER = r"\d+(?:\.\d+)?"
 _SEPARATOR = r"(?:[×xX*✕\-–~～至]|by|to)"
 SIZE = (
@@ -81,7 +81,7 @@ def axes_mm(text: str) -> tuple[float, ...]:
 
 
 def _is_cm(unit: str) -> bool:
-    return unit.lower().startswith(("c", "厘", "㎝"))
+    return unit.lower().startswith(("c", "厘", "公分", "㎝"))
 
 
 # ----------------------------------------------------------------------------------- words
@@ -106,6 +106,7 @@ FINDING_WORDS: dict[str, tuple[FindingName, ...]] = {
     "nodule": ("nodule",),
     "ps_nodule": ("nodule",),
     "gg_nodule": ("nodule",),
+    "s_nodule": ("nodule",),
     "consolidation": ("consolidation",),
     "emphysema": ("emphysema",),
     "effusion": ("effusion",),
@@ -114,6 +115,7 @@ FINDING_WORDS: dict[str, tuple[FindingName, ...]] = {
     "pneumothorax": ("pneumothorax",),
     "both_pleural": ("effusion", "pneumothorax"),
 }
+_DENSITY_OF = {"ps_nodule": "part-solid", "gg_nodule": "ground-glass", "s_nodule": "solid"}
 
 
 BOUND: dict[Language, re.Pattern[str]] = {
@@ -125,9 +127,15 @@ BOUND: dict[Language, re.Pattern[str]] = {
     ),
 }
 _IN_PLEURA = re.compile(r"胸膜?腔[^，,。；;包]{0,16}$")
+# "5 mm in 2021", "9 mm on the prior CT"
+EN_PRIOR = (
+    r"(?:previously|before|earlier|in\s+(?:19|20)\d\d|on\s+\d{1,2}[/-]\d+"
+    r"|(?:on|at)\s+(?:the\s+)?(?:prior|previous|last|old))\b"
+)
 OTHER_SIZE_AFTER = re.compile(
-    r"\s*(?:thick|slices?|sections?|from|away|deep|in\s+depth|previously"
-    r"|solid\s+(?:component|core|portion|part))\b",
+    r"\s*(?:thick|slices?|sections?|from(?!\s+(?:about\s+)?\d)|away|deep|in\s+depth"
+    r"|solid\s+(?:component|core|portion|part))\b"
+    rf"|\s*{EN_PRIOR}",
     re.IGNORECASE,
 )
 
@@ -138,7 +146,7 @@ def tokens_of(
     """The tokens of one match of the rule `name`."""
     text, (start, end) = match.group(), match.span()
     if name in FINDING_WORDS:
-        density = {"ps_nodule": "part-solid", "gg_nodule": "ground-glass"}.get(name)
+        density = _DENSITY_OF.get(name)
         if density is not None:
             yield Token("density", start, end, word=density)
         if name == "air" and not _is_in_pleura(sentence, start, end, "气胸"):
@@ -169,6 +177,8 @@ def _is_in_pleura(sentence: str, start: int, end: int, name: str) -> bool:
 
 def zh_spots(name: str, text: str) -> list[Spot]:
     """The places of a Chinese place word."""
+    if name == "short":
+        return en_spots(name, text.lower())
     if name == "bare":
         return [(None, BARE_LOBES[_ZH_LEVELS[text[0]]].get("right", "RUL"), None)]
     sides = _ZH_SIDES[text[0]]

@@ -58,7 +58,7 @@ _BEFORE_AGE = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_WORD}[ ]{_PLAIN})(?:,| is| was)?[ ](?:an?[ ])?\d{{1,3}}[- ](?:years?|y/?o)\b"
 )
 _SURNAME_FIRST = re.compile(
-    r"\b(?P<surname>[A-Z]{2,9}),?[ ](?P<given>[A-Z][a-z]{1,12}(?:-[A-Za-z]{2,6})?)\b"
+    r"(?<![A-Za-z0-9_])(?P<surname>[A-Z]{2,9}),?[ ](?P<given>[A-Z][a-z]{1,12}(?:-[A-Za-z]{2,6})?)(?![A-Za-z0-9_])"
 )
 # Behind these a name of one word is enough, behind those of `_WEAK` it takes two.
 _KIN = (
@@ -69,16 +69,16 @@ _KIN = (
     r"|intensivist|internist|hospitalist|pediatrician|paediatrician|urologist|neurologist|gynaecologist|gynecologist|dentist|optometrist|physio|physiotherapist|dietitian|podiatrist|counsellor|counselor|psychologist|psychiatrist|dermatologist|nephrologist|rheumatologist|practitioner|GP|PCP|professor|chaplain|clerk|scribe|transcriptionist|typist|porter|student|lawyer|solicitor|employer|teacher)"
 )
 _STRONG = re.compile(
-    rf"(?<![\w'’\-])(?:(?i:{_KIN}(?:[ ]is|[ ]was|[ ]named|[ ]called|'s[ ]name[ ]is)?|(?:pt|patient)[ ]name|name|name[ ]is|named|(?<!so-)called|known[ ]as|goes[ ]by|legal[ ]name|nickname|n[ée]e|a\.?k\.?a\.?|alias|formerly|maiden[ ]name|preferred[ ]name"
+    rf"(?<![\w'’\-])(?:RN|LPN|(?i:{_KIN}(?:[ ]is|[ ]was|[ ]named|[ ]called|'s[ ]name[ ]is)?|(?:pt|patient)[ ]name|name|name[ ]is|named|(?<!so-)called|known[ ]as|goes[ ]by|legal[ ]name|nickname|n[ée]e|a\.?k\.?a\.?|alias|formerly|maiden[ ]name|preferred[ ]name"
     r"|dear|hi|hello|hey|cheers|thanks|thank[ ]you|ciao|attn|attention|fao|c/o|cc|bcc|paged?|phoned|telephoned|notify|inform|tell|ask|update|alert|page|phone|email|contact|notified|informed|alerted|advised|told|emailed|texted|messaged|spoke[ ](?:to|with)|speak[ ](?:to|with)"
     r"|speaking[ ](?:to|with)|ask(?:ed)?[ ]for|care[ ]of|on[ ]behalf[ ]of|courtesy[ ]of|(?:noted|suggested|recommended|stated|mentioned|documented|examined|assessed|evaluated|ordered|requested|operated[ ]on|admitted|recorded|written|drafted|edited|prepared|countersigned|cosigned|dictated|reported|referred)[ ]by|seen[ ]by|witness(?:ed)?[ ]by|witness|accompanied[ ]by|escorted[ ]by|(?:pt|patient)[ ]of|pt|patient|pls[ ]review|please[ ]review|regarding|concerning"
     r"|signed|signed[ ]by|initials|scanned[ ]by|typed[ ]by|entered[ ]by|printed[ ]by|acknowledged[ ]by|received[ ]by|accepted[ ]by|read[ ]back[ ]by|injected[ ]by|cannulated[ ]by|obtained[ ]by|consented[ ]by"
     r"|discussed[ ]with|reviewed[ ]with|discussion[ ]with|conversation[ ]with|shared[ ]with|sister|brother|mother|father|i[ ]am|i'm|this[ ]is|my[ ]name[ ]is|best|regards|sincerely|yours|love|from[ ]the[ ]desk[ ]of|requested[ ]by|operator|witness))"
-    rf"(?:[,:;]|(?<=[Pp]t)\.|[ ]-)?(?:[ ]{{1,2}}|[ ]?[(\"'“])[(\"'“]?{_TITLED}(?:the[ ])?(?P<found>{_PLAIN})"
+    rf"(?:[,:;]|(?<=[Pp]t)\.|[ ]-)?(?:[ ]{{1,2}}|[ ]?[(\"'“])[(\"'“]?{_TITLED}(?:the[ ])?(?:(?:RN|LPN|NP|PA)[ ])?(?P<found>{_PLAIN})"
 )
 _WEAK = re.compile(
     rf"(?:[:(]|\b(?i:emergency[ ]contact|next[ ]of[ ]kin|contact(?:ed)?|by|with|from|for|to|under|call(?:ed)?|and|or|I|of|between|as|that|saw|see|ask|copy|via|the[ ]patient|patient|resident|sister|[Mm]y|his|her|their))"
-    rf",?[ ]{{0,2}}(?<![a-zA-Z,]){_TITLED}(?P<found>{_PLAIN})"
+    rf",?[ ]{{0,2}}(?<![a-zA-Z,]){_TITLED}(?:(?:RN|LPN|NP|PA)[ ])?(?P<found>{_PLAIN})"
 )
 _BEFORE_SEX = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_WORD}(?:(?:,[ ]?|[ ])(?:{_PARTICLE})?{_WORD}){{0,4}})(?:[ ]?[,;/|(][ ]{{0,2}}|[ ]{{1,2}}|\t)"
@@ -93,7 +93,7 @@ _BEFORE_ACT = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN})[ ](?:said|says|thinks|agrees|agreed|concurs|concurred|notified|informed|paged|acknowledged|phoned|telephoned|dictating|was[ ](?:notified|informed|paged|called|told)|aware)\b"
 )
 _LISTED = re.compile(
-    rf"\[(?:NAME|姓名)\](?:,|,?[ ](?:and|or|&|/|for|c/o|per|via)|;|[ ]?/)[ ]{{1,2}}{_TITLED}(?P<found>{_PLAIN})"
+    rf"\[(?:NAME|姓名)\](?:[ ]\([A-Za-z \-]{{2,20}}\))?(?:,|,?[ ](?:and|or|&|/|for|c/o|per|via)|;|[ ]?/)[ ]{{1,2}}{_TITLED}(?P<found>{_PLAIN})"
 )
 _BEFORE_KIN = re.compile(
     rf"(?<![{_LOW}'\-])(?P<found>{_PLAIN})[ ]?[(,][ ]?(?:(?:the|her|his|patient's|(?i:specialist|senior|junior|chief|staff|clinical|thoracic|chest|consultant|attending|lead|duty|on-call))[ ])?(?i:{_KIN}|consultant|radiology|pager|ext|bleep|locum|SHO|SpR|ST\d|CT\d|MD|RN|PA|NP|CNS|radiology|ICU|ED|A&E)\b[),]?"
@@ -146,6 +146,7 @@ _SMALL = re.compile(
     r"(?<![\w.])(?P<label>(?i:(?:pt|patient)[ ]name|name|patient|pt|tech(?:nologist)?|radiologist|rad|signed(?:[ ]by)?|(?:read|reported|dictated|verified|transcribed|reviewed|ordered|performed)[ ]by|ref(?:erring)?(?:[ ](?:md|dr))?|ordering|attending|transcriptionist|typist|scribe|author|interpreter|scanned[ ]by|typed[ ]by|prepared[ ]by|contact|spouse|nurse|rn|attn|cc|dr|mr|mrs|ms|miss))"
     r"(?P<sep>\.?[ ]?[:=][ ]{0,3}|\.?[ ])(?P<found>[a-z][a-z'’\-]{1,20}(?:,?[ ][a-z][a-z'’\-]{0,20}){0,3})(?![\w@])"
 )
+_AGED = re.compile(r",?[ ]\(?\d{1,3}[ ]?(?:[MFmf]\b|y/?o\b|yrs?\b)")
 # It ends in the given name of who wrote it: "No PE. Sue"
 _SIGNED_OFF = re.compile(
     r"(?:[.!?)\"”]|\n|^)[ ]{0,2}(?:[-–—~/][ ]?)?(?P<found>[A-Z][a-z]{1,14})\.?\s*$"
@@ -289,7 +290,8 @@ def _in_small_letters(text: str) -> Iterator[tuple[int, int]]:
         usual = first in GIVEN or (
             first.capitalize() in PINYIN_SURNAMES and first not in _PLAIN_WORDS
         )
-        if titled or usual:
+        aged = len(words) > 1 and _AGED.match(text, match.start("found") + words[-1].end())
+        if titled or usual or aged:
             yield match.start("found"), match.start("found") + words[-1].end()
 
 

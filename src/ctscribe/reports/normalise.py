@@ -43,7 +43,10 @@ _MORE_BEFORE = re.compile(r"\d\s*[×,/-]\s*$")
 _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\r\n?"), "\n"),
     (re.compile(r" {2,}"), " "),
-    (re.compile(r"(?<=\d)(\s?)(?:毫米|millimet(?:er|re)s?\b)", re.IGNORECASE), r"\1mm"),
+    (
+        re.compile(r"(?<=\d)(\s?)(?:毫米|公[厘釐]|millimet(?:er|re)s?\b)", re.IGNORECASE),
+        r"\1mm",
+    ),
     (re.compile(r"(?<=\d)(\s?)(?:厘米|公分|centimet(?:er|re)s?\b)", re.IGNORECASE), r"\1cm"),
     # Between two numbers, the first with a unit or without.
     (

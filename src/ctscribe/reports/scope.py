@@ -11,7 +11,7 @@ from ctscribe.reports.schema import Language
 
 # A sentence ends at 。；or a full stop that is no decimal point and no list number.
 _END = re.compile(
-    r"[。；;!?！？\n]+|(?<!\bapprox)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bDr)(?<!\bNo)\.(?=\s|$)"
+    r"[。；;!?！？\n]+|[，,](?=\s*\d{1,2}[）)]\s*\D)|(?<!\bapprox)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bDr)(?<!\bNo)\.(?=\s|$)"
 )
 LONGEST = 400  # characters of one sentence
 _LIST_NUMBER = re.compile(r"\s*(?:[（(]?\d{1,2}[）)]|\d{1,2}[.、．](?!\d))\s*")
@@ -20,7 +20,7 @@ _WRAPPED = re.compile(r"(?<=[a-z,\d])\n(?=[a-z\d(])")
 
 _BREAK: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"[，,；;、及和与并伴]|另"),
-    "en": re.compile(r"[,;]|\b(?:and|or|with|plus)\b", re.IGNORECASE),
+    "en": re.compile(r"[,;&]|\b(?:and|or|with|plus)\b", re.IGNORECASE),
 }
 _CONNECTOR: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(r"[\s、,，/及和与以并或（）()约为呈]*$"),

@@ -40,7 +40,7 @@ HEADINGS: dict[Language, dict[str, str]] = {
 _SYNONYMS: dict[str, str] = {
     "technique": r"(?:检查|扫描|成像)(?:技术|方法|参数|部位)|Techniques?|Procedure|Protocol",
     "history": r"(?:临床|主要)?病史|临床(?:诊断|资料|信息|症状|表现)|主诉|既往史|现病史"
-    r"|家族史|(?:检查|申请)目的"
+    r"|家族史|(?:检查|申请)目的|适应[症证]|临床资讯"
     r"|(?:Clinical|Medical|Family) (?:history|information|data|details)|History"
     r"|(?:Clinical )?Indications?(?: for (?:exam(?:ination)?|study))?|Clinical (?:question|summary)"
     r"|Reason for (?:exam(?:ination)?|study)",

@@ -63,7 +63,7 @@ ZH_SEGMENT = (
 )
 _EN_BASAL = r"(?:(?:antero|postero)?(?:medial|lateral)|anterior|posterior)[\s-]+bas(?:al|ilar)"
 EN_SEGMENT = (
-    rf"\b(?:apico-?posterior|apical[\s-]posterior|{_EN_BASAL}|(?:superior|inferior)\s+lingular?"
+    rf"(?<=\()(?:{_EN_BASAL})(?=\))|\b(?:apico-?posterior|apical[\s-]posterior|{_EN_BASAL}|(?:superior|inferior)\s+lingular?"
     r"|bas(?:al|ilar)|apical|anterior|posterior|superior|lateral|medial|lingular)\s+segments?\b"
     r"|\b(?:superior|inferior)\s+lingula\b|\bsegments?\s+(?:10|[1-9])\b"
 )

@@ -25,7 +25,7 @@ _AND_FLUID = frozenset(
 )
 _LISTS = ("", "、", "及", "和", "与", " and ", ", ")
 _EACH = re.compile(r"[均皆都]|\b(?:both|all)\b")  # "双侧胸腔积液、心包积液均减少"
-_DEVELOPED = re.compile(r"\binterval\s+development\s+of\b", re.IGNORECASE)
+_DEVELOPED = re.compile(r"\binterval\s+(?:development|appearance)\s+of\b", re.IGNORECASE)
 _ALL_STABLE = re.compile(r"\W*(?:stable|unchanged)\s[^,;:]*", re.IGNORECASE)  # "stable A and B"
 _ALL_ARE = re.compile(
     r"均[为呈系]?(?:纯|部分)?(?:实性|磨玻璃)"
@@ -60,7 +60,13 @@ def said_where(spoken: list[Statement]) -> list[Statement]:
         told = any((s.amount or s.comparison) and not s.negated for s in same)
         return gone or (told and one.finding in PLEURA)
 
-    return [s for i, s in enumerate(spoken) if not empty(s) and not again(i, s)]
+    def counted(one: Statement) -> bool:
+        """Whether each of so many is spoken of by itself: "双肺见2枚结节：右肺上叶…，左肺…"."""
+        each = [s for s in spoken if s.finding == one.finding and s.lobe and not s.negated]
+        bare = not (one.lobe or one.negated or one.axes_mm or one.comparison)
+        return bare and one.count == len(each) and all(s.start > one.start for s in each)
+
+    return [s for i, s in enumerate(spoken) if not (empty(s) or again(i, s) or counted(s))]
 
 
 def _where(one: Statement) -> tuple[str | None, ...]:

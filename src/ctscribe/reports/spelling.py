@@ -1,6 +1,7 @@
 """Slips of dictation and typing in the words that are read: "右肺上页", "积夜", "effussion".
 
-A Chinese slip is a character that sounds the same; an English one is one letter more, fewer, wrong,
+Taiwan's and Hong Kong's characters and words are put into those of the mainland's reports. A
+Chinese slip is a character that sounds the same; an English one is one letter more, fewer, wrong,
 or two that have changed places, inside a word of the list.
 """
 
@@ -13,6 +14,19 @@ from functools import lru_cache
 
 from ctscribe.reports.schema import Language
 
+# Characters as Taiwan and Hong Kong write them, of the words that are read and those around them.
+_SIMPLE = str.maketrans(
+    "葉兩雙側見結節腫塊積氣脹張實變質纖維鈣擴縱臟脈動狀彌顆個數約釐較顯無並沒減縮穩與於內後圓"
+    "邊緣類腎轉陳舊斷層電腦檢議對應發現壓單處網樣間條團細徑長點陰損術離鄰圍漸進復複續殘餘總計"
+    "為從請臨診論據異屬僅還來過時開關門頸體線紋織組經終編縫頂懷態慮採掃擬攝構橢機橫歷淺測準滲"
+    "滿濃環產當療癒確種範簡純級緻繞聯腸膽藥號裝裡規視觀訊記許訴評認誤軟輕轄輪遠銳鎖閉闊階際隨"
+    "雜難飽癥靜強劑區麼連顱殼狹",
+    "叶两双侧见结节肿块积气胀张实变质纤维钙扩纵脏脉动状弥颗个数约厘较显无并没减缩稳与于内后圆"
+    "边缘类肾转陈旧断层电脑检议对应发现压单处网样间条团细径长点阴损术离邻围渐进复复续残余总计"
+    "为从请临诊论据异属仅还来过时开关门颈体线纹织组经终编缝顶怀态虑采扫拟摄构椭机横历浅测准渗"
+    "满浓环产当疗愈确种范简纯级致绕联肠胆药号装里规视观讯记许诉评认误软轻辖轮远锐锁闭阔阶际随"
+    "杂难饱症静强剂区么连颅壳狭",
+)
 # Each as long as what it replaces.
 _ZH: list[tuple[re.Pattern[str], str]] = [
     (re.compile(wrong), right)
@@ -42,6 +56,18 @@ _ZH: list[tuple[re.Pattern[str], str]] = [
         (r"实便", "实变"),
         (r"肺不涨", "肺不张"),
         (r"相访", "相仿"),
+        (r"(?<=[前后背底舌尖内外侧])断(?=[^层面端裂离续])", "段"),
+        # Taiwan's and Hong Kong's words, in those of the mainland's reports.
+        (r"纵[膈]", "纵隔"),
+        (r"肋膜", "胸膜"),
+        (r"(?<=心包)积水", "积液"),
+        (r"淋巴腺", "淋巴结"),
+        (r"部份", "部分"),
+        (r"心包膜腔", "心包腔内"),
+        (r"心包膜", "心包内"),
+        (r"实心(?=[性的小微]|结节|部分|成分|肿块)", "实性"),
+        (r"[未没]有(?=[^吸消完])", "未见"),
+        (r"之(?!一|[前后间外内中下上](?![段叶侧基舌肺]))", "的"),
     )
 ]
 _EN = frozenset(
@@ -77,6 +103,7 @@ _EN_WORD = re.compile(r"[A-Za-z]{4,20}")
 def respelled(text: str, language: Language) -> tuple[str, Callable[[int], int]]:
     """(the text with slips put right, where a position in it lies in `text`)."""
     if language == "zh":
+        text = text.translate(_SIMPLE)
         for wrong, right in _ZH:
             text = wrong.sub(right, text)
         return text, lambda position: position

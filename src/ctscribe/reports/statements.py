@@ -34,6 +34,7 @@ from ctscribe.reports.listed_sizes import with_listed_sizes
 from ctscribe.reports.schema import Language, Statement
 from ctscribe.reports.scope import denied_tokens, sentences
 from ctscribe.reports.sections import section_spans
+from ctscribe.reports.segments import place_segment
 from ctscribe.reports.sharing import (
     compared,
     completed,
@@ -62,11 +63,15 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
             asked = text[end : end + 1] in ("?", "？")
             asking = _ASKING.search(text, max(0, start - 6), start) is not None
             last = found[-1].finding if found and found[-1].section == section else ""
+            if asked and _QUESTION.match(text, start):  # the clinic's
+                continue
             spoken = _read(text[start:end], language, asked, asking, last)
             if not spoken:
                 for i in open_ended:
                     found[i] = completed(found[i], text[start:end], language)
                 continue
+            if found and found[-1].section == section:
+                spoken = [_in_lung_before(s, found[-1]) for s in spoken]
             first = len(found)
             found += [
                 replace(s, start=s.start + start, end=s.end + start, section=section)
@@ -75,6 +80,14 @@ def statements(text: str, language: Language | None = None) -> list[Statement]:
             open_ended = [i for i in range(first, len(found)) if found[i].start == found[-1].start]
             open_ended = [i for i in open_ended if not found[i].negated]
     return [replace(s, start=at(s.start), end=at(s.end)) for s in found]
+
+
+def _in_lung_before(one: Statement, last: Statement) -> Statement:
+    """A statement of "S2" alone, put into the lung of the sentence before it."""
+    if one.segment is None or one.side or last.side is None:
+        return one
+    side, lobe, segment = place_segment(last.side, None, one.segment)
+    return replace(one, side=side, lobe=lobe, segment=segment)
 
 
 def _read_spans(text: str) -> list[tuple[str, int, int]]:
@@ -171,14 +184,16 @@ def _read(
     return shared_change(once(shared_amount(shared_density(spoken, text), text)), text, read.words)
 
 
+_QUESTION = re.compile(r"\s*(?:is|are|does|do|did|has|have|can|could|any)\b", re.IGNORECASE)
 _ASKING = re.compile(r"(?:^|[\s.;。；])[?？]\s*$")  # "? nodule", not "nodule? Effusion"
 _EACH_TOO = re.compile(r"[2-9四五六]枚|\bnodules\b", re.IGNORECASE)
 _WAS = re.compile(  # "原左肺结节未见显示"
     r"(?:^|[，,])\s*原(?:有|先|来)?[双两右左][^，,]*$"
-    r"|\b(?:previous(?:ly)?|original|prior|former(?:ly)?|earlier)\b[^.;]*$",
+    r"|\b(?:previous(?:ly)?|original|prior|former(?:ly)?|earlier|last)\b[^.;]*$",
     re.IGNORECASE,
 )
 _GONE_WORD = re.compile(
-    r"吸收|消失|消散|复张|闭合|未再|显示|本次|此次|今|^现|resol|absorb|disappear|vanish|clear(?:ance|ed|ing)|no\s+longer",
+    r"吸收|消失|消退|已不见|不复见|不见了|不到|消散|复张|闭合|未再|显示|本次|此次|今|^现|resol|absorb|disappear|vanish|gone"
+    r"|expanded|clear(?:ance|ed|ing)|no\s+(?:longer|more)",
     re.IGNORECASE,
 )

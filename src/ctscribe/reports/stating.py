@@ -33,7 +33,7 @@ from ctscribe.reports.schema import (
 )
 from ctscribe.reports.scope import is_connector, is_rest
 from ctscribe.reports.segments import place_segment
-from ctscribe.reports.tokens import side_beside
+from ctscribe.reports.sides import side_beside, sides_of_sizes
 from ctscribe.reports.vocabulary import AMOUNTED, PLACELESS, PLEURA, SIDED, SIZED
 
 
@@ -64,7 +64,8 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
     inherited = [] if REST_OF.search(text, 0, head.start) else stretch.inherited
     if negated and names[0] != "cavity":
         inherited = _subject(stretch.finding, read)
-    if behind and not words[behind[0]].bound and (own or inherited or negated):
+    close = language == "en" and behind and not text[head.end : words[behind[0]].start].strip()
+    if behind and not (words[behind[0]].bound or close) and (own or inherited or negated):
         told = ("amount", "change")
         amounts = not lobar and any(words[i].kind in told for i in stretch.trailing)
         behind = behind if amounts and not negated else []
@@ -97,7 +98,9 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
         if not inside:
             inside = [i for i in after if words[i].kind == "size"]
         if lobar:
-            each = read.each and len(special) > 1  # "两枚，分别位于上叶和下叶": no third one
+            each = (
+                read.each and len(special) > 1 and "次大" not in text
+            )  # "两枚，分别位于上叶和下叶": no third one
             outside = [i for i in attributes if i not in inside]
             parts = [
                 (general, outside),
@@ -136,13 +139,23 @@ def statements_of(stretch: Stretch, read: Sentence) -> list[Statement]:
     spoken = []
     for name in names:
         side = side_beside(text, head, previous, language) if name in SIDED else None
+        sizes = [i for i in attributes if words[i].kind == "size"] if name in SIDED else []
+        sides = sides_of_sizes(text, head, [words[i] for i in sizes], language)
+        if sides:  # "右侧1.2公分，左侧0.8公分"
+            for of_side, size in zip(sides, sizes, strict=True):
+                own_too = [size, *(i for i in attributes if i not in sizes)]
+                one = replace(base, finding=name, side=of_side)
+                spoken += _statements_at(one, [], own_too, read)
+            continue
         for places, own_attributes in parts if name not in PLACELESS else [([], attributes)]:
             spoken += _statements_at(
                 replace(base, finding=name, side=side), places, own_attributes, read
             )
         if there:  # "两肺上叶结节，大者位于右肺上叶": the right lobe's once
             first, last = spoken[: -len(special)], spoken[-len(special) :]
-            spoken = [s for s in first if s.lobe not in there or s.segment] + last
+            placed_last = [(s.lobe, s.segment) for s in last]
+            spoken = [s for s in first if s.lobe not in there or s.segment]
+            spoken = [s for s in spoken if (s.lobe, s.segment) not in placed_last] + last
         for places, own_attributes in lesser:  # "双侧少量积液，右侧中量": the left one is small
             told_apart = {s.side for s in spoken if s.finding == name}
             rest = _statements_at(replace(base, finding=name), places, own_attributes, read)
@@ -217,13 +230,13 @@ def _narrower(general: list[int], special: list[int], finding: int, read: Senten
     )
 
 
-_ONE_OF = re.compile(r"[较最]?大者|最大|其一|其中|\blarge(?:r|st)\b", re.IGNORECASE)
+_ONE_OF = re.compile(r"[较最]?大者|较大[两二三]枚|最大|其一|其中|\blarge(?:r|st)\b", re.IGNORECASE)
 
 
 def with_lent_places(found: list[Stretch], read: Sentence) -> list[Stretch]:
     """ "atelectasis and scarring in the lingula": both are there, in English."""
     if read.language == "zh":
-        return found
+        return _one_place_each(found, read)
     words, lent = read.words, list(found)
     for i in range(len(lent) - 2, -1, -1):
         one, other = lent[i], lent[i + 1]
@@ -232,7 +245,8 @@ def with_lent_places(found: list[Stretch], read: Sentence) -> list[Stretch]:
         behind = places_behind(other.trailing, words, read.text, read.language)
         gap = read.text[head.end : following.start]
         listed = re.fullmatch(
-            r"\s*(?:,|(?:,\s*)?(?:and|or|nor|with(?!\s+an?\b)))\s+(?:[a-z-]+\s+){0,3}",
+            r"\s*(?:,|(?:,\s*)?(?:and|or|nor|with(?!\s+an?\b)|versus|vs\.?))\s+(?:[a-z-]+\s+){0,3}"
+            + (r"|\s+" if head.word == "cavity" else ""),  # "cavitating mass in the"
             gap,
             re.IGNORECASE,
         )
@@ -242,6 +256,24 @@ def with_lent_places(found: list[Stretch], read: Sentence) -> list[Stretch]:
         if listed and behind and words[behind[0]].bound and not apart and not between:
             lent[i] = replace(one, trailing=[*one.trailing, *behind])
     return lent
+
+
+def _one_place_each(found: list[Stretch], read: Sentence) -> list[Stretch]:
+    """ "尖段、前段及中叶分别见pGGN、mGGN、实性结节": one finding to each place, in order."""
+    if len(found) < 2:
+        return found
+    words = read.words
+    places = [j for j in found[0].leading if words[j].kind == "place"]
+    said = places and "分别" in read.text[words[places[-1]].end : words[found[0].finding].start]
+    if not said or len(places) != len(found):
+        return found
+    if any(one.inherited != places for one in found[1:]):
+        return found
+    others = [j for j in found[0].leading if j not in places]
+    return [
+        replace(one, leading=sorted([place, *(others if one is found[0] else one.leading)]))
+        for one, place in zip(found, places, strict=True)
+    ]
 
 
 def _subject(finding: int, read: Sentence) -> list[int]:
@@ -347,12 +379,18 @@ def _statements_at(
             None if shared[kind][index] is None else words[cast(int, shared[kind][index])]
             for kind in ("size", "density", "amount", "change")
         )
-        if size and name in SIZED:
+        if size and name in SIZED and one.comparison != "resolved":
             one = replace(one, size_mm=size.size_mm, axes_mm=size.axes_mm)
         if density and name == "nodule":
             mixed = has_core and density.word == "ground-glass"
             one = replace(one, density=cast(Density, "part-solid" if mixed else density.word))
-        if amount and amount.word and name in AMOUNTED and _amount_of(amount, name, base, read):
+        if (
+            amount
+            and amount.word
+            and name in AMOUNTED
+            and one.comparison != "resolved"
+            and _amount_of(amount, name, base, read)
+        ):
             one = replace(one, amount=cast(Amount, amount.word))
         if change and one.comparison is None:
             one = replace(one, comparison=cast(Change, change.word))
@@ -380,7 +418,7 @@ def _which(before: str) -> Literal[0, -1] | None:
 
 
 # "原磨玻璃结节现呈部分实性"
-_NOW = re.compile(r"(?:现[呈为]?|[变转]为|\bnow\s+|\bbecome\s+)$", re.IGNORECASE)
+_NOW = re.compile(r"(?:现[呈为]?|[变转增][大化]?[为成]|\bnow\s+|\bbecome\s+)$", re.IGNORECASE)
 _WHICH = re.compile(
     r"([前后])者[为呈是]?$|\bthe\s+(first|former|last|latter|largest)(?:\s+\w+)?\s+(?:is|has|have|was)\s+$",
     re.IGNORECASE,
@@ -391,11 +429,12 @@ _NUMBERS = {
     **dict(zip(_COUNTS, range(2, 10), strict=True)),
 }
 _COUNTED: dict[Language, re.Pattern[str]] = {
-    "zh": re.compile(r"([一二两三四五六七八九]|(?<!\d)\d{1,2})[枚个处]"),
+    "zh": re.compile(r"([一二两三四五六七八九]|(?<!\d)\d{1,2})[枚个处颗粒]"),
     "en": re.compile(r"\b(two|three|four|five|six|seven|eight|nine)\b", re.IGNORECASE),
 }
 _MULTIPLE = re.compile(
-    r"多发|数[枚个处]|散在|多[枚个处]|若干|\b(?:multiple|several|scattered|numerous|few)\b", re.I
+    r"多发|数[枚个处颗粒]|散在|多[枚个处颗粒]|许多|若干|\b(?:multiple|several|scattered|numerous|few)\b",
+    re.I,
 )
 
 

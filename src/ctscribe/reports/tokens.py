@@ -23,12 +23,14 @@ from ctscribe.reports.schema import (
     Side,
 )
 from ctscribe.reports.segments import place_segment, segment_name
+from ctscribe.reports.then_and_now import then_and_now
 from ctscribe.reports.vocabulary import RULES
 
 _ORGANS: dict[str, Observation] = {
     "甲状腺": "thyroid-nodule",
     "乳": "breast-nodule",
     "肾上腺": "adrenal-nodule",
+    "肾": "kidney-cyst",
     "肝": "liver-lesion",
     "thyroid": "thyroid-nodule",
     "breast": "breast-nodule",
@@ -43,28 +45,29 @@ _OTHER_SIZE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
         r"(?:层厚|层距|间隔|距[^，,。；;]{0,8}|原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}"
         r"|先前[^，,。；;]{0,4}"
-        r"|由[^，,。；;至到为m]{0,8}|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|厚度?约?)$"
+        r"|由[^，,。；;至到为m]{0,8}|实性(?:成分|部分|核心)[^，,。；;]{0,6}|深度?约?|壁?厚度?约?|壁约?|[增缩减变][大小]了?约?|较[^，,。；;增缩减变大小至到为]{1,8})$"
     ),
     "en": re.compile(
-        r"\b(?:prev(?:ious\w*)?|prior|formerly|earlier|compared\s+(?:with|to)|thickness|spacing"
+        r"\b(?:prev(?:ious\w*)?|prior|formerly|earlier|before|compared\s+(?:with|to)|thickness|spacing"
         r"|slice\s+interval|"
-        r"distance|depth|solid\s+(?:component|core|portion|part))\b(?:(?!measur)[^.;,]){0,16}$"
-        r"|[(,]\s*(?:was|were)\s+$",
+        r"distance|depth|solid\s+(?:component|core|portion|part))\b(?:(?!measur|is\s+an?\b|are\b|(?:study|scan|CT|exam\w*)\s+at\s+$)[^.;,]){0,16}$"
+        r"|[(,]\s*(?:was|were)\s+$|\bsolid\s+component\b[^.;,]{0,80}\bfrom\s+$",
         re.IGNORECASE,
     ),
 }
 _SIZE_BEFORE: dict[Language, re.Pattern[str]] = {
     "zh": re.compile(
-        r"(?:原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}|先前[^，,。；;]{0,4}|由[^，,。；;至到为m]{0,8})$"
+        r"(?:原[^，,。；;]{0,4}|[上前][次片][^，,。；;]{0,4}|先前[^，,。；;]{0,4}|由[^，,。；;至到为m]{0,8}|较[^，,。；;增缩减变大小至到为]{1,8})$"
     ),
     "en": re.compile(
-        r"\b(?:prev(?:ious\w*)?|prior|formerly|earlier|compared\s+(?:with|to))\b[^.;,]{0,16}$"
+        r"\b(?:prev(?:ious\w*)?|prior|formerly|earlier|before|compared\s+(?:with|to))\b[^.;,]{0,16}$"
         r"|[(,]\s*(?:was|were)\s+$",
         re.IGNORECASE,
     ),
 }
+_CORE_THEN = re.compile(r"实性(?:成分|部分)[^，,；;]{0,20}$")  # "实性成分6mm（前次5mm）"
 _FROM = re.compile(r"\bfrom\s+(?:about\s+|approximately\s+)?$", re.IGNORECASE)
-_PREVIOUSLY = re.compile(r"\s*previously\b", re.IGNORECASE)
+_PREVIOUSLY = re.compile(rf"\s*(?:{lexicon.EN_PRIOR})", re.IGNORECASE)
 _ZH_DIAMETERS = re.compile(
     rf"长径约?({lexicon.NUMBER})\s*({lexicon.UNIT})[，,、]?短径约?({lexicon.NUMBER})\s*({lexicon.UNIT})"
 )
@@ -83,7 +86,7 @@ _OF_PLACE = re.compile(  # "anterior segment (S3) of the right upper lobe"
 _BOTH: tuple[lexicon.Spot, ...] = tuple((side, None, None) for side in SIDES)
 _LUNGS_OWN = re.compile(r"肺[内野叶]?(?:可?见)?(?:多发|散在|弥漫|数枚)?$")
 _LIST_END = re.compile("(?:基底|舌)?段")
-_BETWEEN = re.compile(r"[\s（(]*$")
+_BETWEEN = re.compile(r"[\s（(的]*$")
 _BEFORE_CODE = re.compile(r"[\s（(，,]*$")  # "LUL, S1+2"
 
 
@@ -96,7 +99,8 @@ def tokenize(sentence: str, language: Language) -> list[Token]:
         name = names[int(str(match.lastgroup)[1:])] if match.lastgroup else "skip"
         if name != "skip":
             tokens.extend(_tokens_of(name, match, sentence, language))
-    return _with_segments(_own(_one_size(tokens, sentence, language), language), sentence, language)
+    tokens = then_and_now(_one_size(tokens, sentence, language), sentence)
+    return _with_segments(_own(tokens, language), sentence, language)
 
 
 def _tokens_of(
@@ -122,8 +126,20 @@ def _tokens_of(
         of_side: tuple[lexicon.Spot, ...] = () if heading else ((side, None, None),)
         yield Token("organ", start, end, _ORGANS[organ], of_side, bound=heading)
         return
+    if name == "organ-lobe":  # "甲状腺右叶结节8mm，左叶结节13mm"
+        organs = re.findall("甲状腺|肝", sentence[:start])
+        if organs:
+            side = _ZH_SIDE[text[0]] if organs[-1] == "甲状腺" else None
+            yield Token("organ", start, end, _ORGANS[organs[-1]], ((side, None, None),))
+        return
+    if name == "adenoma":  # a gland's, behind its size
+        if re.search("肾上腺|甲状腺", sentence[:start]) and "结节" not in sentence:
+            yield Token("finding", start, end, word="nodule")
+        return
     if name == "organ-word":
-        yield Token("finding", start, end, word="cyst" if "cyst" in text.lower() else "lesion")
+        yield Token(
+            "finding", start, end, word="cyst" if re.search("cyst|囊肿", text.lower()) else "lesion"
+        )
         return
     if name == "lingula":
         yield Token(
@@ -144,6 +160,10 @@ def _tokens_of(
     if any(word in OBSERVATIONS for word in words.split("+")) and name not in lexicon.FINDING_WORDS:
         if words == "abnormality" and not denied and not re.match("实质|活动|占位", text):
             begin = max(sentence.rfind(stop, 0, start) for stop in "，,") + 1
+            if re.match("异常密度", text) and re.search(
+                "肺[^，,]*清[晰楚][，,]$", sentence[:begin]
+            ):
+                begin = 0
             if re.match(r"[双两右左]肺伴.*外", sentence[:start]):  # "双肺除…外，未见异常"
                 begin = 0
             if not _LUNG_CONTEXT[language].search(
@@ -152,7 +172,7 @@ def _tokens_of(
                 return
         if "肿大" in text and "淋巴" not in sentence[:start] + text:
             return
-        if denied or re.search(r"未[见及有]|无(?!名)|没有|\bno\b", text):
+        if denied or re.search(r"未[见及有]|无(?!名)|没有|\bnot?\b", text):
             yield Token("negation", start, start)
         amount = _AMOUNT.search(text)
         in_words = re.search(r"\b(small|moderate|large|trace|minimal)\b", text, re.IGNORECASE)
@@ -169,18 +189,29 @@ def _tokens_of(
             yield Token("doubt", start, start, word="doubt")
         yield Token("finding", start, end, word=words)
         return
-    if name == "calcified" and re.match("可能|待", sentence[end:]):
+    if name == "calcified" and (
+        re.match("可能|待", sentence[end:])
+        or re.search("(?:疑似?|可能|似)[为有呈]?$", sentence[:start])
+    ):
         return
     if name == "bases":
         table = lexicon.UPPER if "ap" in text.lower() else lexicon.LOWER
         spots = tuple((side, table[side], None) for side in SIDES)
         yield Token("place", start, end, "tip", spots, bound=_bound(sentence, start, language))
         return
+    if name == "thickening":  # "pleural surfaces are smooth with no thickening"
+        if re.search(r"\bpleura|胸膜[^，,]*积液[^，,]*$", sentence[:start], re.IGNORECASE):
+            yield Token("finding", start, end, word="pleural-thickening")
+        return
     if name == "hilum":  # nodes have a side of their own
         if re.search(r"\bmass|\bnodule", sentence, re.IGNORECASE) and "node" not in sentence:
             side = cast(Side, text.split()[0].lower())
             bound = _bound(sentence, start, language)
             yield Token("place", start, end, "side", ((side, None, None),), bound=bound)
+        return
+    if name == "neither":
+        yield Token("negation", start, start)
+        yield Token("place", start, end, "side", _BOTH)
         return
     if name == "lungs":  # "clear lungs": the place stands behind what is denied there
         yield Token("place", start, end, "side", _BOTH, bound=True)
@@ -204,6 +235,8 @@ def _tokens_of(
 def _size(text: str, start: int, end: int, sentence: str, language: Language) -> Iterator[Token]:
     before = sentence[max(0, start - 40) : start]
     if _OTHER_SIZE[language].search(before) or lexicon.OTHER_SIZE_AFTER.match(sentence, end):
+        if _CORE_THEN.search(before):
+            return
         if _SIZE_BEFORE[language].search(before) or _PREVIOUSLY.match(sentence, end):
             yield Token("before", start, end, size_mm=lexicon.longest_mm(text))
         return
@@ -295,7 +328,12 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
                 and all(spot[2] is None for spot in last.spots)
                 and between.match(sentence[last.end : token.start])
             )
-            if joined and last is not None:
+            nodule = _in_brackets_of(placed, sentence, token)
+            if nodule is not None:
+                placed[nodule] = _narrowed(
+                    placed[nodule], token.word, placed[nodule].start, placed[nodule].end
+                )
+            elif joined and last is not None:
                 placed[-1] = _narrowed(last, token.word, last.start, token.end)
             elif language == "en" and _OF_PLACE.match(sentence, token.end):
                 waiting = token
@@ -340,6 +378,14 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
             )
             waiting = None
         elif (
+            last is not None
+            and last.kind == "place"
+            and (token.kind, token.spots) == (last.kind, last.spots)
+            and _BETWEEN.match(sentence[last.end : token.start])
+        ):  # "左肺下叶（LLL）"
+            closed = re.match(r"[）)]", sentence[token.end :])
+            placed[-1] = replace(last, end=token.end + (closed is not None))
+        elif (
             token.word == "lingula"
             and last is not None
             and last.spots == (("left", "LUL", None),)
@@ -349,6 +395,16 @@ def _with_segments(tokens: list[Token], sentence: str, language: Language) -> li
         else:
             placed.append(token)
     return placed
+
+
+def _in_brackets_of(placed: list[Token], sentence: str, segment: Token) -> int | None:
+    """Index of the lobe whose nodule has its segment behind it: "右肺上叶结节（5mm，S3）"."""
+    places = [i for i, t in enumerate(placed) if t.kind == "place"]
+    if not places or any(not lobe or name for _, lobe, name in placed[places[-1]].spots):
+        return None
+    heads = sum(t.kind == "finding" for t in placed[places[-1] :])
+    opened = re.search(r"[（(][^（()）]*$", sentence[placed[places[-1]].end : segment.start])
+    return places[-1] if heads == 1 and opened else None
 
 
 def _narrowed(place: Token, segment: str, start: int, end: int) -> Token:
@@ -362,26 +418,3 @@ def _narrowed(place: Token, segment: str, start: int, end: int) -> Token:
 
 def _bound(sentence: str, start: int, language: Language) -> bool:
     return lexicon.BOUND[language].search(sentence[max(0, start - 60) : start]) is not None
-
-
-def side_beside(sentence: str, token: Token, before: int, language: Language) -> Side | None:
-    """The one side named beside a finding of bones, nodes or other organs; None if both or none.
-
-    before: where the finding before it ends.
-    """
-    if token.spots:
-        return token.spots[0][0]
-    comma = max(sentence.rfind(stop, 0, token.start) for stop in "，,：:") + 1
-    if token.word == "fracture" and re.search(r"肋|\bribs?\b", sentence[before:comma]):
-        comma = before  # "左侧第3肋骨皮质欠规整，不除外骨折"
-    text = sentence[max(comma, before) : token.end]
-    if language == "zh":
-        found = set(re.findall(r"[右左双两](?=侧|第|肺门|叶|乳|肾|肋|腋|锁|颈|肩)", text))
-        return _ZH_SIDE.get("".join(found)) if len(found) == 1 else None
-    stop = re.search(  # "of the right 3rd rib and the left clavicle": of both sides
-        r"[,;]|\b(?:and|with)\b(?!\s+(?:the\s+)?(?:left|right)\s+(?:\w+\s+){0,2}(?:ribs?|clavicle|scapula))",
-        sentence[token.end :],
-    )
-    text += sentence[token.end : token.end + stop.start()] if stop else sentence[token.end :]
-    words = {word.lower() for word in re.findall(r"\b(?:right|left|bilateral|both)\b", text, re.I)}
-    return words.pop() if len(words) == 1 and words <= {"right", "left"} else None

@@ -20,6 +20,7 @@ _PARTLY = (  # still there
     r"(?:resolved|cleared)\b|\bincomplete\s+(?:resolution|clear(?:ing|ance))\b"
 )
 _NOT_GONE = r"\b(?:not|never)\s+(?:yet\s+|significantly\s+)?(?:resolved|cleared)\b"
+_PRIOR = r"(?:before|prior|previous(?:ly)?|earlier|last|old)"
 _ORGAN = r"(?P<organ>thyroid|adrenal|hepatic|liver|breast)"
 _DARK = (
     r"\b(?:hypodensit(?:y|ies)|(?:low[\s-]density|hypodense|hypoattenuating)\s+"
@@ -46,7 +47,7 @@ EN: list[tuple[str, str]] = [
         "skip",
         r"\b(?:right|left)(?:\s+(?:side|lung))?\s*(?:>|<|(?:greater|larger|more|worse|less|smaller)"
         r"(?:\s+\w+)?\s+than)\s*(?:on\s+)?(?:the\s+)?(?:right|left)\b"
-        r"|\b(?:worse|greater|more\s+(?:prominent|marked|pronounced|severe))\s+(?:on|in|at)\s+the\s+"
+        r"|\b(?:worse|greater|more(?:\s+(?:prominent|marked|pronounced|severe))?)\s+(?:on|in|at)\s+(?:the\s+)?"
         r"(?:(?:right|left)(?:\s+(?:side|lung))?|(?:upper|lower|middle|dependent)\s+(?:lobes?|lungs?|zones?)"
         r"|(?:lung\s+)?(?:bases|apices)|periphery)\b",
     ),
@@ -69,7 +70,7 @@ EN: list[tuple[str, str]] = [
         r"|\b(?:difficult|hard|(?:im|not\s+)possible|unable)\s+to\s+(?:exclude|rule\s+out)\b"
         r"|\b(?:cannot|can\s?not|could\s+not|not)\s+(?:be\s+)?(?:\w+\s+)?(?:exclude|excluded"
         r"|rule\s+out|ruled\s+out)\b"
-        r"|\b(?:is|are)\s+suspected\b|\b(?:possib(?:le|ly|ility\s+of)|probabl[ey]|likely|questionable|equivocal|suspected"
+        r"|\b(?:is|are)\s+suspected\b|\b(?:possib(?:le|ly|ility\s+of)|probabl[ey]|likely|questionable|query|equivocal|suspect(?:ed)?"
         r"|presumed|doubtful|suspicious(?=\s+(?:\w+\s+)?(?:fracture|pneumothora|effusion))"
         r"|susp(?:icious|icion)\s+(?:for|of)|concerning\s+for|suggest(?:s|ed|ing|ive)?(?:\s+of)?"
         r"|(?:may|might|could)\s+(?:represent|be|reflect|indicate)|versus|vs\.?)(?!\w)",
@@ -81,24 +82,32 @@ EN: list[tuple[str, str]] = [
     ),
     (
         "stable",
-        r"\b(?:no|without)\s+(?:\w+\s+){0,2}?(?:change|growth|increase|enlargement"
+        r"\b(?:no|nil|without)\s+(?:(?!nodes?\b|nodal\b)\w+\s+){0,2}?(?:change|growth|increase|enlargement"
         r"|progression)\b(?:\s+in\b)?"
-        r"|\bunchanged\b|\bstable\b|\bnot\s+(?:significantly\s+)?changed\b"
-        r"|\bsimilar\s+to\s+(?:the\s+)?prior\b|\bnot\s+(?:\w+\s+)?(?:larger|smaller|bigger|increased"
+        r"|\bun(?:changed|altered)\b|\bstable\b|\bnot\s+(?:\w+\s+)?(?:changed|altered)\b"
+        r"|\blittle\s+(?:changed?|altered)\b|\bno\s+(?:\w+\s+)?alteration\b"
+        r"|\bsimilar\s+(?:in\s+\w+\s+)?(?:to|as|with)\s+(?:the\s+|that\s+)?(?:(?:on|in)\s+(?:the\s+)?)?"
+        rf"{_PRIOR}\b|\bthe\s+same(?=\s*(?:$|[.,;]|as\b|size\b))|\bsame\s+(?:in\s+)?size\b"
+        rf"|\b(?:same|identical)\s+(?:as|like|to|with)\s+(?:(?:on|in)\s+)?(?:the\s+)?{_PRIOR}\b"
+        rf"|\bas\s+(?:before|previously|on\s+(?:the\s+)?{_PRIOR})\b(?!\s+(?:describ|not|men|rep|see|sta|ident|dem)\w+)"
+        r"|\bnot\s+(?:\w+\s+)?(?:larger|smaller|bigger|increased"
         r"|grown|enlarged|worse)\b",
     ),
     ("new", r"\bnew(?:ly)?\b(?:\s+(?:or|and)\s+enlarging)?"),
     (
         "larger",
-        r"\b(?:increas(?:e|ed|ing)|grown|growing|growth|enlarging"
-        r"|(?<!the )larger(?!\s+(?:ones?|of)\b)|progress(?:ed|ion)"
-        r"|worsen(?:ed|ing))\b"
+        r"\b(?:increas(?:e|ed|ing)|(?<=has )enlarged|(?<=have )enlarged|grown|growing"
+        r"|growth|enlarging|progress(?:ed|ion)"
+        r"|(?:(?<!the )larger|bigger)(?!\s+(?:ones?|of)\b)|worsen(?:ed|ing))\b"
         rf"(?!\s+(?:attenuation|density|opacit\w+|markings|lucency)){_THAN}",
     ),
     (
         "smaller",
         r"\b(?:decreas(?:e|ed|ing)|smaller|shrunk|improv(?:ed|ing|ement)|diminished"
-        rf"|regressed|shrinking|reduced(?!\s+(?:lung|volume|attenuation|density)))\b{_THAN}|{_PARTLY}",
+        rf"|regressed|shrinking|less(?=\s+than\s+(?!\d))"
+        rf"|(?<=became )less|(?<=become )less"
+        rf"|reduced(?!\s+(?:lung|volume|attenuation|density)))\b{_THAN}|{_PARTLY}"
+        r"|(?<!volume )\breduction\b(?=\s+(?:in|since|from|of|compared))",
     ),
     (
         "smaller",
@@ -108,10 +117,10 @@ EN: list[tuple[str, str]] = [
     (
         "denial",
         r"\b(?:has|have|had|is|are|was|were)\s+(?:now\s+)?(?:been\s+)?(?:(?:completely|basically|fully|totally)\s+)?"
-        r"(?:absorbed|disappeared|vanished)\b|\b(?:completely|basically|fully)\s+absorbed\b|\bdisappeared\b",
+        r"(?:absorbed|disappeared|vanished|gone|re-?expanded)\b|\b(?:completely|basically|fully)\s+absorbed\b|\bdisappeared\b",
     ),
     ("larger", r"\binterval\s+enlargement\b"),
-    ("new", r"\binterval\s+development\s+of\b"),
+    ("new", r"\binterval\s+(?:development|appearance)\s+of\b"),
     ("larger", r"\bmore\s+than\s+(?:before|previous\w*)\b"),
     ("smaller", r"\bless\s+than\s+(?:before|previous\w*)\b"),
     ("stable", r"\bsame\s+as\s+(?:before|previous\w*|(?:the\s+|on\s+)*(?:prior|last))\b"),
@@ -128,17 +137,19 @@ EN: list[tuple[str, str]] = [
         rf"\b(?:(?:right|left|bilateral)\s+)?{_ORGAN}(?:\s+(?:gland"
         rf"|lobe))?\s+(?:\w+\s+)?(?:nodul\w+|mass(?:es)?|lesions?|adenomas?)"
         rf"|\b(?:nodules?|mass(?:es)?|lesions?)\s+(?:(?:is|are)\s+(?:seen|present|noted|identified)\s+)?(?:in"
-        rf"|of)\s+(?:the|both)\s+(?:(?:right|left)\s+)?(?:lobes?\s+of\s+the\s+)?"
+        rf"|of)\s+(?:(?:the|both)\s+)?(?:(?:right|left)\s+)?(?:lobes?\s+of\s+(?:the\s+)?)?"
         rf"{_ORGAN.replace('organ', 'organ2')}(?:\s+(?:gland|lobe))?",
     ),
     (
         "organ",
-        r"\b(?:thyroid(?:\s+gland)?|adrenals?(?:\s+glands?)?|liver|kidneys?|breasts?)(?=\s*:)",
+        r"\b(?:thyroid(?:\s+gland)?|adrenals?(?:\s+glands?)?|liver|kidneys?|breasts?)(?=\s*:)"
+        r"|\b(?:(?:right|left)\s+)?(?:thyroid|adrenals?|breasts?|liver|kidneys?)(?:\s+(?:glands?|lobe))?"
+        r"(?=\s+(?:is|are|shows?|has|contains|demonstrates)\b)",
     ),
     (
-        "kidney-cyst+liver-cyst",
-        r"\bcysts?\s+(?:(?:is|are)\s+\w+\s+)?in\s+(?:the|both)\s+(?:kidneys?\s+and\s+(?:the\s+)?liver"
-        r"|liver\s+and\s+(?:the\s+|both\s+)?kidneys?)\b",
+        "liver-cyst+kidney-cyst",
+        r"\bcysts?\s+(?:(?:is|are)\s+)?(?:(?:seen|noted|present)\s+)?(?:in|of)\s+(?:(?:the|both)\s+)?"
+        r"(?:liver\s+and\s+(?:\w+\s+){0,2}kidneys?|(?:\w+\s+)?kidneys?\s+and\s+(?:the\s+)?liver)\b",
     ),
     ("liver-cyst", rf"{_DARK}\s+in\s+the\s+{_LIVER}\b(?=[^.;]{{0,40}}\bcysts?\b)"),
     ("kidney-cyst", rf"{_DARK}\s+in\s+the\s+(?:\w+\s+)?kidneys?\b(?=[^.;]{{0,40}}\bcysts?\b)"),
@@ -146,12 +157,13 @@ EN: list[tuple[str, str]] = [
     ("liver-lesion", rf"(?!\bhypodensit){_DARK}\s+in\s+the\s+{_LIVER}\b"),
     (
         "liver-cyst",
-        r"\b(?:hepatic|liver)\s+(?:\w+\s+)?cysts?\b|\bcysts?\s+(?:(?:is|are)\s+seen\s+)?(?:in|of)\s+the\s+liver\b",
+        r"\b(?:hepatic|liver)\s+(?:\w+\s+)?cysts?\b|\bcysts?\s+(?:(?:is|are)\s+)?(?:(?:seen|noted|present)\s+)?(?:in|of)\s+(?:the\s+)?(?:\w+\s+lobe\s+of\s+the\s+)?liver\b",
     ),
     (
         "kidney-cyst",
-        r"\b(?:(?:right|left|bilateral)\s+)?(?:renal|kidney)\s+(?:\w+\s+)?cysts?\b"
-        r"|\bcysts?\s+(?:(?:is|are)\s+seen\s+)?(?:in|of)\s+(?:the|both)\s+(?:\w+\s+)?kidneys?\b",
+        r"\bcysts?\s+(?:arising\s+)?(?:from|in|of|at)\s+(?:the\s+)?(?:\w+\s+)?pole\s+of\s+(?:the\s+)?(?:\w+\s+)?kidneys?\b"
+        r"|\b(?:(?:right|left|bilateral)\s+)?(?:renal|kidney)\s+(?:\w+\s+)?cysts?\b"
+        r"|\bcysts?\s+(?:(?:is|are)\s+)?(?:(?:seen|noted|present)\s+)?(?:in|of)\s+(?:(?:the|both)\s+)?(?:\w+\s+)?kidneys?\b",
     ),
     (
         "skip",
@@ -201,12 +213,14 @@ EN: list[tuple[str, str]] = [
     ("skip", r"\bintrapulmonary\s+lymph\s+nodes?"),
     (
         "no lymphadenopathy",
-        r"(?:\b(?:mediastinal|hilar|axillary)\s+)?\b(?:lymph\s+)?nodes?\s*,?\s*none\s+"
-        r"(?:\w+\s+){0,2}enlarged\b|\blymph\s+nodes?\s*,?\s+(?:(?:are|is)\s+)?(?:not\s+(?:\w+\s+)?enlarged|normal|within\s+normal)",
+        r"\b(?:(?:mediastinal|hilar|axillary|supraclavicular|paratracheal|subcarinal)\s+)?"
+        r"(?:lymph\s+)?nodes?\s*,?\s+(?:(?:are|is|appear)\s+)?(?:not\s+(?:\w+\s+)?enlarged|(?:of\s+)?normal"
+        r"|within\s+normal)|\b(?:(?:mediastinal|hilar|axillary)\s+)?(?:lymph\s+)?nodes?\s*[:,]?\s*(?:none|not)\s+(?:\w+\s+){0,2}enlarged\b",
     ),
     (
         "lymphadenopathy",
         r"\b(?:lymph)?adenopathy\b|\blymph\s+nodes?\b|\bnodes?\b(?=\s*,?\s*(?:measuring|\d))"
+        r"|(?<=[cm]m )nodes?\b"
         r"|\benlarged\s+(?:\w+\s+){0,2}nodes?\b"
         r"|\b(?:mediastinal|hilar|axillary|supraclavicular|paratracheal|subcarinal)\s+nodes?\b",
     ),
@@ -237,7 +251,8 @@ EN: list[tuple[str, str]] = [
     (
         "pleural-thickening",
         r"\bpleural(?:\s+and\s+\w+)?\s+thickening\b"
-        r"|\bthickening\s+of\s+the\s+(?:\w+\s+)?pleura\b"
+        r"|\bthickening(?=\s+of\s+(?:the\s+)?(?:\w+\s+)?pleura\b)|\bthickened\s+(?:\w+\s+)?pleura\b"
+        r"|\bpleurae?\s+(?:(?:is|are|shows?|appears?|looks?)\s+)?(?:\w+\s+)?thicken(?:ed|ing)\b"
         r"|(?<=effusion or )thickening\b|(?<=effusions or )thickening\b",
     ),
     # Lungs.
@@ -269,10 +284,11 @@ EN: list[tuple[str, str]] = [
         r"\batelecta\w+"
         r"|(?<!vertebral )(?<!body )\bcollapse\b"
         r"(?!\s+of\s+(?:\w+\s+){0,3}(?:vertebra|T\d|L\d|body))"
+        r"|(?<=lung is )collapsed\b|(?<=lobe is )collapsed\b"
         r"|\bcollapsed\b(?=\s+(?:\w+\s+){0,2}(?:lobe|lung|segment|RUL|RML|RLL|LUL|LLL))",
     ),
     ("bulla", r"\bbull(?:a|ae|ous)\b"),
-    ("cavity", _NO_BODY + r"\bcavit(?:y|ies|ary\s+lesions?|ations?)\b"),
+    ("cavity", _NO_BODY + r"\bcavit(?:y|ies|ating|ary\s+lesions?|ations?)\b"),
     ("mosaic-attenuation", r"\bmosaic\s+(?:attenuation|perfusion|pattern)\b"),
     (
         "fibrosis",
@@ -294,14 +310,15 @@ EN: list[tuple[str, str]] = [
         r"|\b(?:patchy|flaky|flocculent|cloudy|hazy|spotty|punctate|(?:high|increased)[\s-]density|exudative)"
         r"(?:\s+(?:high[\s-]density|exudative))?\s+(?:shadows?|lesions?|foc(?:us|i))\b|\bexudat(?:ion|ive\s+lesion)s?\b",
     ),
+    ("thickening", r"\bthickening\b"),
     ("calcification", r"\bcalcifications?\b|\bcalcified\s+foc\w+"),
     ("no abnormality", r"(?:(?<=airways:)|(?<=\b[RL][UML]L:))\s*(?:clear|normal|unremarkable)\b"),
     (
         "no abnormality",
         r"(?:(?<=lungs:)|(?<=lung:)|(?<=lobe:))\s*(?:are\s+|is\s+)?(?:clear|normal|unremarkable)\b"
         r"|(?<=lungs )(?:(?:fields?\s+)?(?:are|is)\s+|appear\s+)?(?:otherwise\s+)?(?:clear"
-        r"|normal|unremarkable)\b|(?<=lung )(?:is\s+)?(?:otherwise\s+)?(?:clear|normal"
-        r"|unremarkable)\b|\bclear(?=\s+lungs\b)|\bnormal\s+(?:chest|CT|thora)\w*",
+        r"|normal|unremarkable)\b|(?<=lung )(?:fields?\s+)?(?:is\s+|are\s+)?(?:otherwise\s+)?"
+        r"(?:clear|normal|unremarkable)\b|\bclear(?=\s+lungs\b)|\bnormal\s+(?:chest|CT|thora)\w*",
     ),
     ("organ-word", r"\b(?:cysts?|lesions?)\b"),
     (
@@ -314,7 +331,7 @@ EN: list[tuple[str, str]] = [
     ("lungs", r"(?<=clear )lungs\b|(?<=in the )lungs\b"),
     (
         "side",
-        r"\blungs\b(?=(?:\s*(?:/|and)\s*airways)?\s*:?\s*(?:are|appear|remain|(?:demonstrate|show|contain)\s+no|otherwise|clear|normal|unremarkable)\b)",
+        r"\blung(?:s|(?=\s+fields))\b(?=(?:\s*(?:/|and)\s*airways)?(?:\s+fields)?\s*:?\s*(?:are|appear|remain|(?:demonstrate|show|contain)\s+no|otherwise|clear|normal|unremarkable)\b)",
     ),
     ("bases", r"\b(?:(?:both|bilateral)\s+)?(?:lung\s+)?(?:bases|apices)\b"),
     ("predominant", r"\b(?:upper|middle|lower)[\s-]+lobes?[\s-]+predominan(?:t|ce)\b"),
@@ -344,6 +361,7 @@ EN: list[tuple[str, str]] = [
     ("lingula", r"\blingul(?:a|ar)\b"),
     ("predominant", rf"\b{EN_LEVEL}[\s-]+lobes?[\s-]+predominant\b"),
     ("bare", rf"\b{EN_LEVEL}(?:\s+and\s+{EN_LEVEL})?\s+lobes?\b"),
+    ("neither", r"\bneither\s+(?:side|lung)\b"),
     ("side", r"\beither\s+(?:side|lung|hemithorax|pleural\s+(?:space|cavity))\b"),
     (
         "side",
@@ -352,14 +370,17 @@ EN: list[tuple[str, str]] = [
     ),
     # Findings.
     ("both_pleural", r"\bh(?:ydro|a?emo)pneumothora\w+"),
-    ("effusion", r"\b(?:pleural\s+)?effusions?\b|\bpleural\s+fluid\b|\bha?emothora\w+|\bempyema\b"),
+    (
+        "effusion",
+        r"\b(?:pleural\s+)?effusions?\b|\bpleural\s+(?:fluid|collections?)\b|\bha?emothora\w+|\bempyema\b",
+    ),
     ("pneumothorax", r"\bpneumothora(?:x|ces)\b"),
-    ("emphysema", r"\bemphysema(?:tous)?\b"),
+    ("emphysema", r"\bemphysema(?:tous)?\b(?!\s+bull)"),
     ("ps_nodule", r"\bmGGNs?\b"),
     ("gg_nodule", r"\bp?GGNs?\b"),
     (
         "nodule",
-        r"\b(?:micro)?nodules?\b|\bnodular\s+(?:opacit|densit|lesion)\w+|\bmass(?:es)?\b(?!-)"
+        r"\b(?:micro)?nodules?\b|\bnodular\s+(?:opacit|densit|lesion)\w+|\bmass(?:es)?\b(?!-|\s+like\b)"
         r"|\bgranulomas?\b",
     ),
     ("consolidation", r"\bconsolidat(?:ion|ions|ive|ed)\b"),
@@ -384,18 +405,19 @@ EN: list[tuple[str, str]] = [
     # Negation.
     (
         "denial",
-        r"\b(?:not|no longer)\s+(?:\w+\s+)?(?:seen|identified|present|evident|visuali[sz]ed|"
+        r"\b(?:not|no\s+(?:longer|more))\s+(?:\w+\s+)?"
+        r"(?:seen|identified|present|evident|visuali[sz]ed|"
         r"demonstrated|detected|noted|shown|displayed|found|observed|appreciated|visible|confirmed(?!\s+(?:by|at|on)\s+\w*(?:biops|hist|path|surg)))\b(?!\s+(?:on|in)\s+(?:the\s+)?(?:prior|previous|earlier))"
-        r"|\b(?:is|are)\s+absent\b"
-        r"|\b(?:has|have|had)\s+(?:completely\s+)?(?:resolved|cleared)\b|\b(?:completely\s+)?resolved\b"
+        r"|\b(?:is|are)\s+absent\b|\b(?:cannot|can\s+not|could\s+not)\s+be\s+(?:seen|identified|found|visuali[sz]ed)\b"
+        r"|\b(?:has|have|had)\s+(?:(?:completely|fully|entirely|totally|now|since|also|all)\s+){0,2}(?:resolved|cleared)\b|\b(?:completely\s+)?resolved\b"
         r"|\b(?:was|were|is|are|been)\s+(?:excluded|ruled\s+out)\b"
-        r"|(?:(?<=[:\-])\s*|\b)(?:none|negative|absent)(?=\s*(?:$|[.;,]))"
+        r"|(?:(?<=[:\-])\s*|\b)(?:none|nil|negative|absent)(?=\s*(?:$|[.;,]))"
         r"|(?<=:)\s*no(?=\s*(?:$|[.;,]))",
     ),
     (
         "negation",
         r"\bclinical(?:ly)?\s+(?:suspected|(?:suspicion|concern)\s+(?:of|for))\b"
-        r"|\b(?:no|without|nor|neither|never)\b|\b(?:negative|evaluate|evaluation)\s+for\b|"
+        r"|\b(?:no|nil|not\s+any|without|nor|neither|never)\b|\b(?:negative|evaluate|evaluation)\s+for\b|"
         r"\bfree\s+of\b|\babsence\s+of\b|\brule\s+out\b|\br/o\b|\bto\s+exclude\b|"
         r"\b(?:history|resolution|clearance|clearing)\s+of\b|\bnot\s+(?:show|demonstrate|contain)\b|"
         r"\bif\b",

@@ -22,6 +22,7 @@ from ctscribe.tables.text import (
     clauses,
     is_of_one_study,
     near_identical,
+    says_nothing,
     sentences,
     tidy,
 )
@@ -204,8 +205,8 @@ def _says_nothing(clause: str) -> bool:
 
 
 def reject_empty(row: Candidate) -> str | None:
-    """A reason if no letter or character is left."""
-    return None if any(c.isalpha() for c in row.answer) else "nothing is left of the answer"
+    """A reason if no report is left; see `says_nothing`."""
+    return "nothing is left of the answer" if says_nothing(row.answer) else None
 
 
 def reject_generic(row: Candidate) -> str | None:

@@ -40,6 +40,14 @@ _SENTENCE_END = re.compile(
     r"(?<=[。；！!;\n])|(?<=[^\d\s.]\.)(?<!\b(?i:no)\.)(?<!\b(?i:tel)\.)(?<!\b(?i:ext)\.)(?=[\s\u4e00-\u9fff])"
 )
 _CLAUSE_END = re.compile(r"(?<=[，？])|(?<=[,?])(?=[\s\u4e00-\u9fff])")
+_MARKUP = re.compile(r"<[^<>]*>|&(?:\w+|#\d+);")
+# What programs and people put where no report is: pandas' nan, databases' NULL, Excel's errors, and
+# that the report is elsewhere or never was. Letters and digits alone, in small letters.
+_NO_REPORT = re.compile(
+    "nan|none|null|nil|na|nat|undefined|ref|value|name|div0|num|noreport|notreported|pending"
+    "|无|空|略|暂无|同上|(?:暂?无|未|待)报告|(?:报告)?未写|未出报告|报告未出|详?见(?:纸质)?报告单?"
+    "|检查取消|取消检查|已取消|未检查|未做|作废"
+)
 LONG_CHARACTERS = 60  # letters and digits
 _SHINGLE, _BANDS, _BAND_ROWS = 5, 16, 3
 _PRIME = np.uint64((1 << 31) - 1)
@@ -51,6 +59,15 @@ def tidy(text: str) -> str:
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     return text.strip()
+
+
+def says_nothing(text: str) -> bool:
+    """Whether no report is there: no letter, headings alone, or a word such as nan, NULL or 无."""
+    for part in HEADING.split(tidy(_MARKUP.sub(" ", text))):
+        plain = "".join(c for c in part if c.isalnum()).lower()
+        if any(c.isalpha() for c in plain) and not _NO_REPORT.fullmatch(plain):
+            return False
+    return True
 
 
 def sentences(text: str) -> list[str]:
