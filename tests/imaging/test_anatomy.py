@@ -194,3 +194,104 @@ def test_whatever_the_voxels_it_never_raises(
     array = np.random.default_rng(seed).integers(low, low + width + 1, shape).astype(np.int16)
     check_anatomy(Volume(array, (5.0, 5.0, 5.0), np.eye(4)))
     hu_fault(array.astype(np.float32))
+
+
+def scan(air: float = -1000, lung: float = -850, tissue: float = 40) -> np.ndarray:
+    """A block of tissue with a block of lung in it, in air."""
+    array = np.full((20, 60, 60), air, np.float32)
+    array[:, 10:50, 10:50] = tissue
+    array[:, 20:40, 20:40] = lung
+    return array
+
+
+@pytest.mark.parametrize(
+    ("sound", "wrong", "words"),
+    [
+        ({"air": -1055}, {"air": -1065}, "around the patient has -1065"),
+        ({"air": -945}, {"air": -935}, "around the patient has -935"),
+        ({"tissue": -155}, {"tissue": -175}, "most tissue has -180"),
+        ({"tissue": 125}, {"tissue": 145}, "most tissue has 140"),
+        ({"tissue": 290}, {"tissue": 1000}, "hardly a voxel lies between"),
+        ({}, {"air": -400, "lung": -400, "tissue": 600}, "values from -400 to 600"),
+    ],
+    ids=str,
+)
+def test_how_far_values_may_be_off(sound: dict, wrong: dict, words: str) -> None:
+    found = hu_fault(scan(**sound))
+    assert found is None or words not in found
+    assert words in (hu_fault(scan(**wrong)) or "")
+
+
+def test_what_lies_below_air_is_padding_only_where_it_is_one_value() -> None:
+    array = scan()
+    for corner in (-1050, -1150, -3024):
+        array[:, :8, :8] = corner
+        assert hu_fault(array) is None, corner
+    few = array.ravel()[: array.size // 20]  # 5 % of all, of many values
+    few[:] = np.linspace(-1400, -1300, len(few))
+    assert "5% of voxels lie near" in (hu_fault(array) or "")
+
+
+def test_of_few_voxels_nothing_is_said() -> None:
+    assert hu_fault(np.linspace(0, 900, 900).reshape(9, 10, 10)) is None
+    assert hu_fault(np.linspace(0, 900, 1100).reshape(11, 10, 10)) is not None
+
+
+@pytest.mark.parametrize(
+    ("votes", "expected"),
+    [
+        ((-1.0, -0.6, 0.0), ["upside-down"]),
+        ((-1.0, -0.4, 0.0), ["anatomy-odd"]),
+        ((-1.0, 0.0, 0.0), []),  # collapse and fluid alone turn one of three
+        ((-1.0, -1.0, 1.0), []),
+    ],
+)
+def test_two_of_three_witnesses_say_what_is_up(
+    votes: tuple[float, float, float], expected: list[str]
+) -> None:
+    named = dict(zip(("windpipe", "lungs' width", "heart"), votes, strict=True))
+    assert [fault.code for fault in anatomy._verdict("upside-down", named)] == expected
+
+
+def test_each_witness_sees_its_own_side() -> None:
+    """Together they may hide that one of them looks at the wrong side, or at nothing."""
+    votes = [check_anatomy(phantom(seed)).votes["mirrored"] for seed in (0, 3, 5)]
+    assert all(vote["liver"] > 0.9 and vote["stomach gas"] == 1 for vote in votes)
+    flipped = check_anatomy(changed(phantom(0), FLIPS["mirrored"][0])).votes["mirrored"]
+    assert flipped["liver"] < -0.9
+    assert flipped["stomach gas"] == -1
+    drawn = body().volume.array_zyx.copy()
+    drawn[:, 28:34, 72:80] = 40  # beside the spine, where nothing else lies
+    aorta = {}
+    for name, array in (("right", drawn), ("left", drawn[:, :, ::-1].copy())):
+        aorta[name] = check_anatomy(as_volume(array)).votes["mirrored"]["aorta"]
+    assert aorta["right"] < -0.05 < 0.05 < aorta["left"], aorta
+
+
+def test_beside_an_uneven_lung_heart_and_aorta_count_half(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = body()
+    hu = drawn.volume.array_zyx.copy()
+    hu[drawn.right & (np.arange(SHAPE[0])[:, None, None] > 30)] = 20
+    half = check_anatomy(as_volume(hu)).votes["mirrored"]
+    monkeypatch.setattr(anatomy, "UNEVEN", 0.0)
+    whole = check_anatomy(as_volume(hu)).votes["mirrored"]
+    assert half["heart"] == whole["heart"] / 2 != 0
+    assert half["aorta"] == whole["aorta"] / 2 != 0
+    assert half["liver"] == whole["liver"]
+
+
+def test_a_lung_with_little_air_is_odd() -> None:
+    drawn = body()
+    hu = drawn.volume.array_zyx.copy()
+    hu[drawn.right] = 20
+    details = [f.detail for f in check_anatomy(as_volume(hu)).faults if f.code == "anatomy-odd"]
+    assert "the right lung holds little air" in details
+
+
+@pytest.mark.parametrize("name", ["back to front", "upside down"])
+def test_the_sides_are_asked_of_the_image_put_right(name: str) -> None:
+    as_it_is = check_anatomy(phantom(3)).votes["mirrored"]
+    turned = check_anatomy(changed(phantom(3), FLIPS[name][0])).votes["mirrored"]
+    assert turned == pytest.approx(as_it_is, abs=0.1)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from ctscribe.errors import ImageError
+from ctscribe.imaging import checks
 from ctscribe.imaging.checks import check_chest, require_chest
+from ctscribe.imaging.lungs import Lungs
 from ctscribe.imaging.volume import Volume
 from ctscribe.phantom.render import PhantomStudy, render_study, sample_study
 
@@ -148,3 +150,65 @@ def test_require_chest_names_case_file_reasons_and_fix() -> None:
     assert message.startswith("case case-3, x.nii.gz: no plausible chest CT: the image is noise")
     assert "Fix: " in message
     assert require_chest(body().volume).ok
+
+
+def drawn_lungs(lung: float = 1.0, bone_ml: float = 100.0, edge: float = 0.0) -> Lungs:
+    """A block of air, voxels of 1 ml.
+
+    lung: the share of it with a lung's attenuation. edge: of its rows that reach the image's side.
+    """
+    air = np.zeros((20, 10, 30), bool)
+    air[:, :, 5:25] = True
+    air.reshape(-1, 30)[: round(edge * 200), 0] = True
+    hu = np.full(air.shape, 40, np.float32)
+    values = np.full(air.sum(), -1000, np.float32)
+    values[: round(lung * len(values))] = -850
+    hu[air] = values
+    hu.reshape(-1, 30)[: round(bone_ml), 29] = 1000
+    return Lungs(air, hu, (1, 1, 1), (10.0, 10.0, 10.0), air.shape, 15.0, None)
+
+
+def reasons(
+    litres: float = 4.0,
+    height: float = 250.0,
+    area: tuple[float, ...] = (0.1, 1, 0.1),
+    **drawn: float,
+) -> set[str]:
+    lungs = drawn_lungs(**drawn)
+    found = checks._reasons(lungs, litres, height, np.array(area), np.arange(20))
+    return {reason.code for reason in found}
+
+
+@pytest.mark.parametrize(
+    ("passes", "refused", "code"),
+    [
+        ({"litres": 0.41}, {"litres": 0.39}, "litres"),
+        ({"litres": 11.9}, {"litres": 12.1}, "litres"),
+        ({"height": 121}, {"height": 119}, "height"),
+        ({"area": (0.1, 1, 0.49)}, {"area": (0.1, 1, 0.51)}, "cut-top"),
+        ({"area": (0.79, 1, 0.1)}, {"area": (0.81, 1, 0.1)}, "cut-bottom"),
+        ({"edge": 0.49}, {"edge": 0.51}, "cut-side"),
+        ({"lung": 0.06}, {"lung": 0.04}, "gas"),
+        ({"bone_ml": 51}, {"bone_ml": 49}, "bone"),
+    ],
+    ids=str,
+)
+def test_where_a_chest_ends(passes: dict, refused: dict, code: str) -> None:
+    assert reasons(**passes) == set()
+    assert reasons(**refused) == {code}
+
+
+def test_a_range_and_a_noise_that_an_image_may_have() -> None:
+    whole = body().volume.array_zyx.astype(np.float64)
+    for width, blank in ((290, True), (310, False)):
+        array = np.rint((whole.clip(-1000, 0) + 1000) / 1000 * width).astype(np.int16)
+        assert (codes(as_volume(array)) == {"blank"}) is blank
+    low_dose = whole + np.random.default_rng(0).normal(0, 200, SHAPE)
+    assert "noise" not in codes(as_volume(np.rint(low_dose).astype(np.int16)))
+
+
+def test_a_side_with_few_of_the_air_is_remarked_on() -> None:
+    for right, noted in ((0.16, []), (0.14, ["little-air-right"])):
+        assert [note.code for note in checks._notes(right, 1 - right, None)] == noted
+        other = [code.replace("right", "left") for code in noted]
+        assert [note.code for note in checks._notes(1 - right, right, None)] == other

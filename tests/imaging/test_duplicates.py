@@ -11,6 +11,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from ctscribe.errors import ImageError
 from ctscribe.imaging import duplicates
+from ctscribe.imaging.cache import Cache
 from ctscribe.imaging.duplicates import equal_images, voxel_sha256
 from ctscribe.imaging.nifti import write_volume
 from ctscribe.imaging.volume import Volume
@@ -125,3 +126,35 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         equal_images(cases(tmp_path), cache=tmp_path.with_name("cache"))
     with pytest.raises(ImageError, match="there is no such file"):
         voxel_sha256(tmp_path / "lost.nii")
+
+
+def test_a_key_is_of_one_path_size_time_and_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, store = tmp_path / "a.nii.gz", Cache(tmp_path / "cache")
+    array = np.ascontiguousarray(voxels().transpose())
+
+    def key(content: np.ndarray) -> str:
+        """Of a file of the same time, whatever it holds."""
+        write_volume(Volume(content, (2.5, 0.8, 0.7), RAS), file)
+        os.utime(file, (1e9, 1e9))
+        return voxel_sha256(file, store=store)
+
+    first = key(array)
+    assert key(array[:-1]) != first, "of another size"
+    assert key(array) == first
+    monkeypatch.setattr(duplicates, "_code", lambda: "other code")
+    monkeypatch.setattr(duplicates.volume, "voxels_sha256", lambda _: "what the other code says")
+    assert key(array) == "what the other code says"
+
+
+def test_no_key_is_kept_of_a_header_whose_voxels_lie_elsewhere(tmp_path: Path) -> None:
+    store = Cache(tmp_path / "cache")
+    image = sitk.GetImageFromArray(np.ascontiguousarray(voxels().transpose()))
+    image.SetSpacing((0.7, 0.8, 2.5))
+    keys = []
+    for change in (0, 1):
+        sitk.WriteImage(image + change, str(tmp_path / "a.mhd"))
+        os.utime(tmp_path / "a.mhd", (1e9, 1e9))
+        keys.append(voxel_sha256(tmp_path / "a.mhd", store=store))
+    assert keys[0] != keys[1]

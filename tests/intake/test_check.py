@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -345,18 +346,6 @@ def test_a_bomb_that_keeps_its_promise_costs_no_more_than_is_allowed(tmp_path: P
     assert of(result) == {"bomb.nii.gz": {"parse-limit"}}
 
 
-def test_a_reader_that_fails_as_it_should_not_does_not_end_the_check(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object, **__: object) -> Volume:
-        raise IndexError("a bug")
-
-    monkeypatch.setattr("ctscribe.intake.examine.read_volume", broken)
-    (one,) = examine(Case("a.nii", "image", tmp_path / "a.nii"))
-    assert [problem.code for problem in one.problems] == ["parse-limit"]
-    assert "IndexError" in one.problems[0].detail
-
-
 def test_voxels_have_one_hash_however_they_are_stored(tmp_path: Path) -> None:
     volume = small_ct(0)
     flipped = np.ascontiguousarray(volume.array_zyx[:, ::-1, ::-1])
@@ -429,3 +418,77 @@ def test_results_that_cannot_be_written_are_a_typed_error(tmp_path: Path) -> Non
     options = CheckOptions(input=tmp_path, output_dir=tmp_path / "out")
     with pytest.raises(ConfigError, match="cannot be written"):
         check._write(CheckResult(tmp_path, ()), options)
+
+
+def test_what_an_earlier_check_wrote_into_the_folder_is_not_checked(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("case_id,patient_id,question,answer\nA,P1,,未见异常", "utf-8")
+    first, again = (run(tmp_path, tmp_path / "out") for _ in range(2))
+    assert (tmp_path / "out" / "check.html").exists()
+    assert (first.cases, first.others) == (again.cases, again.others)
+    assert not again.others
+
+
+def examined(*problems: Problem, case: str = "a", kind: str = "image", sha: str = "") -> Examined:
+    return Examined(case, kind, f"{case}.nii", problems, sha)
+
+
+def test_plain_values_say_which_case_is_rejected_and_what_was_accepted(tmp_path: Path) -> None:
+    wrong, odd = (Problem(name, name, "mirrored", "") for name in ("a", "b"))
+    cases = (examined(wrong, case="a"), examined(case="b"))
+    data = as_json(CheckResult(tmp_path, cases))
+    assert [one["verdict"] for one in data["examined"]] == ["rejected", "accepted"]
+    assert data["examined"][0]["problems"][0]["severity"] == "error"
+    data = as_json(CheckResult(tmp_path, (examined(odd),), accepted_codes=("mirrored",)))
+    assert data["examined"][0]["verdict"] == "accepted"
+    assert data["examined"][0]["problems"][0]["severity"] == "note"
+    assert data["exit_code"] == 0
+
+
+def test_the_screen_has_forty_problems_and_says_how_many_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    problems = [Problem("a", "a", "mirrored", f"number {n:02d}.") for n in range(41)]
+    for count, more in ((40, ""), (41, "and 1 more problems, in the files below")):
+        show(CheckResult(tmp_path, (examined(*problems[:count]),)))
+        said = capsys.readouterr().out
+        assert sum(f"number {n:02d}." in said for n in range(41)) == 40
+        assert more in said
+        assert ("more problems" in said) is bool(more)
+
+
+def test_copies_are_named_three_and_counted_whatever_they_are() -> None:
+    kinds = ("image", "study", "row", "image", "image")
+    cases = [examined(case=c, kind=k, sha="x") for c, k in zip("abcde", kinds, strict=True)]
+    alone = examined(case="f", sha="y")
+    marked = check._with_duplicates([*cases, alone, examined(case="g"), examined(case="h")])
+    told = [[p.detail for p in case.problems] for case in marked]
+    assert told[0] == ["the same voxels as b, c, d and 1 more"]
+    assert told[4] == ["the same voxels as a, b, c and 1 more"]
+    assert told[5:] == [[], [], []]
+    four = check._with_duplicates(cases[:4])
+    assert four[0].problems[0].detail == "the same voxels as b, c, d"
+
+
+def test_rows_have_the_first_image_of_their_case_and_stand_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "t.csv"
+    lines = ("u,P2,b.nii,,未见异常", "A,P1,a.nii,,右肺见结节", "A,P1,other.nii,有结节吗,有")
+    table.write_text("\n".join(("case_id,patient_id,image_path,question,answer", *lines)), "utf-8")
+    for name in ("a", "b", "other"):
+        (tmp_path / f"{name}.nii").write_bytes(b"x")
+
+    def run_none(cases: Sequence[Case], _: CheckOptions, __: str) -> list[Examined]:
+        return [Examined(case.name, case.kind, str(case.path)) for case in cases]
+
+    (whole,) = examine(Case("t.csv", "table", table))
+    monkeypatch.setattr(check, "_run_examine", run_none)
+    cases = check._with_images(whole, CheckOptions())
+    assert [(case.case, case.kind, Path(case.file).name) for case in cases] == [
+        ("t.csv", "table", "t.csv"),
+        ("u", "row", "b.nii"),
+        ("A", "row", "a.nii"),
+    ]
+    monkeypatch.setattr(check, "_examined", lambda *_: [whole])
+    result = check_data(CheckOptions(input=table, output_dir=tmp_path / "out"))
+    assert [case.case for case in result.cases] == ["A", "t.csv", "u"]

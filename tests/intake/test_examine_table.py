@@ -114,6 +114,11 @@ def test_another_spelling_is_no_other_patient_and_no_other_image(tmp_path: Path)
     assert found(table(tmp_path, rows)) == set()
 
 
+def test_a_part_has_one_name_in_capitals_or_not(tmp_path: Path) -> None:
+    rows = ["A,P1,a.nii,,右肺,Train", "B,P1,b.nii,,左肺,train ", "C,P2,b.nii,,双肺,VAL"]
+    assert found(table(tmp_path, rows, HEAD + ",split")) == set()
+
+
 def test_only_who_is_known_in_a_part_that_is_named_can_leak(tmp_path: Path) -> None:
     rows = [
         "A,,a.nii,,右肺,train",

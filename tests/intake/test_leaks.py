@@ -53,3 +53,14 @@ def test_the_same_patient_spelled_otherwise(tmp_path: Path) -> None:
     val, test = parts(tmp_path, "a,P 01,images/c0.nii.gz,,甲", "b,ｐ01,images/c1.nii.gz,,乙")
     with pytest.raises(DataError, match=r"1 patient stands.*\(a in val, b in test\)"):
         run_leaks(LeaksConfig(val=val, test=test))
+
+
+def test_every_leak_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, test = parts(tmp_path, "a,p1,images/c0.nii.gz,,甲", "b,p1,images/c0.nii.gz,,乙")
+    with pytest.raises(DataError):
+        run_leaks(LeaksConfig(train=train, test=test))
+    printed = capsys.readouterr().out
+    assert {line.split(":")[0] for line in printed.splitlines()} == {
+        "image in two parts",
+        "patient in two parts",
+    }

@@ -10,7 +10,7 @@ import pytest
 
 from ctscribe.errors import ConfigError, CtscribeError, DataError
 from ctscribe.tables.excel import ExcelOptions, excel_to_captions, run_excel
-from ctscribe.tables.ids import read_id
+from ctscribe.tables.ids import cell_text, read_id
 from ctscribe.tables.manifest import load_rows, read_table
 from ctscribe.tables.pseudonym import Identity, Pseudonyms
 
@@ -142,6 +142,23 @@ def test_ids_that_excel_mangled(cell: Any, text: str, about: str) -> None:
     assert got.text == text
     assert about in (got.fault or got.note or "")
     assert bool(got.fault) == (not text)
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (12.0, "12"),
+        (1234567.0, "1234567"),
+        (123456789012345.0, "123456789012345"),
+        (1.5, "1.5"),
+        (None, ""),
+        ("#N/A", ""),
+        (datetime.datetime(2024, 5, 1), "2024-05-01"),
+        (datetime.datetime(2024, 5, 1, 8, 30), "2024-05-01 08:30:00"),
+    ],
+)
+def test_a_cell_as_text(cell: Any, text: str) -> None:
+    assert cell_text(cell) == text
 
 
 def test_images_in_a_folder_by_file_or_folder_name(tmp_path: Path) -> None:

@@ -231,3 +231,54 @@ def test_near_identical_tells_copies_from_look_alikes() -> None:
         "短",
     ]
     assert [(i, j) for i, j, _ in near_identical(texts)] == [(0, 1), (0, 4), (1, 4)]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("所见：\n_____\n双肺清晰。\n*****\n结论：正常。", None),  # lines drawn between parts
+        ("右肺**5**mm结节。", None),  # bold in Markdown
+        ("右肺结节，大小约**mm。", "**"),
+        ("The [side] lung.", "[side]"),
+        ("右肺[实性/磨玻璃]结节，大小约__mm。", "[实性/磨玻璃]"),  # the first of both
+        ("左/右肺结节。", "左/右"),
+        ("The left/right ventricle ratio is 1.", None),
+        ("Nodule in the left/right lung.", "left/right"),
+    ],
+)
+def test_a_placeholder_is_what_somebody_was_to_fill_in(text: str, left: str | None) -> None:
+    assert unfilled(text) == left
+
+
+def test_two_garbled_characters_alone_are_recognised_and_the_euro_sign_is_a_byte() -> None:
+    assert damage("鑲垮ぇ") == "utf-8 read as gbk, with bytes lost"
+    assert mend("涓€澶у皬") == "一大小"
+
+
+def test_a_phrase_of_some_length_is_said_once_on_a_line() -> None:
+    assert collapse("右肺上叶结节，右肺上叶结节，边界清。") == "右肺上叶结节，边界清。"
+    for text in (
+        "气管居中，无，无，双肺清晰。",
+        "右肺上叶结节。\n右肺上叶结节。\n双肺清晰，心影不大。",
+    ):
+        assert collapse(text) == text
+    for text in ("结节5mm5mm5mm5mm，边界清。", "右肺C5C5C5C5段。"):  # a figure is no slip
+        assert collapse(text) == text
+    thrice = "右肺上叶结节。\n" * 3 + "双肺清晰，心影不大，骨质未见异常。"
+    assert collapse(thrice) == "右肺上叶结节。\n双肺清晰，心影不大，骨质未见异常。"
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("A。A。A。", None),  # three times is a slip
+        ("A。A。A。A。", "A"),
+        ("A。钙化斑。A。心影大。A。气管偏。A。A。", "A"),
+        ("A。A。A。x。A。", None),  # two are left beside what else is said
+        ("A。A。x。A。y。A。", "A"),
+        ("A。双肺纹理增多模糊。A。纵隔淋巴结未见肿大。A。气管支气管通畅。A。", None),
+    ],
+)
+def test_what_is_stuck(text: str, phrase: str | None) -> None:
+    said = "左肺下叶实变"
+    assert stuck(text.replace("A", said)) == (phrase and said)

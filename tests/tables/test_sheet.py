@@ -11,7 +11,7 @@ from ctscribe.errors import DataError
 from ctscribe.tables.csv_file import read_table
 from ctscribe.tables.examine import examine_workbook
 from ctscribe.tables.excel import ExcelOptions, ExcelResult, excel_to_captions, run_excel
-from ctscribe.tables.sheet import read_book
+from ctscribe.tables.sheet import Sheet, faults_of, read_book, report_text, sections_of
 
 NAMES = ("检查号", "患者ID", "所见", "结论")
 
@@ -401,3 +401,83 @@ def test_a_patient_known_by_name_is_one_in_every_sheet(tmp_path: Path) -> None:
     told = examine_workbook(book(tmp_path, sheets))
     assert [(p.code, p.case) for p in told] == [("repaired", "A1")]
     assert told[0].detail.startswith("2月!2")
+
+
+def only(folder: Path, *rows: Sequence[Any]) -> Sheet:
+    """The list that a workbook of one sheet is read as."""
+    (sheet,) = read_book(book(folder, {"表": rows}), needs_patients=False).sheets
+    return sheet
+
+
+def reports(sheet: Sheet) -> list[str]:
+    return [report_text(sections_of(sheet, row.cells)) for row in sheet.rows]
+
+
+def test_a_hidden_sheet_that_is_asked_for_is_read(tmp_path: Path) -> None:
+    def change(made: Any) -> None:
+        made["旧"].sheet_state = "hidden"
+
+    file = book(tmp_path, {title: [NAMES, [title, "P", "好。", ""]] for title in "新旧"}, change)
+    assert [sheet.title for sheet in read_book(file, sheet_index=1).sheets] == ["旧"]
+    for index in (-1, 2):
+        with pytest.raises(DataError, match=f"no sheet {index}, only 0 新, 1 旧"):
+            read_book(file, sheet_index=index)
+
+
+def test_patients_of_two_kinds_are_never_compared(tmp_path: Path) -> None:
+    ward = ["检查号", "住院号", "所见"]
+    file = book(tmp_path, {"1月": [NAMES], "2月": [NAMES], "3月": [ward]})
+    assert [sheet.patient_column for sheet in read_book(file).sheets] == ["患者ID", "患者ID", ""]
+    with pytest.raises(DataError, match="has no column 床号"):
+        read_book(file, patient_name="床号", needs_patients=False)
+
+
+def test_the_report_is_of_its_columns_each_thing_said_once(tmp_path: Path) -> None:
+    names = ("检查号", "报告", "所见", "结论", "诊断")
+    row = ("A1", "全文。", "所见：右肺结节。", "肺结节。", "肺结节。")
+    sheet = only(tmp_path, names, row, ("A2", "全文。", "", "", ""))
+    # A report beside sections holds the same once more; it is taken where these are empty.
+    assert reports(sheet) == ["所见：右肺结节。\n结论：肺结节。", "全文。"]
+    sheet = only(tmp_path, ("id", "Findings", "Impression"), ("A1", "A nodule.", "Nodule."))
+    assert reports(sheet) == ["Findings: A nodule.\nImpression: Nodule."]
+
+
+def test_a_cell_that_cannot_be_read_counts_in_columns_that_are_used(tmp_path: Path) -> None:
+    names = ("检查号", "患者ID", "问题", "所见", "备注")
+    sheet = only(tmp_path, names, ("A1", "=1", "=1", "=1", "=1"), ("", "", "", "", "=1"))
+    used = [[column for column, _ in faults_of(sheet, row.cells)] for row in sheet.rows]
+    assert used == [["患者ID", "问题", "所见"], []]
+
+
+def test_the_line_of_names_is_found_and_is_no_row(tmp_path: Path) -> None:
+    titles = [["某医院"], ["检查号", "登记号", "id"], *[["2024"]] * 4]
+    names = ("检查\n号", "检 查 号", "所见")
+    sheet = only(tmp_path, *titles, names, ("A1", "9", "好。"), names, ("A2", "9", "差。"))
+    assert [row.cells["检查号"] for row in sheet.rows] == ["A1", "检查\n号", "A2"]
+    assert sheet.id_column == "检查号", "the first of two"
+    assert [row.number for row in sheet.rows] == [8, 9, 10]
+    with pytest.raises(DataError, match="has the column 所见 twice"):
+        only(tmp_path, ("检查号", "所见", "所见"), ("A1", "好。", "差。"))
+
+
+def test_a_list_of_ids_and_patients_completes_another(tmp_path: Path) -> None:
+    sheets = {
+        "报告": [["检查号", "所见"], ["A1", "好。"]],
+        "患者": [["检查号", "患者ID"], ["A1", "P1"]],
+    }
+    result = converted(tmp_path, book(tmp_path, sheets), ["A1"])
+    assert list(result.full["patient_id"]) == ["P1"]
+
+
+def test_a_name_over_two_columns_is_of_both(tmp_path: Path) -> None:
+    def change(made: Any) -> None:
+        made["表"].merge_cells("B1:C1")
+
+    rows = [
+        *(["检查号", "所见", None], ["A1", "一。", "二。"], ["A2", None, "二。"]),
+        *(["A3", "一。", None], ["A4", "一。", "=1"], ["A5", "=1", "二。"]),
+    ]
+    file = book(tmp_path, {"表": rows}, change)
+    (sheet,) = read_book(file, needs_patients=False).sheets
+    assert reports(sheet) == ["所见：一。\n二。", "所见：二。", "所见：一。", "", ""]
+    assert [len(faults_of(sheet, row.cells)) for row in sheet.rows] == [0, 0, 0, 1, 1]

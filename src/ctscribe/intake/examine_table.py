@@ -211,7 +211,8 @@ def _compare_parts(rows: Iterable[_Row], found: _Problems) -> None:
     """A patient belongs to one part of the split, if the table has such a column."""
     parts: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        patient, part = row.cells.get("patient_id", ""), row.cells.get(SPLIT_COLUMN, "")
+        patient = row.cells.get("patient_id", "")
+        part = row.cells.get(SPLIT_COLUMN, "").casefold()
         if patient and part:
             own = parts.setdefault(patient_key(patient), {})
             own.setdefault(part, []).append(row.case)
