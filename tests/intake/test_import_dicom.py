@@ -223,7 +223,8 @@ def bad_share(folder: Path) -> Path:
     write_series(
         body().volume, folder / "gap", study=studies[0], skip=[30], name=f"{NAME}{{:03d}}.dcm"
     )
-    soft = np.full((60, 64, 64), 40, np.int16)
+    noise = np.random.default_rng(5).integers(-8, 9, (60, 64, 64))  # no scanner is without
+    soft = (40 + noise).astype(np.int16)
     soft[:, :8] = soft[:, -8:] = -1000
     write_series(as_volume(soft, (4.0, 5.0, 5.0)), folder / "belly", study=studies[1])
     write_series(body().volume, folder / "few", study=studies[2], skip=range(5, 72))

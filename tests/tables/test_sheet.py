@@ -255,8 +255,8 @@ def test_zeros_that_excel_took_come_back_only_where_one_id_can_be_meant(tmp_path
 
 def test_a_patient_whose_zeros_one_sheet_lost_is_one(tmp_path: Path) -> None:
     sheets = {
-        "1月": [NAMES, *([f"A{i}", p, f"{i}。", ""] for i, p in enumerate(("0012", "7", "05")))],
-        "2月": [NAMES, *([f"B{i}", p, f"{i}。", ""] for i, p in enumerate((12, 7, 5, 9)))],
+        "1月": [NAMES, *([f"A{i}", p, f"L{i}。", ""] for i, p in enumerate(("0012", "7", "05")))],
+        "2月": [NAMES, *([f"B{i}", p, f"L{i}。", ""] for i, p in enumerate((12, 7, 5, 9)))],
         "3月": [NAMES, ["C0", "005", "三。", ""]],
     }
     file = book(tmp_path, sheets)
@@ -307,7 +307,7 @@ def test_an_image_whose_name_and_folder_are_two_ids_is_used_for_neither(tmp_path
 
 
 def test_one_image_at_two_ids_is_used_for_neither(tmp_path: Path) -> None:
-    file = book(tmp_path, {"表": [NAMES, *([f"A{i}", f"P{i}", f"{i}。", ""] for i in range(4))]})
+    file = book(tmp_path, {"表": [NAMES, *([f"A{i}", f"P{i}", f"L{i}。", ""] for i in range(4))]})
     (tmp_path / "x.nii.gz").write_bytes(b"x")
     (tmp_path / "y.nii.gz").write_bytes(b"x")
     (tmp_path / "in").mkdir()
@@ -325,7 +325,7 @@ def test_one_image_at_two_ids_is_used_for_neither(tmp_path: Path) -> None:
 def test_all_tables_are_written_and_the_sums_are_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [NAMES, *([f"A{i}", f"P{i}", f"{i}。", ""] for i in range(4)), ["A0", "P0", "不。", ""]]
+    rows = [NAMES, *([f"A{i}", f"P{i}", f"L{i}。", ""] for i in range(4)), ["A0", "P0", "不。", ""]]
     file = book(tmp_path, {"表": rows})
     converted(tmp_path, file, ["A0", "A1", "A2", "B1"])
     run_excel(ExcelOptions(excel=file, pairs_csv=tmp_path / "pairs.csv", out_dir=tmp_path / "o"))

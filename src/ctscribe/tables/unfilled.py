@@ -14,7 +14,7 @@ _PERSON = re.compile(
     re.IGNORECASE,
 )
 _RULE = re.compile(r"^\s*[*_=#xX×\-]{4,}\s*$", re.MULTILINE)  # a line drawn between parts
-_BOLD = re.compile(r"\*\*[^*\n]+\*\*")
+_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _MASK = re.compile(
     rf"_{{2,}}|＿+|\*{{3,}}|\*{{2}}(?=\s?{_UNIT})|(?<![A-Za-z])[xX]{{3,}}(?![A-Za-z])|×{{2,}}"
     rf"|(?<![A-Za-z])[xX]{{1,2}}(?:\s?[×xX*]\s?[xXyY]{{1,2}})*\s?(?={_UNIT}(?![A-Za-z]))"
@@ -70,7 +70,7 @@ _BRACKETED = re.compile(rf"[(（\[【](?:{_OPTION})(?:\s?[/／|、]\s?(?:{_OPTIO
 
 def unfilled(text: str) -> str | None:
     """The first placeholder of a template that is left in a report, or None."""
-    plain = _BOLD.sub("", _RULE.sub("", text))
+    plain = _BOLD.sub(r"\1", _RULE.sub("", text))
     found = [m for p in (_ASKED, _FIELD, _OPPOSITES, _BRACKETED) for m in p.finditer(plain)]
     # Beside a box that is ticked, the others were meant to stay empty.
     unticked = [m for m in re.finditer(r"[^；。;\n]+", plain) if not _TICKED.search(m[0])]
