@@ -285,7 +285,7 @@ def test_a_name_is_one_patient_however_it_is_spaced(tmp_path: Path) -> None:
 
 
 def test_an_image_whose_name_and_folder_are_two_ids_is_used_for_neither(tmp_path: Path) -> None:
-    rows = [NAMES, *([n, f"P{n}", f"{n}。", ""] for n in ("1", "5", "007", "9", "009", "44"))]
+    rows = [NAMES, *([n, f"P{n}", "好。", ""] for n in ("1", "5", "007", "9", "009", "44"))]
     file = book(tmp_path, {"表": rows})
     for name in ("1/1.nii.gz", "5/1.nii.gz", "7/scan.nii.gz", "009/9.nii.gz", "44/44.nii.gz"):
         (tmp_path / "ct" / name).parent.mkdir(parents=True, exist_ok=True)
