@@ -108,7 +108,7 @@ def fuzzed() -> dict[str, Any]:
 
 
 def first_contacts() -> dict[str, float]:
-    """What texts of other authors showed before anything was mended with them."""
+    """What texts of other authors showed before anything was mended with them, if it ever was."""
     deid, labeller = result_of("deidentify_first_contact"), result_of("labeller")["first_scores"]
     found = {
         f"labeller, strict F1, author {name[-1]}": entry["strict_f1"]
@@ -124,6 +124,11 @@ def first_contacts() -> dict[str, float]:
         if name.startswith("independent"):
             for rate in ("precision", "recall"):
                 found[f"clean, ten filters, {rate}, author {name[-1]}"] = by_filter["all"][rate]
+    kept_apart = result_of("labeller")["untouched"]["f1"]
+    found["labeller, strict F1, author 6, no rule ever mended for it"] = kept_apart
+    for name, entry in result_of("deidentify")["untouched"].items():
+        what = f"de-identification, recall, author {name[-1]}, no rule ever mended for it"
+        found[what] = round(entry["all"]["recall"], 4)
     return found
 
 

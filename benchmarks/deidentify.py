@@ -32,6 +32,8 @@ from ctscribe.reports.schema import Language
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "deidentify.json"
 FIRST_CONTACT = HERE / "results" / "deidentify_first_contact.json"
+# By an author who wrote no rule; no rule is ever mended for these.
+UNTOUCHED = HERE.parent / "tests" / "reports" / "untouched_personal.json"
 UNSEEN = HERE.parent / "tests" / "reports" / "personal_unseen.json"
 # {ok:...} may be hidden or left: a clock time, the number of a bed.
 _MARK = re.compile(rf"\{{({'|'.join((*KINDS, 'ok'))}):(.*?)\}}", re.DOTALL)
@@ -188,6 +190,7 @@ def main() -> None:
                 f"{result['characters_per_second']:,} chars/s"
             )
     if not options.known_only:
+        results["untouched"] = measure_written(UNTOUCHED)
         results["written_by_others"] = measure_written(UNSEEN, options.misses)
         RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 

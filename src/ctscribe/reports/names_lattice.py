@@ -3,9 +3,10 @@
 Each run is cut into words, names and titles so that the product of their probabilities is largest:
 words by how often the language uses them, names by surname and given characters. What leads to a
 person and what people do make a name likelier; anatomy and findings in the clause make it far less
-likely, and no two neighbours that stand in reports are ever in one. The counts in assets/chinese_words.txt are
-from the dictionary of jieba 0.42.1 (MIT): rows of length, twice the log10 of the count, and words;
-0 are characters of given names, 9 are words that may be somebody's name behind a role.
+likely, and no two neighbours that stand in reports are ever in one. The counts in
+assets/chinese_words.txt are from the dictionary of jieba 0.42.1 (MIT, beside it), by
+benchmarks/chinese_words.py: rows of length, twice the log10 of the count, and words; 0 are
+characters of given names, 9 are words that may be somebody's name behind a role.
 """
 
 # ruff: noqa: E501, SIM905 - patterns and lists of words are read in one piece
