@@ -119,17 +119,15 @@ def find_personal(
     names: known ones, from the row's own columns; found wherever they stand, however they are
     spaced. institutions: hospitals too, which identify a patient only with something else.
 
-    It reads what stands beside a name. A name in the middle of a sentence with no role, relation,
-    title, verb, age, number or other mark beside it is found only if it stands elsewhere in the
-    text, begins with a common given name, is pinyin, or is a common surname with two characters
-    of given names. Behind 患者, a relation, staff or a verb of telling, and before what only people
-    have or do, it takes words that mean something else too: 技师金标定位. It sees 小王 and 老周, no
-    other nicknames. It does not see a surname alone
-    without a title, names in small letters, names that are words of reports, a year alone (no
-    identifier under HIPAA's Safe Harbor), ages, relative times, occupations, villages and streets
-    without a number, short numbers without a label, diseases or events that single a person out,
-    scripts other than Chinese and Latin, and what a picture shows. Beds and rooms
-    count as personal, clock times beside a date too. Who shares texts reads a sample of them.
+    It reads what stands beside a name, and weighs whether a run of characters is likelier words or
+    a name (`names_lattice`). Not found are a name that is words too (向东) with no role, title or
+    verb of people beside it, a surname alone without a title, nicknames but for 小王 and 老周, a
+    name in small letters with no age or sex behind it, a year alone (no identifier under HIPAA's
+    Safe Harbor), ages, relative times, occupations, villages and streets without a number, short
+    numbers without a label, diseases or events that single a person out, scripts other than
+    Chinese and Latin, and what a picture shows. Behind 患者, a relation or staff a word that is no
+    name may be taken for one (技师金标定位). Beds and rooms count as personal, clock times beside a
+    date too. Who shares texts reads a sample of them.
     """
     words = PLACEHOLDERS[language or detect_language(text)]
     shown = _Shown(text.translate(_NARROW), list(range(len(text))), list(range(1, len(text) + 1)))
