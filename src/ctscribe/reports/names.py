@@ -17,6 +17,7 @@ from ctscribe.reports.surnames import (
     COMPOUND,
     FUNCTION,
     GIVEN_ZH,
+    HAN,
     NOT_IN_NAMES,
     NOT_NAMES,
     SURNAMES,
@@ -25,7 +26,6 @@ from ctscribe.reports.surnames import (
     WORDS_FIRST,
 )
 
-_HAN = "\u3400-\u9fff\U00020000-\U0003134f"
 _SPACE = r"[ \t\u3000]"
 _PERSON = r"(?:患者|病人|病员|受检者|被检者|体检者|受检人|被检人)"
 _ACT = (
@@ -41,28 +41,28 @@ _WEAK = rf"(?P<weak>{_PERSON}|审核|复核|家属|主诊|主刀|术者|核对|�
 _LABEL = re.compile(
     rf"(?:{_STRONG}|{_WEAK})(?P<sep>(?:[(（](?:签章|签名|签字|盖章)[)）])?{_SPACE}{{0,6}}[】)）]?{_SPACE}{{0,2}}[:：|｜=][ \t\u3000_【]{{0,12}}|[-—]{{2}}{_SPACE}{{0,3}}|【{_SPACE}{{0,3}}|[】)）]{_SPACE}{{0,3}}|{_SPACE}{{0,6}})"
 )
-_PEOPLES = re.compile(rf"[{_HAN}]{{1,10}}(?:[·•・‧∙][{_HAN}]{{1,10}}){{1,4}}")
+_PEOPLES = re.compile(rf"[{HAN}]{{1,10}}(?:[·•・‧∙][{HAN}]{{1,10}}){{1,4}}")
 # 扎西·多吉 in a sentence: without the word before it and the title behind it.
 _PEOPLES_END = re.compile(
     rf"之[父母子女妻夫兄弟姐妹]|训练|同期|扫描|检查|入院|就诊|的(?:胸|CT|片|报|影|检|病|家|肺|诊)|电话|核实|陪同|签字|签名|复查|会诊|讨论|介绍|性别|年龄|男|女|因|于|家属|要求|书写|主任|医师|医生|教授|先生|护士|技师|申请|报告|审核|审阅|通知|沟通|{_PERSON}"
 )
 _PEOPLES_ALONE = re.compile(
-    rf"(?:[{_HAN}]{{0,10}}[请经由与和向给被找系知者人师生的属科室子妻夫母爸妈兄弟姐妹叔长])?(?P<name>[{_HAN}]{{1,8}}[·•・‧∙][{_HAN}]{{1,8}}?"
-    rf"(?:[·•・‧∙][{_HAN}]{{1,8}}?)?)(?=[^{_HAN}·•・‧∙]|$|的|因|于|{_PEOPLES_END.pattern})"
+    rf"(?:[{HAN}]{{0,10}}[请经由与和向给被找系知者人师生的属科室子妻夫母爸妈兄弟姐妹叔长])?(?P<name>[{HAN}]{{1,8}}[·•・‧∙][{HAN}]{{1,8}}?"
+    rf"(?:[·•・‧∙][{HAN}]{{1,8}}?)?)(?=[^{HAN}·•・‧∙]|$|的|因|于|{_PEOPLES_END.pattern})"
 )
 _MASKED = r"(?:某{1,3}|[XxＸ]{1,3}|[*＊×○]{1,3})"
-_MASKED_LABELLED = re.compile(rf"(?:[{_HAN}]{{1,2}})(?:{_MASKED})")
+_MASKED_LABELLED = re.compile(rf"(?:[{HAN}]{{1,2}})(?:{_MASKED})")
 _MASKED_ALONE = re.compile(
-    rf"(?P<surname>[{_HAN}]{{1,2}})(?:某{{1,3}}|[XＸ]{{2,3}}|[*＊]{{2,3}}|×{{2,3}}|×(?=[的，。、]|因|于|女士|先生))"
+    rf"(?P<surname>[{HAN}]{{1,2}})(?:某{{1,3}}|[XＸ]{{2,3}}|[*＊]{{2,3}}|×{{2,3}}|×(?=[的，。、]|因|于|女士|先生))"
 )
 _LATIN = re.compile(
     r"(?:[A-Z]\.[ ]?){0,3}[A-Z][A-Za-z'’\-]{0,24}(?:,?[ ][A-Z][A-Za-z'’\-]{0,24}\.?){0,3}"
 )
 _BEHIND = re.compile(rf"{_SPACE}{{0,2}}[(（](?P<latin>{_LATIN.pattern})[)）]")
-_RUN = re.compile(rf"[{_HAN}]{{1,12}}")
+_RUN = re.compile(rf"[{HAN}]{{1,12}}")
 # 欧 阳 慧 敏 and 薛 晓 梅 before 郝 军
 _SPACED = tuple(
-    re.compile(rf"(?P<surname>[{_HAN}]{{1,2}})(?P<given>(?:{_SPACE}{{1,2}}[{_HAN}]){{{count}}})")
+    re.compile(rf"(?P<surname>[{HAN}]{{1,2}})(?P<given>(?:{_SPACE}{{1,2}}[{HAN}]){{{count}}})")
     for count in (3, 2, 1)
 )
 # With what a form or a sentence goes on behind a name.
@@ -72,14 +72,14 @@ _NEXT = re.compile(
 )
 _LIST = re.compile(rf"{_SPACE}{{0,3}}[/／、]{_SPACE}{{0,3}}")
 _TITLE = re.compile(
-    rf"(?<=[{_HAN}]){_SPACE}?(?:某?(?:副|主治|住院|主管|进修|实习|规培|见习|值班|责任)?(?:{'|'.join(TITLES)}))"
+    rf"(?<=[{HAN}]){_SPACE}?(?:某?(?:副|主治|住院|主管|进修|实习|规培|见习|值班|责任)?(?:{'|'.join(TITLES)}))"
 )
 _SEX_AGE = re.compile(
     rf"(?<=[，,、 \t\u3000(（]){_SPACE}?[男女]性?[，,、 \t\u3000/]{{0,2}}(?:年龄)?\d{{1,3}}{_SPACE}?(?:周?岁|个?月)"
 )
 # 由张三书写，李四审核
 _BEFORE_ACT = re.compile(
-    rf"[由经，、,](?=[{_HAN}]{{1,4}}(?:{_SPACE}[{_HAN}])?(?:书写|撰写|出具|审核|复核|审签|签发|审阅|操作))"
+    rf"[由经，、,](?=[{HAN}]{{1,4}}(?:{_SPACE}[{HAN}])?(?:书写|撰写|出具|审核|复核|审签|签发|审阅|操作))"
 )
 _BESIDE_NUMBER = re.compile(r"[(（，,]?[ ]?\[(?:编号|电话|ID|PHONE)\]")
 # After one of these a name may begin in the middle of a sentence.

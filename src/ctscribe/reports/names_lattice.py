@@ -34,6 +34,7 @@ from ctscribe.reports.surnames import (
     COMPOUND,
     FUNCTION,
     GIVEN_ZH,
+    HAN,
     MORE_SURNAMES,
     NOT_IN_NAMES,
     NOT_NAMES,
@@ -42,9 +43,8 @@ from ctscribe.reports.surnames import (
     WORDS_FIRST,
 )
 
-_HAN = "\u3400-\u9fff\U00020000-\U0003134f"
 _S = r"[：:]"
-_RUN = re.compile(rf"[{_HAN}]+")
+_RUN = re.compile(rf"[{HAN}]+")
 _CLAUSE = re.compile(r"[^，。；：！？,;!?\n()（）【】\[\]“”\"]+")
 # Whoever bears one is called by the surname before it.
 TITLE = re.compile(
@@ -57,12 +57,12 @@ _ROLE = rf"(?:{RELATION}|{DOCTOR}|{CALLED}|(?:规培|进修|实习|轮转|师傅
 _PEOPLE = re.compile(_ROLE)
 _KINSHIP = re.compile(RELATION)
 _BY_ROLE = re.compile(
-    rf"{_ROLE}(?=[{_HAN}])|\[姓名\](?:(?:主刀|书写|审核|操作|{ROLE_BEHIND})?[、和与及跟同/]|以及)(?=[{_HAN}])"
+    rf"{_ROLE}(?=[{HAN}])|\[姓名\](?:(?:主刀|书写|审核|操作|{ROLE_BEHIND})?[、和与及跟同/]|以及)(?=[{HAN}])"
 )
-_LEAD = re.compile(rf"(?:{TELL}|[由请让找跟和与同替给为是系叫问谢及])(?=[{_HAN}])")
+_LEAD = re.compile(rf"(?:{TELL}|[由请让找跟和与同替给为是系叫问谢及])(?=[{HAN}])")
 # What stands alone behind one of these is a name, whatever words it is made of: 袋上写着盛开来.
 _SLOT = re.compile(
-    rf"(?:{CALLED}|写着|写的是|标的是|印着|印的是|核实为|[误实更]为|登记[为的]是?|发件人|收件人|大名|对方自称)(?={_S}?(?P<slot>[{_HAN}]{{2,3}})(?![{_HAN}]))"
+    rf"(?:{CALLED}|写着|写的是|标的是|印着|印的是|核实为|[误实更]为|登记[为的]是?|发件人|收件人|大名|对方自称)(?={_S}?(?P<slot>[{HAN}]{{2,3}})(?![{HAN}]))"
 )
 _SAYS = re.compile(
     r"的(?:[胸旧老平]?片|CT|报告|化验|结果|病历|家属|胶片|名字|薄层)|[说称讲问诉]|代诉|自述|反映|提醒|回报|汇报|指出|负责|协助|搀|推[着轮床]|抱[着来]|背[着来]|扶[着他她]|陪[同着护]|哄|过来|过去|路过|替班|休息|带[教他她队]|阅片|复核|审核|书写|签[字名]|代[取签领]|写[的了]|改[的了]|录入|登记|操作|扎的|发现|认[得识为]|[一两二三四]人|本人|来电|回电|转告"
@@ -72,7 +72,7 @@ _NEXT = re.compile(
 )
 # Words of medicine and places that are longer than those of the list; nothing in them is a name.
 _NO_NAME = re.compile(
-    rf"[{_HAN}]{{1,3}}(?:(?:综合)?征(?![求得兵询])|氏(?=[{_HAN}](?<![家夫]))|样(?![本品子])|性(?![别格情命子])|环(?=[，、。]|征)|试验|分[级型期](?!由)|单抗|霉素|[替]尼|沙星|西林|头孢|磷酰|珠(?=单)|康唑|洛韦|他汀|沙坦|地平|普利|洛尔|拉唑|铂|滨|泊苷|曲塞|清瘟|白药|胶囊|颗粒|口服液)"
+    rf"[{HAN}]{{1,3}}(?:(?:综合)?征(?![求得兵询])|氏(?=[{HAN}](?<![家夫]))|样(?![本品子])|性(?![别格情命子])|环(?=[，、。]|征)|试验|分[级型期](?!由)|单抗|霉素|[替]尼|沙星|西林|头孢|磷酰|珠(?=单)|康唑|洛韦|他汀|沙坦|地平|普利|洛尔|拉唑|铂|滨|泊苷|曲塞|清瘟|白药|胶囊|颗粒|口服液)"
     rf"|[^来去在到往于的送\W]{{2,3}}(?=医院|大学|学院|中学|小学|公司|集团|卫生院|卫生室|诊所|药[店房厂])"
     r"|[\u3400-\u9fff]氏(?![夫家])|车司机|胡桃|牛黄|[\u3400-\u9fff]丸|夏科|莱登|余天|隆突|苏木|马尔尼菲|[念隐曲毛链球杆]菌|阿司匹林|华法林|强的松|雷公藤|泼尼松|地塞米松|利妥昔|曲妥|英夫利昔|信迪利|贝伐|帕博利|纳武利|尤单|卡瑞利|替雷利|特瑞普利|度伐利|阿替利|安罗|厄洛|奥希|吉非|克唑|阿来|恩沙|尼达尼布|吡非尼酮|紫杉醇|多西他赛|利奈|卡泊|米卡|奥司他韦|异烟肼|利福平|贝达|沙班|达比加群|氯吡|胺碘酮|羟氯喹|美罗培南|韦格纳|霍奇金|何杰金|卡波西|马凡|桥本|白塞|干燥|高分辨|金标准"
 )
@@ -116,13 +116,13 @@ _SURNAMES: dict[str, float] = {
 
 
 _TOGETHER = re.compile(
-    rf"(?:(?<![{_HAN}])|(?<=[由请经晚天晨早午是的]))(?P<row>[{_HAN}](?:[、和与][{_HAN}]){{1,4}})(?=(?:[两二三四]位|[两三]个?)?{TITLE.pattern}|[两二三四][位人]|均(?!匀))"
+    rf"(?:(?<![{HAN}])|(?<=[由请经晚天晨早午是的]))(?P<row>[{HAN}](?:[、和与][{HAN}]){{1,4}})(?=(?:[两二三四]位|[两三]个?)?{TITLE.pattern}|[两二三四][位人]|均(?!匀))"
 )
 # 患儿豆豆, 孙女习习, 媳妇翠花说: given names alone.
 _GIVEN_ONLY = re.compile(
-    rf"{_ROLE}(?P<found>(?![常偶时往渐仅刚频屡慢天明偏稍轻微略多少恰历恒每纷连匆急早晚默统处种])(?P<one>[{_HAN}])(?P=one)|[{''.join(sorted(GIVEN_ZH))}]{{2}})(?={_SAYS.pattern}|[哭闹，,。（(、一二三四五]|的(?:片|报告|CT))"
+    rf"{_ROLE}(?P<found>(?![常偶时往渐仅刚频屡慢天明偏稍轻微略多少恰历恒每纷连匆急早晚默统处种])(?P<one>[{HAN}])(?P=one)|[{''.join(sorted(GIVEN_ZH))}]{{2}})(?={_SAYS.pattern}|[哭闹，,。（(、一二三四五]|的(?:片|报告|CT))"
 )
-_CALLED_AT = re.compile(rf"@(?P<found>[{_HAN}]{{2,4}})(?=[\s，,：:；;。@]|$)")
+_CALLED_AT = re.compile(rf"@(?P<found>[{HAN}]{{2,4}})(?=[\s，,：:；;。@]|$)")
 
 
 @cache

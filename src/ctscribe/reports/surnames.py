@@ -3,6 +3,7 @@
 # ruff: noqa: SIM905, E501 - lists of words read better as words
 from __future__ import annotations
 
+HAN = "\u3400-\u9fff\U00020000-\U0003134f"  # within [ ] of a pattern
 SURNAMES = frozenset(
     "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林罗高郑梁谢宋唐许韩邓冯曹彭曾肖萧田董潘袁蔡蒋余于杜叶程魏苏吕丁任卢姚沈钟姜崔谭陆范汪"
     "廖石金韦贾夏付傅方邹熊白孟秦邱丘侯江尹薛闫阎段雷龙黎史陶贺毛郝顾龚邵万覃武钱戴严莫孔向常温左成安汤章葛翁申尤柳翟康俞"
