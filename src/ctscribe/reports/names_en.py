@@ -162,6 +162,7 @@ _PLAIN_WORDS = frozenset(
 WORD_NAMES = frozenset(
     "grace rose hope joy faith may june april august ivy lily ruby pearl jade amber olive hazel holly poppy summer autumn dawn melody harmony charity mercy patience prudence constance mark bill will grant chase cole dean wade brook brooke clay cliff dale forrest glen heath hunter jay lance miles pierce reed rex rich rick rod drew sky star angel destiny blessing precious prince king earl duke jasper flint rusty sandy misty stormy rain bishop mason carter cooper harper archer taylor parker tanner sawyer sterling bud art gene frank ernest page paige piper robin wren martin ray guy max van".split()
 )
+_GIVEN_OR_WORD = GIVEN | WORD_NAMES
 _WORDS = frozenset("HE SHE YOU AN DA MO LONG FAN PAN TAN SUN TU QI AI JI".split())
 
 
@@ -249,7 +250,7 @@ def _in_context(text: str) -> Iterator[tuple[int, int]]:
         if sum(not is_report_word(part) for part in parts) >= len(parts) - 1:
             yield match.span("found")
     for match in _GIVEN_FIRST.finditer(text):
-        if match["given"].lower() in GIVEN | WORD_NAMES:
+        if match["given"].lower() in _GIVEN_OR_WORD:
             yield match.span("found")
     yield from _in_small_letters(text)
     for match in _SIGNED_OFF.finditer(text):

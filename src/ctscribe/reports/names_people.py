@@ -146,6 +146,12 @@ _LENIENT = frozenset(
     "不无没有我你他她问说答叫做让给对从往于因为所以如果而且并第号楼区段叶行之得非采列多未可和与前后上下左右两各全自来去好主为向双"
 )
 _NEVER = NOT_IN_NAMES - GIVEN_ZH | frozenset("们诉说称炎症")
+# Made once: each is asked for every candidate.
+_WORDS = NOT_NAMES | EVERYDAY
+_SURE = SURNAMES - _VERBS
+_NEVER_FIRST = NOT_IN_NAMES - _ANY
+_NEVER_LAST = CHARACTERS | _NEVER
+_SELDOM = MORE_SURNAMES | WORDS_FIRST
 _CLINICAL = frozenset(
     "肺癌瘤咳嗽痰痛症炎病灶肿胸腔骨检查诊术患侧膜脉淋溃疡血肝肾胃肠胰腹脑皮肤疹热烧闷悸泻瘫伤裂窄缩密影囊结节积液"
 )
@@ -204,12 +210,7 @@ def _listed(text: str, end: int) -> Iterator[tuple[int, int]]:
     """The names that stand behind another: 、杨逍、范遥."""
     while item := _ITEM.match(text, end):
         name = item["found"]
-        if (
-            not _led(name)
-            or name in _STATUS
-            or is_clinical(name)
-            or name[:2] in NOT_NAMES | EVERYDAY
-        ):
+        if not _led(name) or name in _STATUS or is_clinical(name) or name[:2] in _WORDS:
             return
         yield item.span("found")
         end = item.end()
@@ -232,7 +233,7 @@ def _anybody(found: str, rule: re.Pattern[str], *, who: bool) -> bool:
             return False
     if rule is _QUOTED:
         word = name[:2] in NOT_NAMES or name[:2] in EVERYDAY or is_clinical(name)
-        named = name[0] in SURNAMES - _VERBS and _possible(name[1:])
+        named = name[0] in _SURE and _possible(name[1:])
         return named and _likely(name[-1]) and not word
     if (
         who
@@ -244,16 +245,11 @@ def _anybody(found: str, rule: re.Pattern[str], *, who: bool) -> bool:
     if rule is _ROLE_CELL and _led(name) and not is_clinical(name):
         return True
     if is_clinical(name) and _explained(name):
-        return (
-            _led(name)
-            and len(name) == 2
-            and name in NOT_NAMES | EVERYDAY
-            and name[0] not in "左右双"
-        )
+        return _led(name) and len(name) == 2 and name in _WORDS and name[0] not in "左右双"
     return (
         (_led(name) or not set(name) <= CHARACTERS)
         and not any(c in NOT_IN_NAMES or c in "们" for c in name[1:])
-        and name[0] not in NOT_IN_NAMES - _ANY
+        and name[0] not in _NEVER_FIRST
         and name[:2] not in _DEEDS
     )
 
@@ -286,7 +282,7 @@ def _possible(given: str) -> bool:
     if given[0] in _SOFT:
         return len(given) == 2 and given[1] in GIVEN_ZH
     if given[0] in FUNCTION and given[0] not in GIVEN_ZH:
-        return len(given) == 2 and given[1] not in CHARACTERS | _NEVER
+        return len(given) == 2 and given[1] not in _NEVER_LAST
     return not any(c in _NEVER for c in given)
 
 
@@ -428,7 +424,7 @@ def _titled(text: str) -> Iterator[tuple[int, int]]:
             if length == head:
                 usual = name in COMPOUND or (name not in _NO_SURNAME and (free or name in SURNAMES))
                 led = _DEPARTMENT.search(text, max(0, start - 4), start) is not None
-                if name in MORE_SURNAMES | WORDS_FIRST:
+                if name in _SELDOM:
                     usual = free or led
                 if usual and (free or led or not _joined(text[start - 1 : end])):
                     yield start, end
